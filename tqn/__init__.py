@@ -1,0 +1,27 @@
+"Temporal Query Networks: ask a video questions and see which part of it answered each one."
+__version__ = "0.1.0"
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what an editor completes; at run time each name is imported when it is first used
+    from .queries import Query, QuerySet
+    from .video import FrameFolder, Video, VideoError
+    from .dives import SyntheticDives
+    from .backbone import S3D
+    from .decoder import QueryDecoder
+    from .model import TQN, TQNOutput
+    from .attention import answer, plot_attention
+
+_home = dict(Query='queries', QuerySet='queries', Video='video', FrameFolder='video', VideoError='video',
+             SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model',
+             answer='attention', plot_attention='attention')
+__all__ = list(_home)
+
+def __getattr__(name):
+    "Import the module that holds `name` when `tqn.name` is first read"
+    if name not in _home: raise AttributeError(f"module 'tqn' has no attribute {name!r}; the main names are {', '.join(_home)}")
+    globals()[name] = value = getattr(import_module(f'.{_home[name]}', __name__), name)
+    return value
+
+def __dir__(): return sorted({*globals(), *__all__})
