@@ -1,0 +1,214 @@
+"The project as a whole: notebooks and modules agree, the style goals that must hold do, and `import tqn` stays light."
+import ast, configparser, json, os, re, shutil, subprocess, sys
+from pathlib import Path
+import nbformat, pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+IGNORE = shutil.ignore_patterns('.git', '__pycache__', '*.egg-info', '.ipynb_checkpoints', 'runs', 'data', '_proc', '_docs', '.venv', '.*_cache')
+NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+MODULES = sorted((ROOT/'tqn').rglob('*.py'))
+sys.path.insert(0, str(ROOT/'tools'))
+import readme  # noqa: E402
+
+
+def ids(paths): return [p.relative_to(ROOT).as_posix() for p in paths]
+
+def files(folder):
+    "Every file under `folder` with its bytes"
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob('*'))
+            if p.is_file() and not {'__pycache__', '.ipynb_checkpoints'} & set(p.parts)}
+
+def tracked():
+    "The files that git holds, or every file where this is no git checkout"
+    try:
+        out = subprocess.run(['git', '-c', 'safe.directory=*', 'ls-files', '-z'], cwd=ROOT, capture_output=True, check=True).stdout
+        return [p for n in out.decode().split('\0') if n and (p := ROOT/n).is_file()]
+    except (OSError, subprocess.CalledProcessError): return [ROOT/n for n in files(ROOT)]
+
+def python(code, **env):
+    "What `code` prints in a new interpreter"
+    r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={**os.environ, **env})
+    assert r.returncode == 0, r.stderr
+    return r.stdout
+
+
+# Notebooks and modules
+
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+    "A copy of the project that a test may change"
+    return Path(shutil.copytree(ROOT, tmp_path_factory.mktemp('copy')/'tqn', ignore=IGNORE))
+
+@pytest.mark.parametrize('command', ['nbdev_export', 'nbdev_clean'])
+def test_leaves_no_diff(copy, command):
+    before = files(copy)
+    tool = Path(sys.executable).parent/command
+    r = subprocess.run([tool if tool.exists() else command], cwd=copy, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert r.returncode == 0, r.stdout + r.stderr
+    after = files(copy)
+    changed = sorted(n for n in before.keys() | after.keys() if before.get(n) != after.get(n))
+    assert not changed, f"{command} changes {changed}; run it and commit what it writes"
+
+def test_every_module_comes_from_a_notebook():
+    sources = {exported_name(p) for p in NOTEBOOKS}
+    by_hand = {'__init__', '_modidx'}
+    assert {p.stem for p in MODULES} - by_hand == sources - {None}
+
+
+# The README
+
+def test_readme_agrees_with_index():
+    assert readme.differences(ROOT) == [], 'run python tools/readme.py'
+
+def test_readme_check_notices_a_change(copy):
+    (copy/'README.md').write_text('something else')
+    (copy/'nbs/images').mkdir(exist_ok=True)
+    (copy/'nbs/images/readme_99_0.png').write_bytes(b'old')
+    assert readme.differences(copy) == ['README.md', 'nbs/images/readme_99_0.png']
+    readme.write(copy)
+    assert readme.differences(copy) == []
+
+@pytest.mark.parametrize('link, wanted', [
+    ('[a](tutorials/b.ipynb)', '[a](nbs/tutorials/b.ipynb)'), ('![a](./images/b.png)', '![a](nbs/images/b.png)'),
+    ('[a](../LICENSE)', '[a](LICENSE)'), ('[a](https://x.org/b)', '[a](https://x.org/b)'), ('[a](#start)', '[a](#start)'),
+    ('<img src="images/b.png">', '<img src="nbs/images/b.png">'), ('```\n[a](b)\n```', '```\n[a](b)\n```')])
+def test_readme_links_start_at_the_root(link, wanted): assert readme.relink(link) == wanted
+
+def test_readme_links_exist():
+    text = (ROOT/'README.md').read_text()
+    links = [l for _, l in readme.LINK.findall(text) if not re.match('[a-z]+:|#', l)]
+    assert [l for l in links if not (ROOT/l.split('#')[0]).exists()] == []
+
+def test_readme_gives_the_two_commands():
+    text = (ROOT/'README.md').read_text()
+    assert "\npython -m pip install -c constraints.txt -e . && tqn demo\n" in text
+    assert "\npython -m pip install -c constraints.txt -e '.[dev]' && nbdev_test && pytest\n" in text
+
+
+# `import tqn`
+
+def lazy_names():
+    "{name: module} under TYPE_CHECKING in tqn/__init__.py, read from its source"
+    tree = ast.parse((ROOT/'tqn/__init__.py').read_text())
+    block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == 'TYPE_CHECKING')
+    return {a.asname or a.name: n.module for n in block.body for a in n.names}
+
+def test_editors_and_python_see_the_same_names():
+    import tqn
+    assert lazy_names() == tqn._home
+    assert set(tqn.__all__) == set(tqn._home)
+    assert set(tqn.__all__) | {'__version__'} <= set(dir(tqn))
+
+@pytest.mark.parametrize('name', lazy_names())
+def test_lazy_name_resolves(name):
+    import tqn
+    assert getattr(tqn, name) is not None
+    assert name in vars(tqn), 'found once, it stays'
+
+def test_unknown_name_is_an_attribute_error():
+    import tqn
+    with pytest.raises(AttributeError, match='QuerySte.*main names are .*QuerySet'): tqn.QuerySte
+
+HEAVY = ['decord', 'av', 'matplotlib', 'ipywidgets', 'anywidget', 'seaborn', 'pandas', 'IPython', 'accelerate', 'torchvision']
+
+@pytest.mark.parametrize('code', ['import tqn', 'import tqn; tqn.QuerySet, tqn.QueryDecoder, tqn.S3D, tqn.TQN'], ids=['import', 'model'])
+def test_import_loads_no_decoder_plotting_or_widgets(code):
+    loaded = python(f"{code}; import sys; print([m for m in {HEAVY} if m in sys.modules])")
+    assert loaded.strip() == '[]'
+
+def test_import_costs_little_more_than_torch():
+    "The difference of the least times over several runs; more runs only where the machine was busy"
+    code = 'from time import perf_counter as t; a = t(); import torch{}; print(t() - a)'
+    times = {'': [], ', tqn': []}
+    for run in range(8):
+        for extra, seen in times.items(): seen.append(float(python(code.format(extra))))
+        cost = min(times[', tqn']) - min(times[''])
+        if run >= 2 and cost <= .3: break
+    assert cost <= .3, times
+
+
+# Style
+
+def exported_name(path):
+    "The module that a notebook exports to, or None"
+    found = [m[1] for c in code_cells(path) if (m := re.search(r'^#\|\s*default_exp\s+(\S+)', c, re.M))]
+    return found[0] if found else None
+
+def code_cells(path): return [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'code']
+
+def exported_trees(path):
+    return [ast.parse(re.sub(r'^[%!].*', '', c, flags=re.M)) for c in code_cells(path) if re.search(r'^#\|\s*exports?i?\b', c, re.M)]
+
+def project_imports(tree):
+    "Names of the modules of tqn that a piece of code imports, also inside functions"
+    for n in ast.walk(tree):
+        if isinstance(n, ast.ImportFrom) and (n.module or '').startswith('tqn.'): yield n.module.split('.')[1]
+        elif isinstance(n, ast.ImportFrom) and n.module == 'tqn': yield from (a.name for a in n.names)
+        elif isinstance(n, ast.Import): yield from (a.name.split('.')[1] for a in n.names if a.name.startswith('tqn.'))
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
+def test_title_and_summary(path):
+    first = nbformat.read(path, as_version=4).cells[0]
+    assert first.cell_type == 'markdown' and re.match(r'# \S.*\n\n> \S', first.source), f"begins {first.source[:60]!r}"
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
+def test_size_of_notebook(path): assert path.stat().st_size <= 300_000
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
+def test_stored_outputs_hold_no_error_and_no_path_of_ours(path):
+    outputs = [o for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'code' for o in c.outputs]
+    assert not [o for o in outputs if o.output_type == 'error']
+    text = json.dumps(outputs)
+    assert not re.search(r'/root/|/home/\w|/Users/\w|/opt/|/work/', text), 'an output shows a path of the machine it ran on'
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
+def test_no_star_imports(path):
+    stars = [ast.unparse(n) for t in exported_trees(path) for n in ast.walk(t)
+             if isinstance(n, ast.ImportFrom) and any(a.name == '*' for a in n.names)]
+    assert stars == []
+
+def test_imports_only_from_earlier_notebooks():
+    order = {name: p.name for p in NOTEBOOKS if (name := exported_name(p))}
+    later = [(p.name, m) for p in NOTEBOOKS if exported_name(p) for t in exported_trees(p) for m in project_imports(t)
+             if order.get(m, p.name) >= p.name]
+    assert later == []
+
+
+# What is in the repository
+
+def test_no_big_files(): assert [p for p in tracked() if p.stat().st_size > 3_000_000] == []
+
+def unsafe_loads(code):
+    "Calls that would run what a file says: pickles, and YAML with any tags"
+    for n in ast.walk(ast.parse(code)):
+        if not isinstance(n, ast.Call): continue
+        name, kw = ast.unparse(n.func), {k.arg: ast.unparse(k.value) for k in n.keywords}
+        bad = re.fullmatch(r'(c?[pP]ickle|dill|cloudpickle|joblib|marshal)\.(loads?|Unpickler)|(pd|pandas)\.read_pickle|yaml\.(load|load_all|unsafe_load|full_load)', name)
+        if bad or (name == 'torch.load' and kw.get('weights_only') != 'True') or kw.get('allow_pickle') == 'True': yield ast.unparse(n)
+
+@pytest.mark.parametrize('path', MODULES, ids=ids(MODULES))
+def test_nothing_executes_a_pickle(path): assert list(unsafe_loads(path.read_text())) == []
+
+@pytest.mark.parametrize('code, bad', [
+    ('torch.load(p)', 1), ('torch.load(p, weights_only=False)', 1), ('torch.load(p, map_location="cpu", weights_only=True)', 0),
+    ('pickle.load(f)', 1), ('pickle.loads(b)', 1), ('np.load(p, allow_pickle=True)', 1), ('np.load(p)', 0), ('yaml.load(f, Loader)', 1),
+    ('yaml.safe_load(f)', 0), ('json.load(f)', 0)])
+def test_unsafe_loads_are_noticed(code, bad): assert len(list(unsafe_loads(code))) == bad
+
+
+# Requirements
+
+def requirements():
+    parser = configparser.ConfigParser(delimiters=['='])
+    parser.read(ROOT/'settings.ini')
+    return [Requirement(r) for k in ('requirements', 'dev_requirements') for r in parser['DEFAULT'][k].split()]
+
+def test_constraints_cover_the_requirements():
+    lines = [l for l in (ROOT/'constraints.txt').read_text().splitlines() if l and not l.startswith('#')]
+    assert all(re.fullmatch(r'[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*', l) for l in lines), 'each line is name==version, without local labels or paths'
+    pins = {canonicalize_name(n): v for n, v in (l.split('==') for l in lines)}
+    missing = [str(r) for r in requirements() if not r.specifier.contains(pins.get(canonicalize_name(r.name), '0'))]
+    assert missing == []
+    assert 'tqn' not in pins and pins['torch'] == '2.13.0'
