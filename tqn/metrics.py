@@ -8,7 +8,7 @@ __all__ = ['MEASURES', 'SHARES', 'WHAT', 'probabilities', 'is_right', 'per_class
            'clip_spans', 'clip_overlap', 'clip_scores', 'map_scores', 'ClipMaps', 'collect_maps', 'score_square',
            'cosines', 'best_fixed', 'bootstrap', 'localise', 'Localisation', 'localisation_dict', 'plot_localisation']
 
-# %% ../nbs/09_metrics.ipynb #5d07ccb6
+# %% ../nbs/09_metrics.ipynb #914de9b0
 import json, math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import Tensor
+from .data import fit_stride
 from .queries import QuerySet, write_atomic
 
 # %% ../nbs/09_metrics.ipynb #45a60900
@@ -422,7 +423,7 @@ class ClipMaps:
                 raise ValueError(f"{self.id}: expected attention ≥ 0 that is not all zero, got {q}: {a}")
         self.spans = clip_spans(len(a), self.n_frames, self.clip_len, self.stride)
 
-# %% ../nbs/09_metrics.ipynb #a69cc233
+# %% ../nbs/09_metrics.ipynb #51535529
 def _names(queries, k):
     if k not in (len(queries), len(queries)+1): raise ValueError(f'expected attention of {len(queries)} questions, or one more for the class, got {k}')
     return [*queries.names, 'class'][:k]
@@ -433,7 +434,7 @@ def collect_maps(
     loader:Iterable,    # Batches {'id', 'x', 'valid'}
     items:Iterable,     # Items with .id, .extents and .n_frames
     clip_len:int=8,     # Frames in a clip
-    stride:int=1,       # Every which frame is taken
+    stride:int=1,       # Every which frame is taken; lowered for short videos, as `tqn.data` does
     summary=None,       # attn (b, layers, heads, queries, n) -> (b, queries, n); default: mean over layers and heads
 )->list[ClipMaps]:      # One a video
     "Run a model over a loader and keep each video's attention beside its extents"
@@ -445,8 +446,9 @@ def collect_maps(
             attn = attn.mean((1,2)) if summary is None else summary(attn)
             names = _names(model.queries, attn.shape[1])
             for id,a,v in zip(b['id'], attn.numpy(), b['valid'].cpu().numpy()):
-                if id not in items: raise ValueError(f'expected an item for every video of the loader, got none for {id!r}')
-                maps.append(ClipMaps(id, dict(zip(names, a[:,v])), items[id].extents or {}, items[id].n_frames, clip_len, stride))
+                o = items.get(id)
+                if o is None or o.n_frames is None: raise ValueError(f'expected an item with n_frames for every video of the loader, got {o} for {id!r}')
+                maps.append(ClipMaps(id, dict(zip(names, a[:,v])), o.extents or {}, o.n_frames, clip_len, fit_stride(o.n_frames, clip_len, stride)))
     finally: model.train(was)
     return maps
 
