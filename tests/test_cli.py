@@ -1,5 +1,5 @@
 "The commands as people type them: in a new process, looked at from outside"
-import json, os, signal, subprocess, sys, time
+import json, os, pickle, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import pytest
 
@@ -64,7 +64,83 @@ def test_output_folder_that_is_a_file(tmp_path, command):
 def test_output_folder_that_cannot_be_made(tmp_path, command): refused(tqn(*command, '--out', '/proc/nowhere', cwd=tmp_path), '/proc/nowhere', ';')
 
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='needs /dev/full')
-def test_full_disk_and_closed_pipe():
+def test_results_that_cannot_be_printed_are_no_success():
     with open('/dev/full', 'w') as full:
         r = subprocess.run([*SCRIPT, '--version'], stdout=full, stderr=subprocess.PIPE, text=True)
     assert r.returncode != 0 and 'No space left' in r.stderr
+
+
+# What `tqn predict` says of a video
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    "A folder with a model that has learned nothing and a few videos, good and bad"
+    import numpy as np, torch, tqn as kit
+    from tqn.video import write_video
+    folder = tmp_path_factory.mktemp('world')
+    torch.manual_seed(0)
+    queries = kit.QuerySet({'takeoff': ['Back', 'Forward'], 'twist': ['None', 'Half']}, classes=[('back dive', ['Back', 'None'])])
+    kit.TQN(queries, backbone=kit.S3D(width=.0625), d_model=16, n_layers=1, n_heads=2).save_pretrained(folder/'model')
+    frames = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), dtype='u1')
+    write_video(folder/'good.mp4', frames)
+    write_video(folder/'short.mp4', frames[:3])
+    good = (folder/'good.mp4').read_bytes()
+    (folder/'cut.mp4').write_bytes(good[:len(good)//3])
+    (folder/'empty.mp4').touch()
+    (folder/'text.mp4').write_text('not a video at all\n'*100)
+    return folder
+
+def files(folder): return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+def test_predict_answers_and_writes(world, tmp_path):
+    r = tqn('predict', world/'good.mp4', '--checkpoint', world/'model', cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    out = tmp_path/'runs/predict/good'
+    assert sorted(files(out)) == ['answers.json', 'attention.png'] and (out/'attention.png').read_bytes()[1:4] == b'PNG'
+    said = json.loads((out/'answers.json').read_text())
+    assert said['clip_frames'] == [[0, 8], [8, 16], [16, 20]]
+    assert set(said['attention']) == {'takeoff', 'twist', 'class'}
+    for q in ['takeoff', 'twist']:
+        assert abs(sum(p for _, p in said['answers'][q]) - 1) < 1e-4 and abs(sum(said['attention'][q]) - 1) < 1e-4
+        assert said['answers'][q][0][0] in r.stdout
+
+@pytest.mark.parametrize('name', ['missing.mp4', 'short.mp4', 'cut.mp4', 'empty.mp4', 'text.mp4', 'model'])
+def test_predict_names_a_bad_video(world, tmp_path, name):
+    (tmp_path/'answers.json').write_text('of last time')
+    refused(tqn('predict', world/name, '--checkpoint', world/'model', '--out', tmp_path), name)
+    assert files(tmp_path) == {'answers.json': b'of last time'}
+
+def test_predict_without_a_checkpoint(world, tmp_path):
+    refused(tqn('predict', world/'good.mp4', cwd=tmp_path), 'runs/demo/checkpoint', 'tqn demo', '--checkpoint')
+    refused(tqn('predict', world/'good.mp4', '--checkpoint', 'user/name', cwd=tmp_path), 'user/name', '--checkpoint')
+
+@pytest.mark.parametrize('harm', ['cut', 'garbage', 'config', 'shape', 'pickle'])
+def test_predict_with_a_damaged_checkpoint(world, tmp_path, harm):
+    model = Path(shutil.copytree(world/'model', tmp_path/'model'))
+    weights, config = model/'model.safetensors', model/'config.json'
+    if harm == 'cut': weights.write_bytes(weights.read_bytes()[:-100])
+    if harm == 'garbage': weights.write_bytes(b'garbage')
+    if harm == 'config': config.write_text(config.read_text()[:50])
+    if harm == 'shape': config.write_text(json.dumps({**json.loads(config.read_text()), 'd_model': 32}))
+    if harm == 'pickle': weights.write_bytes(pickle.dumps(Bomb(tmp_path/'ran')))
+    refused(tqn('predict', world/'good.mp4', '--checkpoint', model, '--out', tmp_path/'out'), 'model')
+    assert not (tmp_path/'ran').exists()
+
+class Bomb:
+    "A pickle that leaves a trace where it is executed"
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return os.mkdir, (str(self.path),)
+
+def test_debug_shows_the_traceback(world, tmp_path):
+    r = tqn('predict', world/'empty.mp4', '--checkpoint', world/'model', '--out', tmp_path, '--debug')
+    assert r.returncode == 2 and 'Traceback' in r.stderr and 'empty.mp4' in r.stderr.splitlines()[-1]
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals as on POSIX')
+def test_ctrl_c_is_one_line_and_130(world, tmp_path):
+    "A demo that sleeps where the work would begin is stopped there"
+    wait = 'import tqn.cli, time; tqn.cli.writable = lambda folder: (print("here", flush=True), time.sleep(60))'
+    p = subprocess.Popen([sys.executable, '-c', f'{wait}; {SCRIPT[2]}', 'demo', '--out', str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == 'here\n'
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=30)
+    assert (p.returncode, err.strip()) == (130, 'tqn: stopped')

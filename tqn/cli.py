@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['hints', 'app', 'comments', 'with_help', 'Stopped', 'command', 'explain', 'about_input', 'writable', 'top', 'say',
-           'run', 'demo', 'notebooks', 'lab', 'main']
+           'run', 'demo', 'saved_model', 'numbers', 'save_answer', 'predict', 'notebooks', 'lab', 'main']
 
-# %% ../nbs/13_cli.ipynb #265a404d
-import errno, functools, inspect, json, os, re, sys, tempfile, traceback
+# %% ../nbs/13_cli.ipynb #ee36bf40
+import errno, functools, inspect, io, json, os, re, sys, tempfile, traceback
 from pathlib import Path
 from typing import Annotated, Callable
 import typer
@@ -57,14 +57,15 @@ hints = {errno.ENOENT: "check the spelling of the path", errno.ENOSPC: "free som
          errno.EEXIST: "a folder is needed where a file stands; choose another name",
          errno.ENOTDIR: "a folder is needed where a file stands; choose another name", errno.EISDIR: "a file is needed where a folder stands"}
 
-# %% ../nbs/13_cli.ipynb #7da8d83e
+# %% ../nbs/13_cli.ipynb #43cbd896
 def explain(
     e:BaseException, # What went wrong
 )->str: # One message for people
     "Say what happened and what to do about it"
     if not isinstance(e, OSError) or not e.strerror: return str(e) or type(e).__name__
     where = f": {e.filename}" if e.filename else ''
-    return f"{e.strerror}{where}; {hints.get(e.errno, 'run again with --debug to see where')}"
+    hint = '' if ';' in e.strerror else f"; {hints.get(e.errno, 'run again with --debug to see where')}"
+    return f"{e.strerror}{where}{hint}"
 
 # %% ../nbs/13_cli.ipynb #ae69591c
 def about_input(
@@ -135,6 +136,56 @@ def demo(
     print("Open the notebooks with `tqn lab`; begin with tutorials/see_attention.ipynb.")
 
 app.command()(command(demo))
+
+# %% ../nbs/13_cli.ipynb #ada39012
+def saved_model(
+    folder:Path, # Folder of a checkpoint
+)->Path: # The same folder, which holds one
+    "Refuse a folder that holds no checkpoint"
+    if (folder/'config.json').is_file(): return folder
+    raise ValueError(f"expected a checkpoint in {folder} (config.json and model.safetensors), found none; "
+                     "train one with `tqn demo`, or name another folder with --checkpoint")
+
+# %% ../nbs/13_cli.ipynb #8e4e82df
+def numbers(
+    answer:'tqn.attention.Answer', # What `tqn.answer` returned, for n clips
+)->dict: # For JSON; attention as {question: n numbers}
+    "The answers with their probabilities, and each question's attention over the clips"
+    return {'video': answer.name, 'answers': {q: [[a, round(p, 6)] for a,p in ps] for q,ps in answer.answers.items()},
+            'clip_frames': answer.frames.tolist(), 'clip_seconds': answer.times.round(4).tolist(),
+            'attention': {q: [round(float(v), 6) for v in m] for q,m in answer.maps().items()}}
+
+# %% ../nbs/13_cli.ipynb #33cba1d2
+def save_answer(
+    answer:'tqn.attention.Answer', # What `tqn.answer` returned
+    folder:Path,                   # Where to write
+)->list[Path]: # The files
+    "Write the figure and the numbers"
+    import matplotlib.pyplot as plt
+    from tqn.attention import plot_attention
+    from tqn.queries import write_atomic
+    picture,figure = io.BytesIO(),plot_attention(answer)
+    figure.savefig(picture, format='png', dpi=150, bbox_inches='tight')
+    plt.close(figure)
+    return [write_atomic(folder/'attention.png', picture.getvalue()), write_atomic(folder/'answers.json', json.dumps(numbers(answer), indent=1))]
+
+# %% ../nbs/13_cli.ipynb #28b10c6a
+def predict(
+    video:Path,                                      # Video file, or a folder of frames
+    checkpoint:Path=Path('runs/demo/checkpoint'),    # Folder of a trained model
+    out:Path|None=None,                              # Folder for the figure and the numbers; runs/predict/NAME if not given
+)->None:
+    "Answer the questions for a video and draw what each of them looked at."
+    out = writable(out or Path('runs/predict')/video.stem)
+    saved_model(checkpoint)
+    from tqn.attention import answer
+    from tqn.model import TQN
+    from tqn.video import open_video
+    opened = open_video(video)
+    found = answer(TQN.from_pretrained(checkpoint), opened)
+    print(found, *save_answer(found, out), sep='\n')
+
+app.command()(command(predict))
 
 # %% ../nbs/13_cli.ipynb #c3a5cf2f
 def notebooks(
