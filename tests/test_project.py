@@ -1,5 +1,6 @@
 "The project as a whole: notebooks and modules agree, the style goals that must hold do, and `import tqn` stays light."
 import ast, configparser, json, os, re, shutil, subprocess, sys
+from functools import cache
 from pathlib import Path
 import nbformat, pytest
 from packaging.requirements import Requirement
@@ -70,6 +71,16 @@ def test_readme_check_notices_a_change(copy):
     readme.write(copy)
     assert readme.differences(copy) == []
 
+def test_readme_shows_pictures_and_hides_what_index_hides(tmp_path):
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+    picture = new_output('display_data', {'image/png': 'iVBORw0KGgo=', 'text/plain': 'a figure'})
+    cells = [new_markdown_cell('# Title'), new_code_cell('#| hide\nsecret = 1'), new_code_cell('#| echo: false\nplot()', outputs=[picture])]
+    (tmp_path/'nbs').mkdir()
+    nbformat.write(new_notebook(cells=cells), tmp_path/'nbs/index.ipynb')
+    readme.write(tmp_path)
+    assert (tmp_path/'README.md').read_text() == '# Title\n\n![png](nbs/images/readme_1_0.png)\n'
+    assert [p.name for p in (tmp_path/'nbs/images').iterdir()] == ['readme_1_0.png']
+
 @pytest.mark.parametrize('link, wanted', [
     ('[a](tutorials/b.ipynb)', '[a](nbs/tutorials/b.ipynb)'), ('![a](./images/b.png)', '![a](nbs/images/b.png)'),
     ('[a](../LICENSE)', '[a](LICENSE)'), ('[a](https://x.org/b)', '[a](https://x.org/b)'), ('[a](#start)', '[a](#start)'),
@@ -80,6 +91,15 @@ def test_readme_links_exist():
     text = (ROOT/'README.md').read_text()
     links = [l for _, l in readme.LINK.findall(text) if not re.match('[a-z]+:|#', l)]
     assert [l for l in links if not (ROOT/l.split('#')[0]).exists()] == []
+
+def test_index_shows_the_scores_that_are_committed():
+    "The table in the index, and so in the README, is made from the committed figures"
+    if not (scores := ROOT/'nbs/results/demo.json').exists(): pytest.skip('nbs/results/demo.json is not there yet')
+    cells = [c for c in nbformat.read(ROOT/readme.NOTEBOOK, as_version=4).cells if c.cell_type == 'code']
+    shown = next(c for c in cells if 'def tables' in c.source)
+    names = {'json': json, 'Path': Path, 'Markdown': str}
+    exec(shown.source.split('\ntables() if')[0], names)
+    assert shown.outputs[0]['data']['text/markdown'] == names['tables'](scores)
 
 def test_readme_gives_the_two_commands():
     text = (ROOT/'README.md').read_text()
@@ -119,14 +139,10 @@ def test_import_loads_no_decoder_plotting_or_widgets(code):
     assert loaded.strip() == '[]'
 
 def test_import_costs_little_more_than_torch():
-    "The difference of the least times over several runs; more runs only where the machine was busy"
-    code = 'from time import perf_counter as t; a = t(); import torch{}; print(t() - a)'
-    times = {'': [], ', tqn': []}
-    for run in range(8):
-        for extra, seen in times.items(): seen.append(float(python(code.format(extra))))
-        cost = min(times[', tqn']) - min(times[''])
-        if run >= 2 and cost <= .3: break
-    assert cost <= .3, times
+    "The difference of the least times over several new interpreters"
+    code = 'from time import perf_counter as t; a = t(); import torch; b = t(); import tqn; c = t(); print(b - a, c - a)'
+    torch, both = zip(*(map(float, python(code).split()) for _ in range(4)))
+    assert min(both) - min(torch) <= .3, (torch, both)
 
 
 # Style
@@ -136,7 +152,10 @@ def exported_name(path):
     found = [m[1] for c in code_cells(path) if (m := re.search(r'^#\|\s*default_exp\s+(\S+)', c, re.M))]
     return found[0] if found else None
 
-def code_cells(path): return [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'code']
+@cache
+def cells_of(path): return nbformat.read(path, as_version=4).cells
+
+def code_cells(path): return [c.source for c in cells_of(path) if c.cell_type == 'code']
 
 def exported_trees(path):
     return [ast.parse(re.sub(r'^[%!].*', '', c, flags=re.M)) for c in code_cells(path) if re.search(r'^#\|\s*exports?i?\b', c, re.M)]
@@ -150,7 +169,7 @@ def project_imports(tree):
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
 def test_title_and_summary(path):
-    first = nbformat.read(path, as_version=4).cells[0]
+    first = cells_of(path)[0]
     assert first.cell_type == 'markdown' and re.match(r'# \S.*\n\n> \S', first.source), f"begins {first.source[:60]!r}"
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
@@ -158,7 +177,7 @@ def test_size_of_notebook(path): assert path.stat().st_size <= 300_000
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
 def test_stored_outputs_hold_no_error_and_no_path_of_ours(path):
-    outputs = [o for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'code' for o in c.outputs]
+    outputs = [o for c in cells_of(path) if c.cell_type == 'code' for o in c.outputs]
     assert not [o for o in outputs if o.output_type == 'error']
     text = json.dumps(outputs)
     assert not re.search(r'/root/|/home/\w|/Users/\w|/opt/|/work/', text), 'an output shows a path of the machine it ran on'
@@ -182,8 +201,10 @@ def test_no_big_files(): assert [p for p in tracked() if p.stat().st_size > 3_00
 
 def unsafe_loads(code):
     "Calls that would run what a file says: pickles, and YAML with any tags"
-    for n in ast.walk(ast.parse(code)):
-        if not isinstance(n, ast.Call): continue
+    tree = ast.parse(code)
+    safe = {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef) and any(ast.unparse(b).endswith('SafeLoader') for b in n.bases)}
+    for n in ast.walk(tree):
+        if not isinstance(n, ast.Call) or (ast.unparse(n.func) == 'yaml.load' and ast.unparse(n.args[-1]) in safe): continue
         name, kw = ast.unparse(n.func), {k.arg: ast.unparse(k.value) for k in n.keywords}
         bad = re.fullmatch(r'(c?[pP]ickle|dill|cloudpickle|joblib|marshal)\.(loads?|Unpickler)|(pd|pandas)\.read_pickle|yaml\.(load|load_all|unsafe_load|full_load)', name)
         if bad or (name == 'torch.load' and kw.get('weights_only') != 'True') or kw.get('allow_pickle') == 'True': yield ast.unparse(n)
@@ -194,7 +215,8 @@ def test_nothing_executes_a_pickle(path): assert list(unsafe_loads(path.read_tex
 @pytest.mark.parametrize('code, bad', [
     ('torch.load(p)', 1), ('torch.load(p, weights_only=False)', 1), ('torch.load(p, map_location="cpu", weights_only=True)', 0),
     ('pickle.load(f)', 1), ('pickle.loads(b)', 1), ('np.load(p, allow_pickle=True)', 1), ('np.load(p)', 0), ('yaml.load(f, Loader)', 1),
-    ('yaml.safe_load(f)', 0), ('json.load(f)', 0)])
+    ('yaml.safe_load(f)', 0),
+    ('class L(yaml.SafeLoader): pass\nyaml.load(f, L)', 0), ('class L(yaml.Loader): pass\nyaml.load(f, L)', 1), ('json.load(f)', 0)])
 def test_unsafe_loads_are_noticed(code, bad): assert len(list(unsafe_loads(code))) == bad
 
 

@@ -37,25 +37,15 @@ def relink(markdown, folder='nbs'):
 def render(root=ROOT):
     "The README's text, and the pictures among the outputs as {path: bytes}"
     nb = nbformat.read(root/NOTEBOOK, as_version=4)
+    nb.metadata['language_info'] = {'name': 'python'}  # which nbdev_clean takes out
     nb.cells = [cell for cell in map(visible, nb.cells) if cell is not None]
-    config = Config({'NbConvertBase': {'display_data_priority': OUTPUTS}})
-    exporter = MarkdownExporter(config=config)
-    name = 'readme_{cell_index}_{index}{extension}'
-    exporter.register_preprocessor(_extractor(name, config), enabled=True)
-    text, resources = exporter.from_notebook_node(nb)
+    config = Config({'NbConvertBase': {'display_data_priority': OUTPUTS},
+                     'ExtractOutputPreprocessor': {'output_filename_template': 'readme_{cell_index}_{index}{extension}'}})
+    text, resources = MarkdownExporter(config=config).from_notebook_node(nb, resources={'output_files_dir': 'images'})
     text = re.sub(r'^```python\n\s*```\n', '', text, flags=re.M)  # cells whose code is not shown
-    text = re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
+    text = re.sub(r'\n{3,}', '\n\n', re.sub(r'^ +$', '', text, flags=re.M)).strip() + '\n'
     pictures = {f'{IMAGES}/{Path(k).name}': v for k, v in resources.get('outputs', {}).items()}
     return relink(text), pictures
-
-
-def _extractor(name, config):
-    "The step of nbconvert that moves pictures out of the outputs, told to name them `images/readme_...`"
-    from nbconvert.preprocessors import ExtractOutputPreprocessor
-    class Extract(ExtractOutputPreprocessor):
-        def preprocess(self, nb, resources):
-            return super().preprocess(nb, {**resources, 'output_files_dir': 'images'})
-    return Extract(output_filename_template=name, config=config)
 
 
 def differences(root=ROOT):
