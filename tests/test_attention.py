@@ -1,0 +1,243 @@
+"Capture, summaries, answers about real files, and the figure"
+import math
+from pathlib import Path
+import matplotlib; matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest, torch
+from hypothesis import given, settings, strategies as st
+from torch import nn
+from torch.testing import assert_close
+from tqn.attention import PREPROCESS, Answer, answer, capture, clip_features, plot_attention, pool_max, preprocessing, rank, rollout, summarise
+from tqn.backbone import S3D
+from tqn.model import TQN
+from tqn.queries import Query, QuerySet
+from tqn.video import Video, write_video
+
+SHARED = Path(__file__).parents[2]/'shared'
+QS = QuerySet([Query('takeoff', ['Back','Forward']), Query('twist', ['0','1','2'], kind='count'), Query('seen', ['board','pool','crowd'], kind='many')],
+              classes=[('plain', ['Back','0',None]), ('hard', ['Forward','2',None])])
+fast = settings(max_examples=25, deadline=None)
+
+class Mean(nn.Module):
+    "Mean colour, twice as features; counts what it was given at a time"
+    d_out = 6
+    def __init__(self, t=None): super().__init__(); self.t,self.seen = t,[]
+    def forward(self, x):
+        self.seen.append(len(x))
+        f = torch.cat([x.mean((2,3,4)), x[...,::2].mean((2,3,4))], 1)
+        return f if self.t is None else f[...,None].repeat(1, 1, self.t)+torch.arange(self.t)
+
+def small(backbone=None, seed=0, **kwargs):
+    torch.manual_seed(seed)
+    m = TQN(QS, **{**dict(backbone=backbone, d_model=16, n_layers=3, n_heads=2, d_features=6), **kwargs})
+    m.preprocess = dict(clip_len=8, stride=1, size=16, resize=16, mean=(0,0,0), std=(1,1,1))
+    return m
+
+@pytest.fixture(scope='module')
+def mp4(tmp_path_factory):
+    path = tmp_path_factory.mktemp('v')/'ramp.mp4'
+    t = np.arange(45)[:,None,None,None]
+    write_video(path, np.broadcast_to(5*t, (45,32,48,3)).astype('u1'), fps=10.)
+    return path
+
+# ---------------------------------------------------------------- maps
+
+def test_capture_gives_what_the_layers_compute_and_changes_nothing():
+    m = small().eval()
+    x,valid = torch.randn(2, 5, 6),torch.tensor([[1,1,1,1,1],[1,1,0,0,0]]).bool()
+    plain = m(x, valid)
+    c = capture(m.train(), x, valid)
+    assert m.training and c.names==['takeoff','twist','seen','class']
+    assert_close(c.attn, plain.attn); assert_close(c.out.classes, plain.classes)
+    assert c.self_attn.shape==(2,3,2,4,4) and not c.attn.requires_grad
+    assert_close(c.self_attn.sum(-1), torch.ones(2,3,2,4))
+    layer,q = m.decoder.layers[0],m.decoder.queries
+    h = layer.norm1(q)                                                  # the first layer's self-attention, by hand
+    wq,wk,_ = layer.self_attn.in_proj_weight.chunk(3); bq,bk,_ = layer.self_attn.in_proj_bias.chunk(3)
+    for i in range(2):
+        s = slice(8*i, 8*i+8)
+        want = ((h@wq.T+bq)[:,s]@(h@wk.T+bk)[:,s].T/math.sqrt(8)).softmax(-1)
+        assert_close(c.self_attn[0,0,i], want.detach())
+    assert (c.attn[1,...,2:]==0).all()
+    assert not any(mod._forward_hooks or mod._forward_pre_hooks for mod in m.modules())
+
+def test_hooks_go_away_when_the_model_fails():
+    m = small()
+    with pytest.raises(ValueError): capture(m, torch.randn(1, 5, 7))
+    assert m.training and not any(mod._forward_hooks or mod._forward_pre_hooks for mod in m.modules())
+
+@fast
+@given(st.integers(1, 4), st.integers(1, 3), st.integers(1, 6), st.integers(1, 40), st.integers(0, 99))
+def test_summaries_equal_naive_loops(layers, heads, k, n, seed):
+    g = torch.Generator().manual_seed(seed)
+    A = torch.rand(layers, heads, k, n, generator=g).softmax(-1); S = torch.rand(layers, heads, k, k, generator=g).softmax(-1)
+    assert_close(summarise(A), sum(A[l,h] for l in range(layers) for h in range(heads))/(layers*heads))
+    assert_close(summarise(A, layer=-1, head=0), A[-1,0])
+    assert_close(summarise(A, head=heads-1), sum(A[l,-1] for l in range(layers))/layers)
+    R = [[0.]*n for _ in range(k)]
+    for l in range(layers):
+        s,a = S[l].mean(0),A[l].mean(0)
+        R1 = [[(R[i][c]+sum(float(s[i,j])*R[j][c] for j in range(k)))/2 for c in range(n)] for i in range(k)]
+        R = [[(R1[i][c]+float(a[i,c]))/2 for c in range(n)] for i in range(k)]
+    want = torch.tensor(R); want = want/want.sum(-1, keepdim=True)
+    assert_close(rollout(A, S), want, atol=1e-5, rtol=1e-4)
+    for bad in (dict(layer=layers), dict(head=-heads-1)):
+        with pytest.raises(ValueError, match='expected'): summarise(A, **bad)
+
+# ---------------------------------------------------------------- answers
+
+def test_a_video_gives_the_same_as_one_big_forward(mp4):
+    m = small(Mean()).eval()
+    v = Video(mp4)
+    a = answer(m, v, chunk=2)
+    assert max(m.backbone.seen)==2 and sum(m.backbone.seen)==6                # never more than the chunk, every clip once
+    clips = v.clips().float()/255
+    clips = nn.functional.interpolate(clips.flatten(0,1), (16,24), mode='bilinear', antialias=True).reshape(6,3,8,16,24)[...,4:20]
+    assert_close(clip_features(m, v, 5), m.backbone(clips), atol=3e-3, rtol=0)
+    with torch.no_grad(): out = m(clip_features(m, v)[None])
+    assert_close(a.attn, out.attn[0]); assert_close(a.self_attn, capture(m, out.features).self_attn[0])
+    assert a.name=='ramp.mp4' and a.frames.tolist()==[[i,min(i+8,45)] for i in range(0,45,8)]
+    np.testing.assert_allclose(a.times, a.frames/10, atol=1e-6)
+    p = out.responses['takeoff'][0].softmax(-1)
+    assert dict(a.answers['takeoff'])==pytest.approx({'Back': float(p[0]), 'Forward': float(p[1])})
+    assert dict(a.answers['seen'])==pytest.approx({n: float(torch.sigmoid(out.responses['seen'][0,i])) for i,n in enumerate(QS['seen'].answers)})
+    assert a.said('seen')==[n for n,q in a.answers['seen'] if q>.5] and all(x[1]>=y[1] for ps in a.answers.values() for x,y in zip(ps, ps[1:]))
+    assert a.reading=='query' and dict(a.answers['class'])['plain']==pytest.approx(float(out.classes[0].softmax(-1)[0]))
+    both = answer(m, mp4, reading='both')
+    assert dict(both.answers['class'])['plain']==pytest.approx(float(m.read_classes(out, 'both')[0,0].exp()))
+    assert both.name=='ramp.mp4' and 'ramp.mp4: 45 frames, 6 clips, 4.5 s' in str(both)
+
+def test_pictures_stand_where_they_were_taken(mp4):
+    a = answer(small(Mean()), mp4, n_thumbs=9)
+    assert a.thumbs.shape==(9,32,48,3) and a.thumbs.dtype==torch.uint8
+    np.testing.assert_allclose(a.thumbs.float().mean((1,2,3))/5, a.thumb_times*10, atol=1.2)      # the frame's grey value tells its number
+    mid = [sum(a.frames[int(x.argmax())])//2 for x in a.maps().values()]
+    np.testing.assert_allclose(a.peaks.float().mean((1,2,3))/5, mid, atol=1.2)
+    assert answer(small(Mean()), mp4, n_thumbs=0).thumbs is None
+
+def test_preprocessing_comes_from_the_model(mp4):
+    m = small(Mean())
+    m.preprocess = dict(clip_len=4, stride=2, size=8, extra='ignored')
+    p = preprocessing(m)
+    assert (p['clip_len'], p['stride'], p['size'], p['mean'])==(4, 2, 8, PREPROCESS['mean']) and 'extra' not in p
+    a = answer(m, mp4)
+    assert len(a.frames)==6 and a.frames[1].tolist()==[8,16]
+    m.preprocess = dict(clip_len=8, stride=20, size=8)                        # lowered to what 45 frames allow: 6
+    assert answer(m, mp4).frames.tolist()==[[0,45]]
+    assert preprocessing(nn.Identity())==PREPROCESS
+
+def test_features_only_and_several_features_a_clip(mp4):
+    m = small(Mean()).eval()
+    f = clip_features(m, Video(mp4))
+    a = answer(m, f, fps=8.)
+    assert a.thumbs is None and a.times[-1].tolist()==[5.,6.] and a.name=='features'
+    assert_close(a.attn, answer(m, mp4).attn)
+    two = small(Mean(t=2)).eval()
+    b = answer(two, mp4)
+    assert b.attn.shape[-1]==12 and b.frames[:3].tolist()==[[0,4],[4,8],[8,12]] and b.times.shape==(12,2)
+    one = answer(small(Mean()), f[:1])
+    assert one.attn.shape[-1]==1 and one.maps()['twist'].tolist()==pytest.approx([1.])
+
+def test_s3d_is_fused_for_reading_and_left_alone(mp4):
+    torch.manual_seed(0)
+    s3d = S3D(width=1/16)
+    m = small(s3d, d_features=None)
+    m.preprocess['size'] = m.preprocess['resize'] = 32
+    before = {k: v.clone() for k,v in m.state_dict().items()}
+    f = clip_features(m.eval(), Video(mp4), 3)
+    from tqn.transforms import EvalTransform
+    with torch.no_grad(): want = s3d(EvalTransform(32, (0,0,0), (1,1,1), 32)(Video(mp4).clips()))
+    assert_close(f, want, atol=1e-4, rtol=1e-3)
+    assert all(torch.equal(v, m.state_dict()[k]) for k,v in before.items())
+    answer(m.train(), mp4)
+    assert m.training and all(torch.equal(v, m.state_dict()[k]) for k,v in before.items())     # no batch norm statistic moved
+
+def test_no_class_no_lane():
+    qs = QuerySet({'a': ['x','y'], 'b': ['z']})
+    m = TQN(qs, d_model=8, n_layers=1, n_heads=1)
+    a = answer(m, torch.randn(3, 8))
+    assert a.names==['a','b'] and 'class' not in a.answers and a.reading is None
+    plot_attention(a)
+    m = TQN(QS, d_model=8, n_layers=1, n_heads=1, class_query=False)
+    a = answer(m, torch.randn(3, 8), reading='product')
+    assert a.names==['takeoff','twist','seen'] and len(a.answers['class'])==2
+    assert 'class' not in answer(m, torch.randn(3, 8)).answers
+
+def test_bad_input_is_named(tmp_path, mp4):
+    m = small(Mean())
+    (tmp_path/'empty.mp4').touch(); (tmp_path/'text.mp4').write_text('not a video')
+    short = tmp_path/'short.mp4'; write_video(short, np.zeros((3,16,16,3), 'u1'))
+    for bad,message in [(tmp_path/'none.mp4','no such file'), (tmp_path/'empty.mp4','empty'), (tmp_path/'text.mp4','not a video'),
+                        (short,'fewer than one clip'), (torch.zeros(0,6),'n ≥ 1'), (torch.zeros(1,2,6),'of one video')]:
+        with pytest.raises(ValueError, match=message): answer(m, bad)
+        assert m.training
+    with pytest.raises(ValueError, match='pass features'): answer(small(), mp4)
+    with pytest.raises(ValueError, match='class reading'): answer(m, mp4, reading='votes')
+
+def test_real_files_of_every_kind():
+    files = sorted((SHARED/'videos').glob('*.mp4'))[:2] + sorted((SHARED/'videos').glob('*.webm'))[:1]
+    if not files: pytest.skip(f'no videos in {SHARED/"videos"}')
+    m = small(Mean())
+    for f in files:
+        a = answer(m, f)
+        assert a.frames[-1,1]==len(Video(f)) and a.attn.shape[-1]==len(a.frames) and (np.diff(a.times[:,0])>0).all()
+        plt.close(plot_attention(a))
+
+# ---------------------------------------------------------------- the figure
+
+@fast
+@given(st.integers(1, 400), st.integers(1, 50), st.integers(0, 99))
+def test_pooling_keeps_every_peak(n, most, seed):
+    a,edges = np.random.default_rng(seed).random(n),np.sort(np.random.default_rng(seed+1).random(n+1))
+    v,e = pool_max(a, edges, most)
+    assert len(v)<=most and len(e)==len(v)+1 and e[0]==edges[0] and e[-1]==edges[-1]
+    for lo,hi,x in zip(e[:-1], e[1:], v): assert x==max(a[i] for i in range(n) if lo<=edges[i]<hi or (lo==edges[i]))
+
+def made_up(k, n, film=True, seed=0):
+    g = np.random.default_rng(seed)
+    names = [f'question {i}' for i in range(k)]+['class']
+    frames = np.stack([np.arange(n), np.arange(1, n+1)], -1)*8
+    answers = {q: [('a rather long answer to this question',.6), ('b',.4)] for q in names}
+    pictures = torch.from_numpy(g.integers(0, 255, (24,20,30,3), dtype='u1')) if film else None
+    peaks = torch.from_numpy(g.integers(0, 255, (k+1,20,30,3), dtype='u1')) if film else None
+    attn = torch.from_numpy(g.dirichlet(np.ones(n), (2,2,k+1))).float()
+    return Answer('made up', answers, names, attn, frames, frames/25, None, pictures, np.linspace(0, n*8/25, 24), peaks)
+
+@pytest.mark.parametrize('k,n,film', [(3,1,True), (3,24,False), (13,100,True), (5,2500,True)])
+def test_figure_holds_from_few_to_many(k, n, film, tmp_path):
+    a = made_up(k, n, film)
+    fig = plot_attention(a, {q: (0, max(1, 2*n)) for q in a.names}, {q: 'b' if i%2 else a.said(q) for i,q in enumerate(a.names)})
+    fig.savefig(tmp_path/'f.png', dpi=60)
+    box = fig.get_window_extent()
+    for ax in fig.axes:
+        for t in ax.texts:
+            b = t.get_window_extent()
+            assert b.x0>=box.x0-1 and b.x1<=box.x1+1 and b.y0>=box.y0-1, f'{t.get_text()} leaves the figure'
+    marks = [t.get_text() for ax in fig.axes for t in ax.texts]
+    assert marks.count('✗')==(k+1)//2 and marks.count('✓')==k+1-(k+1)//2
+    bars = [c for ax in fig.axes for c in ax.collections]
+    assert len(bars)==k+1
+    for c,q in zip(bars, a.names):                                            # the highest bar stands over the peak, however they were pooled
+        tops = [p.vertices[:,1].max() for p in c.get_paths()]
+        top = c.get_paths()[int(np.argmax(tops))].vertices[:,0]
+        i = int(a.maps()[q].argmax())
+        assert max(tops)==pytest.approx(1) and len(tops)<=n and top.min()-1e-9<=a.times[i,0] and a.times[i,1]<=top.max()+1e-9
+    plt.close(fig)
+
+def test_figure_refuses_and_leaves_no_figure_behind():
+    a = made_up(3, 4)
+    plt.close('all')
+    for bad in (dict(questions=['weather']), dict(extents={'class': (0,99)}), dict(layer=7), dict(how='rollout'), dict(how='max')):
+        with pytest.raises(ValueError, match='expected'): plot_attention(a, **bad)
+    assert not plt.get_fignums()
+    fig = plot_attention(a, {'class': None, 'somersault': (0,5)}, questions=['class'], layer=0, head=1)
+    assert len(fig.axes)==2                                                   # film and one lane; the peak pictures belong to the mean map
+
+def test_tones_fall_steadily_in_grey():
+    from tqn.attention import _tones
+    rgb = _tones()(np.linspace(0, 1, 50))[:,:3]
+    grey = rgb@[.2126,.7152,.0722]
+    assert (np.diff(grey)<0).all() and grey[0]-grey[-1]>.5
+
+def test_rank_is_stable(): assert [n for n,_ in rank(torch.tensor([.3,.3,.4]), ['a','b','c'])]==['c','a','b']
