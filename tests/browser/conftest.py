@@ -61,7 +61,7 @@ class Lab:
         self.process = subprocess.Popen(command, cwd=self.notebooks, env=env, stdin=subprocess.DEVNULL, stdout=self.log.open('w'),
                                         stderr=subprocess.STDOUT, start_new_session=True)
 
-    def wait(self, seconds=90):
+    def wait(self, seconds=120):
         "Until the server answers"
         opener, end = build_opener(ProxyHandler({})), time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
@@ -104,7 +104,7 @@ class Notebook:
     def open(self):
         name = re.sub(r'\W', '-', self.path)
         self.page.goto(f'/lab/workspaces/{name}/tree/{self.path}?reset', wait_until='domcontentloaded')
-        self.page.wait_for_selector('.jp-Notebook .jp-Cell', timeout=60_000)
+        self.page.wait_for_selector('.jp-Notebook .jp-Cell', timeout=120_000)
         self.idle()
 
     def kernel(self):
@@ -133,7 +133,7 @@ class Notebook:
         return [(c['execution_count'], any(o['output_type'] == 'error' for o in c['outputs'])) for c in saved['cells']
                 if c['cell_type'] == 'code' and ''.join(c['source']).strip()]
 
-    def run_all(self, seconds=180):
+    def run_all(self, seconds=300):
         "Run every cell and save, once more where the first click was lost; what `code_cells` then says"
         for _ in range(2):
             self.menu('Run', 'Run All Cells')
