@@ -1,0 +1,362 @@
+"Training: the loop learns, resumes to the same bits, survives kills, full disks and bad data, and refuses what it should"
+import json, math, os, shutil, signal, subprocess, sys, textwrap
+from dataclasses import asdict
+from pathlib import Path
+import pytest
+import torch
+from hypothesis import given, strategies as st
+from torch import nn
+from tqn import train as T
+from tqn.data import FeatureDataset, Item, collate, make_loader, sample_generator
+from tqn.model import TQN, tqn_loss
+from tqn.queries import QuerySet
+from tqn.train import NotFinite, Progress, TrainConfig, fit, load_checkpoint, lr_factor, make_accelerator, make_config, make_optimiser, open_run, read_log, save_checkpoint, train_mode, train_step
+
+SETUP = '''
+import torch
+from tqn.data import FeatureDataset, Item, make_loader, sample_generator
+from tqn.model import TQN, tqn_loss
+from tqn.queries import QuerySet
+from tqn.train import fit
+
+qs = QuerySet({'level': ['high', 'low'], 'side': ['left', 'right']}, classes=[(f'{a} {b}', [a, b]) for a in ('high', 'low') for b in ('left', 'right')])
+
+def made_up(n, seed, view=0):
+    "n videos as features; the two answers stand in two channels of one clip each"
+    items, features = [], {}
+    for i in range(n):
+        g = sample_generator(seed, i)
+        a,b,length,p,q = (int(torch.randint(k, (), generator=g)) for k in (2, 2, 5, 4, 4))
+        x = .3*torch.randn(2, 4 + length, 6, generator=g)
+        x[:,p,0] += 4*a - 2
+        x[:,q,1] += 4*b - 2
+        names = [qs['level'].answers[a], qs['side'].answers[b]]
+        items.append(Item(f'{seed}-{i}', answers=dict(zip(qs.names, names)), class_name=' '.join(names)))
+        features[items[-1].id] = x
+    return FeatureDataset(features, items, qs, view=view, seed=seed)
+
+def loaders(batch_size=8, n=44, workers=0):
+    "44 videos make 6 batches of 8, the last of 4; views are drawn at random"
+    return make_loader(made_up(n, 0, 'random'), batch_size, shuffle=True, workers=workers), make_loader(made_up(20, 1), 8)
+
+def tiny(seed=0, dropout=.1, backbone=None, **kw):
+    torch.manual_seed(seed)
+    return TQN(qs, backbone=backbone, d_model=16, n_layers=1, n_heads=2, d_features=6, dropout=dropout, response_dropout=dropout, **kw)
+
+quiet = dict(progress=False, callbacks=[], epochs=3, lr=.01, decoder_lr=.5)
+'''
+exec(SETUP)
+
+def same(a, b): return all(torch.equal(x, y) for x,y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "An uninterrupted run: its folder and its model"
+    model,folder = tiny(), tmp_path_factory.mktemp('whole')/'run'
+    fit(model, *loaders(), folder, **quiet)
+    return model, folder
+
+def script(tmp_path, body, **env):
+    "Run a piece of training in a process of its own"
+    (tmp_path/'s.py').write_text(SETUP + textwrap.dedent(body))
+    return subprocess.run([sys.executable, str(tmp_path/'s.py')], capture_output=True, text=True, timeout=120, env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
+
+# learning -------------------------------------------------------------------------------------------------------------
+
+def test_overfits_and_keeps_the_best(tmp_path):
+    model = tiny(dropout=0.)
+    run = fit(model, *loaders(n=88), tmp_path/'r', epochs=10, lr=.02, decoder_lr=.5, progress=False)
+    log = run.log()
+    assert log[-1]['loss'] < .2*log[0]['loss'] and run.best >= .9 and run.ended == 'finished'
+    assert run.best == pytest.approx(max(r['val_answers'] for r in log), abs=1e-5) and log[run.best_epoch]['best'] == 1
+    assert not model.training and same(model, TQN.from_pretrained(tmp_path/'r'/'best'))
+    assert len(run.steps()) == 110 and json.loads((tmp_path/'r'/'config.json').read_text()) == json.loads(json.dumps(asdict(run.config)))
+
+def test_one_clip_one_video_one_batch(tmp_path):
+    one = make_loader(FeatureDataset({'a': torch.ones(1, 6)}, [Item('a', answers={'side': 'left'})], qs), 8, shuffle=True)
+    run = fit(tiny(), one, one, tmp_path/'r', **quiet)
+    assert run.log()[-1]['loss'] < run.log()[0]['loss'] and len(run.steps()) == 3
+
+def test_without_val_the_last_weights_are_kept(tmp_path):
+    model = tiny()
+    run = fit(model, loaders()[0], None, tmp_path/'r', **quiet)
+    at = load_checkpoint(tmp_path/'r', other := tiny(seed=3), make_optimiser(other))
+    assert run.best is None and at.epoch == 3 and same(model, other) and same(model, TQN.from_pretrained(tmp_path/'r'/'best'))
+
+def test_early_stop(tmp_path):
+    run = fit(tiny(), *loaders(), tmp_path/'r', **{**quiet, 'epochs': 50, 'lr': 0., 'patience': 2})
+    assert run.ended == 'early stop' and len(run.log()) == 3 and run.best_epoch == 0
+    again = fit(tiny(), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'epochs': 50, 'lr': 0., 'patience': 2})
+    assert len(again.log()) == 3  # it had ended: nothing more is trained
+
+@pytest.mark.parametrize('metric,pick', [('loss', min), ('class', max)])
+def test_best_by_another_metric(tmp_path, metric, pick):
+    run = fit(tiny(), *loaders(), tmp_path/'r', **quiet, metric=metric)
+    assert run.best == pytest.approx(pick(r[f'val_{metric}'] for r in run.log()), rel=1e-5)
+
+def test_callbacks_see_every_epoch(tmp_path):
+    seen = []
+    fit(tiny(), *loaders(), tmp_path/'r', **{**quiet, 'callbacks': [lambda run: seen.append(len(run.log()))]})
+    assert seen == [1, 2, 3]
+
+def test_nothing_is_drawn_outside_a_notebook(tmp_path):
+    done = script(tmp_path, f"import sys\nfit(tiny(), *loaders(), {str(tmp_path/'r')!r}, progress=False, epochs=1)\nassert not [m for m in sys.modules if m.startswith(('matplotlib', 'IPython'))], 'plotting was loaded'")
+    assert done.returncode == 0 and done.stdout == '', done.stderr
+
+# the optimiser --------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('sizes', [(16,), (8, 8), (7, 7, 2), (1,)*16])
+def test_accumulation_equals_the_large_batch(sizes):
+    acc,ds = make_accelerator('no', 'cpu'), made_up(16, 0)
+    def trained(sizes):
+        model,at = tiny(dropout=0.),Progress()
+        opt = acc.prepare(torch.optim.SGD(model.parameters(), lr=.1))  # Adam would blow up the rounding of gradients that are zero
+        for _ in range(3):
+            ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
+            group = [collate([ds[i] for i in range(a, b)]) for a,b in zip(ends, ends[1:])]
+            row = train_step(acc, model, opt, iter(group), len(group), at, clip=1.)
+        return torch.cat([p.flatten() for p in model.parameters()]), row
+    (a,row_a),(b,row_b) = trained((16,)), trained(sizes)
+    torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+    assert row_a['loss'] == pytest.approx(row_b['loss'], rel=1e-3) and row_a['grad_norm'] == pytest.approx(row_b['grad_norm'], rel=1e-3)
+
+def test_clipping_bounds_the_step():
+    acc,ds = make_accelerator('no', 'cpu'), made_up(8, 0)
+    batch = next(iter(make_loader(ds, 8)))
+    def moved(clip):
+        model = tiny(dropout=0.)
+        before = [p.detach().clone() for p in model.parameters()]
+        norm = train_step(acc, model, acc.prepare(torch.optim.SGD(model.parameters(), lr=1.)), [batch], 1, Progress(), clip)['grad_norm']
+        return norm, math.sqrt(sum(float((p.detach() - q).square().sum()) for p,q in zip(model.parameters(), before)))
+    norm,free = moved(0.)
+    assert free == pytest.approx(norm, rel=1e-4)
+    assert moved(norm/10) == (pytest.approx(norm), pytest.approx(norm/10, rel=1e-3))
+
+def test_groups_follow_the_published_recipe():
+    groups = make_optimiser(tiny()).param_groups
+    assert {g['lr'] for g in groups} == {1e-3, 1e-4} and {g['weight_decay'] for g in groups} == {1e-5} and make_config().clip == 400
+
+@given(st.integers(1, 500), st.sampled_from(['constant', 'cosine', 'steps']), st.floats(0, .5))
+def test_learning_rate_stays_within_bounds(steps, schedule, warmup):
+    fs = [lr_factor(s, steps, schedule, warmup, (.3, .6)) for s in range(steps)]
+    assert all(0 < f <= 1 for f in fs)
+    rise = math.ceil(warmup*steps)
+    assert fs[:rise] == sorted(fs[:rise]) and fs[rise:] == sorted(fs[rise:], reverse=True)
+
+def test_attention_regulariser_is_off_by_default_and_acts_when_on(tmp_path):
+    calls = []
+    def spread(attn, valid): calls.append(attn.shape); return -(attn.clamp_min(1e-9).log()*attn).sum(-1).mean()
+    plain,off,on = (tiny() for _ in range(3))
+    fit(plain, *loaders(), tmp_path/'a', **quiet)
+    fit(off, *loaders(), tmp_path/'b', attn_loss=spread, **quiet)
+    assert not calls and same(plain, off)
+    run = fit(on, *loaders(), tmp_path/'c', attn_loss=spread, attn_weight=1., **quiet)
+    assert len(calls[0]) == 5 and not same(plain, on) and run.log()[-1]['loss_attn'] < run.log()[0]['loss_attn']
+
+def test_gradients_reach_everything_that_learns(tmp_path):
+    acc,model = make_accelerator('no', 'cpu'), tiny()
+    batch = next(iter(loaders()[0]))
+    T.batch_loss(model, batch)[0].backward()
+    assert [n for n,p in model.named_parameters() if p.grad is None] == []
+
+# a backbone -----------------------------------------------------------------------------------------------------------
+
+class Small(nn.Module):
+    "Clips to 6 numbers, with a batch norm"
+    d_out = 6
+    def __init__(self): super().__init__(); self.conv,self.bn = nn.Conv3d(3, 6, 2),nn.BatchNorm3d(6)
+    def forward(self, x): return self.bn(self.conv(x)).mean((2, 3, 4))
+
+class Clips(torch.utils.data.Dataset):
+    def __len__(self): return 5
+    def __getitem__(self, key):
+        i = key[1]
+        return dict(id=str(i), clips=torch.randn(1 + i, 3, 4, 6, 6, generator=sample_generator(i)), answers=qs.encode({'side': 'left'}), **{'class': torch.tensor(-1)})
+
+@pytest.mark.parametrize('frozen', [True, False])
+def test_clips_train_a_backbone_or_leave_all_of_it(tmp_path, frozen):
+    torch.manual_seed(0)
+    backbone = Small().requires_grad_(not frozen)
+    before = {k: v.clone() for k,v in backbone.state_dict().items()}
+    loader = make_loader(Clips(), 2, shuffle=True)
+    fit(tiny(backbone=backbone), loader, loader, tmp_path/'r', **quiet)
+    kept = [torch.equal(v, before[k]) for k,v in backbone.state_dict().items()]
+    assert all(kept) if frozen else not any(kept)  # statistics of the batch norm included
+
+def test_train_mode_wakes_only_what_learns():
+    net = nn.Sequential(Small().requires_grad_(False), nn.Linear(6, 2), nn.Dropout())
+    train_mode(net)
+    assert [m.training for m in net] == [False, True, True] and not net[0].bn.training
+
+# settings -------------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize('bad,match', [(dict(lrr=1), "'lr'"), (dict(optimiser='sgd'), 'optimiser'), (dict(precision='fp8'), 'precision'), (dict(lr=-1.), 'lr must be'), (dict(accumulate=0), 'accumulate'), (dict(clip=math.nan), 'clip')])
+def test_bad_settings_are_refused(bad, match):
+    with pytest.raises(ValueError, match=match): make_config(**bad)
+
+def test_settings_from_a_file_and_a_flag_beats_it(tmp_path):
+    open_run(tmp_path/'r', make_config('modern', lr=.5))
+    assert make_config(tmp_path/'r'/'config.json', epochs=7) == make_config('modern', lr=.5, epochs=7)
+
+def test_no_mixed_precision_on_a_cpu_unless_asked():
+    assert make_accelerator('auto', 'cpu').mixed_precision == 'no' and make_accelerator('bf16', 'cpu').mixed_precision == 'bf16'
+
+# resume ---------------------------------------------------------------------------------------------------------------
+
+def logs(folder): return (folder/'steps.csv').read_text(), [{k: v for k,v in r.items() if k != 'seconds'} for r in read_log(folder/'log.csv')]
+
+@pytest.mark.parametrize('sig,step', [(signal.SIGINT, 1), (signal.SIGTERM, 6), (signal.SIGINT, 8)])
+def test_signal_then_resume_gives_the_same_bits(tmp_path, whole, sig, step):
+    calls = []
+    def loss(out, answers, classes):
+        if torch.is_grad_enabled():
+            calls.append(0)
+            if len(calls) == step: signal.raise_signal(sig)
+        return tqn_loss(out, answers, classes)
+    with pytest.raises(KeyboardInterrupt, match='resume=True'): fit(tiny(), *loaders(), tmp_path/'r', loss=loss, **quiet)
+    model = tiny(seed=8)
+    fit(model, *loaders(), tmp_path/'r', resume=True, **quiet)
+    assert same(model, whole[0]) and logs(tmp_path/'r') == logs(whole[1])
+
+@pytest.mark.parametrize('where', ['T.save_checkpoint', 'os.replace'])
+def test_kill_9_anywhere_then_resume_gives_the_same_bits(tmp_path, whole, where):
+    body = f"""
+    import os, signal
+    from tqn import train as T
+    calls,old = [],{where}
+    def fatal(*a, **k):
+        calls.append(0)
+        if len(calls) == 2 + 9*('replace' in {where!r}): os.kill(os.getpid(), signal.SIGKILL)
+        return old(*a, **k)
+    {where} = fatal
+    fit(tiny(), *loaders(), {str(tmp_path/'r')!r}, save_every=4, **quiet)
+    """
+    done = script(tmp_path, body)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    model = tiny(seed=8)
+    fit(model, *loaders(), tmp_path/'r', resume=True, save_every=4, **quiet)
+    assert same(model, whole[0]) and logs(tmp_path/'r') == logs(whole[1])
+    assert sorted(p.name for p in (tmp_path/'r').iterdir() if not p.name.startswith('.')) == ['best', 'checkpoint-0003-00000018', 'config.json', 'log.csv', 'steps.csv']
+
+def test_resume_with_workers_and_accumulation(tmp_path):
+    kw = {**quiet, 'accumulate': 4, 'epochs': 2}
+    fit(a := tiny(), *loaders(workers=1), tmp_path/'a', **kw)
+    calls = []
+    def loss(out, answers, classes):
+        calls.append(0)
+        if len(calls) == 2: signal.raise_signal(signal.SIGINT)  # in the middle of a group: the group is finished first
+        return tqn_loss(out, answers, classes)
+    with pytest.raises(KeyboardInterrupt): fit(tiny(), *loaders(), tmp_path/'b', loss=loss, **kw)
+    fit(b := tiny(seed=4), *loaders(), tmp_path/'b', resume=True, **kw)
+    assert same(a, b) and len(read_log(tmp_path/'b'/'steps.csv')) == 4
+
+def test_more_epochs_continue_a_finished_run(tmp_path, whole):
+    shutil.copytree(whole[1], tmp_path/'r')
+    fit(a := tiny(seed=5), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'epochs': 5})
+    fit(b := tiny(), *loaders(), tmp_path/'b', **{**quiet, 'epochs': 5})
+    assert same(a, b)
+
+def test_resume_refuses_other_settings_or_another_model(tmp_path, whole):
+    shutil.copytree(whole[1], tmp_path/'r')
+    with pytest.raises(ValueError, match='lr was 0.01, now 0.5'): fit(tiny(), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'lr': .5})
+    with pytest.raises(ValueError, match='another model'): fit(TQN(qs, d_model=32, n_layers=1, n_heads=2, d_features=6), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'epochs': 4})
+
+def test_damaged_checkpoint_is_named(tmp_path, whole):
+    for name in ('model.safetensors', 'optimiser.pt', 'progress.json'):
+        shutil.copytree(whole[1], tmp_path/name)
+        file = tmp_path/name/'checkpoint-0003-00000018'/name
+        file.write_bytes(file.read_bytes()[:-20])
+        with pytest.raises(ValueError, match='is damaged'): load_checkpoint(tmp_path/name, m := tiny(), make_optimiser(m))
+
+def test_a_pickle_in_a_checkpoint_is_never_executed(tmp_path, whole):
+    import pickle
+    shutil.copytree(whole[1], tmp_path/'r')
+    class Bomb:
+        def __reduce__(self): return os.mkdir, (str(tmp_path/'boom'),)
+    torch.save({'state': Bomb()}, tmp_path/'r'/'checkpoint-0003-00000018'/'optimiser.pt')
+    with pytest.raises(ValueError, match='is damaged'): load_checkpoint(tmp_path/'r', m := tiny(), make_optimiser(m))
+    assert not (tmp_path/'boom').exists()
+
+# folders --------------------------------------------------------------------------------------------------------------
+
+def test_a_run_is_never_overwritten_unasked(tmp_path, whole):
+    shutil.copytree(whole[1], tmp_path/'r')
+    (tmp_path/'r'/'notes.txt').write_text('mine')
+    before = {p: p.read_bytes() for p in (tmp_path/'r').rglob('*') if p.is_file()}
+    with pytest.raises(ValueError, match='resume=True.*overwrite=True'): fit(tiny(), *loaders(), tmp_path/'r', **quiet)
+    assert before == {p: p.read_bytes() for p in (tmp_path/'r').rglob('*') if p.is_file()}
+    fit(tiny(), *loaders(), tmp_path/'r', overwrite=True, **{**quiet, 'epochs': 1})
+    assert len(read_log(tmp_path/'r'/'log.csv')) == 1 and (tmp_path/'r'/'notes.txt').read_text() == 'mine'
+
+def test_folder_that_cannot_be_written(tmp_path):
+    (tmp_path/'file').write_text('x')
+    for folder in (tmp_path/'file'/'run', Path('/proc/tqn/run')):
+        with pytest.raises(OSError, match='cannot write'): fit(tiny(), *loaders(), folder, **quiet)
+
+def test_read_only_folder(tmp_path):
+    if os.geteuid() == 0: pytest.skip('root may write to a read-only folder; a path below a file and /proc are tested instead')
+    (tmp_path/'ro').mkdir(mode=0o500)
+    with pytest.raises(OSError, match='cannot write'): fit(tiny(), *loaders(), tmp_path/'ro'/'run', **quiet)
+
+def test_full_disk_leaves_the_checkpoint_before(tmp_path, whole):
+    "No file may grow beyond 4 KB from the second epoch on, as on a full disk"
+    body = f"""
+    import resource
+    def fill(run): resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    try: fit(tiny(), *loaders(), {str(tmp_path/'r')!r}, **{{**quiet, 'callbacks': [fill]}})
+    except OSError as e: print(e)
+    """
+    done = script(tmp_path, body)
+    assert done.returncode == 0 and 'cannot' in done.stdout or 'could not' in done.stdout, done.stdout + done.stderr
+    assert not [p for p in (tmp_path/'r').rglob('*') if p.name.endswith(('.tmp', '.part'))]
+    model = tiny(seed=8)
+    fit(model, *loaders(), tmp_path/'r', resume=True, **quiet)
+    assert same(model, whole[0]) and logs(tmp_path/'r') == logs(whole[1])
+
+# diverging ------------------------------------------------------------------------------------------------------------
+
+def test_nan_names_step_and_videos_and_spares_the_weights(tmp_path):
+    train,val = loaders()
+    id = train.dataset.items[7].id
+    train.dataset.kept[id] = torch.full((3, 6), torch.nan)
+    with pytest.raises(NotFinite, match=rf'step \d.*{id}.*lower lr') as e: fit(tiny(), train, None, tmp_path/'r', **quiet)
+    assert str(e.value).count('0-') == 8  # the batch's videos and no others
+    done = read_log(tmp_path/'r'/'steps.csv')
+    assert all(math.isfinite(r['loss']) for r in done)
+
+def test_infinite_gradient_is_caught_before_the_step(tmp_path):
+    model = tiny()
+    def loss(out, answers, classes): return (total := out.responses['side'].sum()*0 + (model.heads.layers[0].bias*0).sqrt().sum()), {'side': total.detach()}
+    before = {k: v.clone() for k,v in model.state_dict().items()}
+    with pytest.raises(NotFinite, match='gradient'): fit(model, *loaders(), tmp_path/'r', loss=loss, **quiet)
+    assert all(torch.equal(v, before[k]) for k,v in model.state_dict().items())
+
+# precision and processes ----------------------------------------------------------------------------------------------
+
+def test_bf16_when_asked(tmp_path):
+    run = fit(tiny(dropout=0.), *loaders(), tmp_path/'r', **quiet, precision='bf16', device='cpu')
+    assert run.log()[-1]['loss'] < run.log()[0]['loss']
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU here')
+@pytest.mark.parametrize('precision', ['auto', 'fp16', 'no'])
+def test_gpu(tmp_path, precision):
+    run = fit(tiny(dropout=0.), *loaders(n=88), tmp_path/'r', epochs=8, lr=.02, decoder_lr=.5, progress=False, precision=precision)
+    assert run.log()[-1]['loss'] < .5*run.log()[0]['loss']
+
+def test_two_processes_train_like_one(tmp_path):
+    "Two processes with batches of 4 make the steps of one process with batches of 8, and score each val video once"
+    body = f"""
+    model = tiny(dropout=0.)
+    train,val = make_loader(made_up(40, 0), 4), make_loader(made_up(21, 1), 4)
+    fit(model, train, val, {str(tmp_path/'two')!r}, **quiet, device='cpu')
+    """
+    (tmp_path/'s.py').write_text(SETUP + textwrap.dedent(body))
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(tmp_path/'s.py')],
+        capture_output=True, text=True, timeout=180, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    assert done.returncode == 0, done.stderr[-3000:]
+    fit(model := tiny(dropout=0.), make_loader(made_up(40, 0), 8), make_loader(made_up(21, 1), 8), tmp_path/'one', **quiet)
+    one,two = (read_log(tmp_path/k/'steps.csv') for k in ('one', 'two'))
+    assert len(one) == len(two) == 15
+    for a,b in zip(read_log(tmp_path/'one'/'log.csv'), read_log(tmp_path/'two'/'log.csv'), strict=True):
+        assert b['val_answers'] == pytest.approx(a['val_answers'], abs=.03)
+    for a,b in zip(one, two): assert b['grad_norm'] == pytest.approx(a['grad_norm'], rel=2e-2)
