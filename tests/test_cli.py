@@ -80,7 +80,9 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp('world')
     torch.manual_seed(0)
     queries = kit.QuerySet({'takeoff': ['Back', 'Forward'], 'twist': ['None', 'Half']}, classes=[('back dive', ['Back', 'None'])])
-    kit.TQN(queries, backbone=kit.S3D(width=.0625), d_model=16, n_layers=1, n_heads=2).save_pretrained(folder/'model')
+    model = kit.TQN(queries, backbone=kit.S3D(width=.0625), d_model=16, n_layers=1, n_heads=2)
+    model.preprocess = dict(clip_len=8, stride=2, size=32, resize=36, mean=[.5]*3, std=[.25]*3)
+    model.save_pretrained(folder/'model')
     frames = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), dtype='u1')
     write_video(folder/'good.mp4', frames)
     write_video(folder/'short.mp4', frames[:3])
@@ -98,7 +100,7 @@ def test_predict_answers_and_writes(world, tmp_path):
     out = tmp_path/'runs/predict/good'
     assert sorted(files(out)) == ['answers.json', 'attention.png'] and (out/'attention.png').read_bytes()[1:4] == b'PNG'
     said = json.loads((out/'answers.json').read_text())
-    assert said['clip_frames'] == [[0, 8], [8, 16], [16, 20]]
+    assert said['clip_frames'] == [[0, 16], [16, 20]], 'the stride is not the one the model was saved with'
     assert set(said['attention']) == {'takeoff', 'twist', 'class'}
     for q in ['takeoff', 'twist']:
         assert abs(sum(p for _, p in said['answers'][q]) - 1) < 1e-4 and abs(sum(said['attention'][q]) - 1) < 1e-4
