@@ -225,6 +225,14 @@ def test_figure_holds_from_few_to_many(k, n, film, tmp_path):
         assert max(tops)==pytest.approx(1) and len(tops)<=n and top.min()-1e-9<=a.times[i,0] and a.times[i,1]<=top.max()+1e-9
     plt.close(fig)
 
+def test_sets_are_right_when_the_whole_set_is():
+    a = made_up(1, 4)
+    a.answers['question 0'] = [('board',.9), ('pool',.7), ('crowd',.1)]; a.several = ('question 0',)
+    marks = lambda truth: [t.get_text() for ax in plot_attention(a, truth={'question 0': truth}).axes for t in ax.texts]
+    assert '✓' in marks(['pool','board']) and '✗' in marks(['board']) and 'truth: board' in marks(['board']) and 'truth: none' in marks([])
+    assert 'board 0.90, pool 0.70' in marks(['board'])
+    plt.close('all')
+
 def test_figure_refuses_and_leaves_no_figure_behind():
     a = made_up(3, 4)
     plt.close('all')

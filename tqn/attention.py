@@ -370,10 +370,11 @@ def _seconds(answer, extent):
     if not 0<=extent[0]<extent[1]<=frames[-1]: raise ValueError(f'expected an extent [first, last) inside {frames[-1]} frames, got {tuple(extent)}')
     return np.interp(extent, frames, times)
 
-# %% ../nbs/11_attention.ipynb #d3c653c4
+# %% ../nbs/11_attention.ipynb #1846d2a8
 def _peak(a):
     "The peak of a map, and how many times uniform attention it is"
-    return f'peak {float(a.max()):.2g} ({float(a.max())*len(a):.2g}×)'
+    top,times = float(a.max()),float(a.max())*len(a)
+    return f'peak {top:.2g} ({times:.{0 if times>=10 else 1}f}×)'
 
 def _picture(ax, picture, aspect):
     "One small picture without axes"
