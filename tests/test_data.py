@@ -243,7 +243,7 @@ def test_other_weights_or_preprocessing_another_folder(tmp_path, items):
     assert len(folders) == 6
 
 def test_damaged_file_is_named_or_skipped(tmp_path, items, queries):
-    (tmp_path/'torn.mp4').write_bytes(items[3].path.read_bytes()[:300])
+    (tmp_path/'torn.mp4').write_bytes(items[3].path.read_bytes()[:400])
     torn = Item('torn', tmp_path/'torn.mp4')
     for workers in (0, 2):
         with pytest.raises(ValueError, match="video 'torn'"): extract_features(Mean().eval(), [*items, torn], tmp_path/f'r{workers}', workers=workers, progress=False)
