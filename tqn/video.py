@@ -38,7 +38,7 @@ class VideoError(ValueError):
 
     def __reduce__(self): return type(self), (self.path, self.index, self.reason)
 
-# %% ../nbs/01_video.ipynb #ffcb658e
+# %% ../nbs/01_video.ipynb #0c0ee4f2
 def _frame(array, i, shape=None):
     "One checked frame, padded to even height and width, for the encoder"
     array = np.asarray(array)
@@ -48,6 +48,17 @@ def _frame(array, i, shape=None):
     h,w = array.shape[:2]
     return array if h%2==0 and w%2==0 else np.pad(array, ((0,h%2), (0,w%2), (0,0)), mode='edge')
 
+def _convert(colour, picture, form):
+    "A frame in another pixel format, without starting threads for it"
+    try: return colour.reformat(picture, format=form, threads=1)
+    except TypeError: return colour.reformat(picture, format=form)  # older PyAV never starts any
+
+def _tag_colours(codec):
+    "Say which colours these are (BT.601, limited range), or each player guesses for itself"
+    codec.color_primaries = codec.color_trc = codec.colorspace = 6
+    codec.color_range = 1
+
+# %% ../nbs/01_video.ipynb #6065b628
 def _encode(path, frames, fps, options, form='mp4', codec='libx264'):
     "Encode frames (h, w, 3) into a new file"
     frames = iter(frames)
@@ -57,12 +68,38 @@ def _encode(path, frames, fps, options, form='mp4', codec='libx264'):
     with av.open(str(path), 'w', format=form, options={'movflags':'+faststart'} if form=='mp4' else {}) as out:
         stream = out.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
         (stream.height,stream.width),stream.pix_fmt,stream.codec_context.thread_count = first.shape[:2],'yuv420p',1
+        if codec=='libx264': _tag_colours(stream.codec_context)
+        colour = VideoReformatter()
         for i,array in enumerate(itertools.chain([first], frames)):
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(_frame(array, i, shape if i else None)), format='rgb24')
-            out.mux(stream.encode(picture))
+            out.mux(stream.encode(_convert(colour, picture, 'yuv420p')))
         out.mux(stream.encode())
 
-# %% ../nbs/01_video.ipynb #08dd4daf
+# %% ../nbs/01_video.ipynb #adf3fc3c
+_SEAL = (28).to_bytes(4, 'big')+b'uuid'+sha256(b'tqn seal').digest()[:16]
+
+def _checksum_file(path, n):
+    "CRC-32 of the first n bytes of a file"
+    crc = 0
+    with open(path, 'rb') as f:
+        while n>0 and (part:=f.read(min(n, 1<<20))): crc,n = zlib.crc32(part, crc),n-len(part)
+    return crc.to_bytes(4, 'big')
+
+def _seal(path):
+    "Append a checksum to an mp4, in a box that players skip"
+    crc = _checksum_file(path, os.path.getsize(path))
+    with open(path, 'ab') as f: f.write(_SEAL+crc)
+
+def _sealed(path):
+    "None for a file without a seal, else whether the seal still holds"
+    n = os.path.getsize(path)-28
+    if n<0: return None
+    with open(path, 'rb') as f:
+        f.seek(n)
+        end = f.read()
+    return end[24:]==_checksum_file(path, n) if end[:24]==_SEAL else None
+
+# %% ../nbs/01_video.ipynb #3f6e3901
 def write_video(
     path:str|Path,  # The mp4 to write; replaced only when the new one is complete
     frames:Iterable, # uint8 (t, h, w, 3), or any iterable of (h, w, 3); odd sizes are padded to even
@@ -76,6 +113,7 @@ def write_video(
     try:
         part.touch()
         _encode(part, frames, fps, {'crf':str(crf), 'g':str(gop)})
+        _seal(part)
         os.replace(part, path)
     except OSError as e:
         raise VideoError(path, None, f'cannot write here ({_why(e)}); nothing that was there has changed') from e
@@ -99,7 +137,7 @@ def _open(path):
     try: return av.open(str(path), options=options, metadata_errors='replace')
     except _FAULTS as e: raise VideoError(path, None, f'not a video, or cut or damaged at its head ({_why(e)})') from e
 
-# %% ../nbs/01_video.ipynb #0f7c38c3
+# %% ../nbs/01_video.ipynb #2e845c0c
 def open_stream(
     path:str|Path,        # A video file
     stream:int|None=None, # Which of its video streams; the largest picture by default
@@ -107,8 +145,8 @@ def open_stream(
     "Open a video file strictly"
     path = Path(path)
     container = _open(path)
-    found = container.streams.video
-    if not found: raise VideoError(path, None, 'expected a video, got a file without a video stream')
+    found = [o for o in container.streams.video if o.codec_context is not None]
+    if not found: raise VideoError(path, None, 'expected a video, got a file without a video stream that can be decoded')
     if stream is not None and not 0<=stream<len(found):
         raise VideoError(path, None, f'expected a video stream from 0 to {len(found)-1}, got {stream}')
     chosen = max(found, key=lambda o: o.width*o.height) if stream is None else found[stream]
@@ -164,7 +202,7 @@ def _clean_cuts(
     earlier = np.maximum.accumulate(np.append(np.iinfo(np.int64).min, pts[:-1]))
     return key & (later>pts) & (earlier<pts)
 
-# %% ../nbs/01_video.ipynb #08dd019a
+# %% ../nbs/01_video.ipynb #745bf3ed
 _SEEKABLE = 'mov,mp4,m4a,3gp,3g2,mj2', 'matroska,webm'
 
 @dataclass
@@ -176,6 +214,7 @@ class Index:
     tick:float          # Seconds in a unit of pts
     rate:float          # Frames per second, as the file says; 0 where it does not
     plain:bool          # Nothing that readers stumble over: every keyframe cuts cleanly, nothing is discarded
+    decoded:bool=False  # Made by decoding every frame
 
 def _index(stream, pts, keys, n, plain=False):
     "An `Index` with the stream's clock"
@@ -256,6 +295,19 @@ def _limit_open(
         try: old.close()
         finally: old.lock.release()
 
+# %% ../nbs/01_video.ipynb #eb06722f
+_LEFT = []
+
+def _forked():
+    "In a forked child: forget the parent's open files without closing them"
+    for decoder in filter(None, [o() for o in _OPEN]):
+        _LEFT.append((decoder.container, decoder.fast, decoder.pictures, decoder.colour))
+        decoder.container = decoder.fast = decoder.pictures = None
+        decoder.lock,decoder.colour = threading.RLock(),VideoReformatter()
+    _OPEN.clear()
+
+if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forked)
+
 # %% ../nbs/01_video.ipynb #24871170
 def _step(decoder, index):
     "The next frame, which must be the one that the index expects, if there is an index"
@@ -274,10 +326,10 @@ def _step(decoder, index):
     decoder.next += 1
     return picture
 
-# %% ../nbs/01_video.ipynb #95bfd8c7
+# %% ../nbs/01_video.ipynb #2ad18503
 def _pixels(decoder, picture):
     "RGB of a frame (h, w, 3), turned as the file says"
-    rgb = decoder.colour.reformat(picture, format='rgb24')
+    rgb = _convert(decoder.colour, picture, 'rgb24')
     plane = rgb.planes[0]
     image = np.ndarray((rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
     return np.rot90(image, picture.rotation//90) if picture.rotation else image
@@ -322,7 +374,7 @@ def _again(decoder, index, i, lost):
     index.keys = straight.keys
     return picture
 
-# %% ../nbs/01_video.ipynb #70372bfc
+# %% ../nbs/01_video.ipynb #9d2cb33f
 def _decode_index(decoder, keep):
     "List frames by decoding them all, or with `keep` those before the first fault"
     decoder.rewind()
@@ -333,11 +385,14 @@ def _decode_index(decoder, keep):
         if not keep and not str(e).startswith('the video ends'): raise VideoError(decoder.path, len(pts), str(e)) from None
     if not pts: raise VideoError(decoder.path, None, 'no frame of this file decodes')
     known = None not in pts and (np.diff(pts)>0).all()
-    return _index(decoder.stream, np.array(pts) if known else None, np.zeros(0, int), len(pts))
+    index = _index(decoder.stream, np.array(pts) if known else None, np.zeros(0, int), len(pts))
+    index.decoded = True
+    return index
 
-# %% ../nbs/01_video.ipynb #627e6ab4
+# %% ../nbs/01_video.ipynb #236bff0c
 def _promise(decoder, index):
     "Why a file seems cut short, or nothing"
+    if _sealed(decoder.path) is False: return 'damaged: its checksum no longer matches'
     if gone:=_missing_bytes(decoder.path): return f'cut short: {gone} bytes are missing at the end'
     if decoder.container.format.name=='avi' and decoder.stream.frames-index.n>2:
         return f'cut short: {decoder.stream.frames} frames were promised, {index.n} came'
@@ -371,7 +426,12 @@ def clip_grid(
     n = -(-n_frames//(clip_len*stride))
     return rearrange(torch.arange(n*clip_len)*stride, '(n t) -> n t', t=clip_len).clamp(max=n_frames-1)
 
-# %% ../nbs/01_video.ipynb #1e5a3ae8
+# %% ../nbs/01_video.ipynb #42480cad
+def _size(size):
+    "A checked height and width"
+    if len(size)!=2 or min(size)<1: raise ValueError(f'expected a size (height, width), got {size}')
+    return tuple(size)
+
 def resize(
     frames:Tensor,       # uint8 (..., h, w, 3)
     size:tuple[int,int], # New height and width
@@ -379,7 +439,7 @@ def resize(
     "Resize frames, bilinear and antialiased"
     if frames.dtype!=torch.uint8 or frames.ndim<3 or frames.shape[-1]!=3:
         raise ValueError(f'expected uint8 frames (..., h, w, 3), got {frames.dtype} {tuple(frames.shape)}')
-    if len(size)!=2 or min(size)<1: raise ValueError(f'expected a size (height, width), got {size}')
+    size = _size(size)
     lead,old = frames.shape[:-3],frames.shape[-3:-1]
     if tuple(old)==tuple(size) or not frames.numel(): return frames.new_empty(*lead, *size, 3) if not frames.numel() else frames
     x = rearrange(frames.reshape(-1, *old, 3), 'n h w c -> n c h w')
@@ -388,9 +448,9 @@ def resize(
     if x.is_floating_point(): x = x.round().clamp(0, 255).byte()
     return rearrange(x, 'n c h w -> n h w c').contiguous().reshape(*lead, *size, 3)
 
-# %% ../nbs/01_video.ipynb #734c6c12
+# %% ../nbs/01_video.ipynb #7edb9767
 class FrameSource:
-    "Clips and thumbnails of anything that has `path`, `size`, a length and `frames`"
+    "Clips and thumbnails of anything that has `path`, `size`, `fps`, `timestamps`, a length and `frames`"
     def n_clips(self,
         clip_len:int=8, # Frames in a clip
         stride:int=1,   # Take every stride-th frame
@@ -424,14 +484,19 @@ class FrameSource:
         h,w = self.size
         return at,self.frames(at, (height, max(1, round(w*height/h))))
 
-# %% ../nbs/01_video.ipynb #9adbfcf6
+    @property
+    def duration(self)->float:
+        "Seconds from the first frame to the end of the last"
+        return float(self.timestamps[-1]-self.timestamps[0])+1/self.fps
+
+# %% ../nbs/01_video.ipynb #abca1990
 @dataclass(frozen=True)
 class Scan:
     "What decoding a whole video strictly has shown"
     path:str     # The file or folder
     ok:bool      # Every frame decodes
     n_frames:int # Frames that decode before the first fault
-    engine:str   # 'decord' where it is proved to be exact, else 'pyav'
+    engine:str   # 'decord' where it is proved to be exact, else 'pyav'; '' where that was not tried
     reason:str   # What is wrong with the file; else why decord is not used
 
 def cache_folder()->Path:
@@ -486,31 +551,37 @@ def _doubt(decoder, index, sums, n_random=8):
     finally: decoder.close()
     return ''
 
-# %% ../nbs/01_video.ipynb #e52eb5df
-def _scan(path):
-    "Decode everything strictly, then see whether decord does the same"
-    sums,path = [],str(path)
+# %% ../nbs/01_video.ipynb #4b7689f7
+def _strictly(path, stream=None):
+    "Decode everything: checksums of the frames until the first fault, the fault, the decoder and the index"
+    sums,decoder,index = [],None,None
     try:
         if Path(path).is_dir():
-            for i in range(len(folder:=FrameFolder(path))): sums += [_checksum(folder.frames([i]).numpy())]
-            return Scan(path, True, len(sums), 'pyav', 'a folder of frames')
-        decoder = Decoder(path)
+            for i in range(len(folder:=FrameFolder(path))): sums.append(_checksum(folder.frames([i]).numpy()))
+            return sums,'',None,None
+        decoder = Decoder(path, stream)
         index = make_index(decoder)
         for image in read_frames(decoder, index, range(index.n)): sums.append(_checksum(image))
-    except VideoError as e: return Scan(path, False, len(sums), 'pyav', e.reason)
-    doubt = _doubt(decoder, index, sums)
-    return Scan(path, True, index.n, 'pyav' if doubt else 'decord', doubt)
+    except VideoError as e: return sums,e.reason,decoder,index
+    return sums,'',decoder,index
 
-# %% ../nbs/01_video.ipynb #962c269f
+# %% ../nbs/01_video.ipynb #dfddd75f
 def scan(
     path:str|Path,    # A video file or a folder of frames
+    prove:bool=True,  # Also see whether decord can be trusted with it
     again:bool=False, # Do not use what is known from earlier
 )->Scan:
     "Decode a whole video strictly and remember the outcome"
     found = None if again else known_scan(path)
-    if found is not None: return found
-    found = _scan(path)
-    if Path(path).is_file(): _remember(found)
+    if found is not None and (found.engine or not found.ok or not prove): return found
+    sums,fault,decoder,index = _strictly(path)
+    if fault: found = Scan(str(path), False, len(sums), 'pyav', fault)
+    elif decoder is None: found = Scan(str(path), True, len(sums), 'pyav', 'a folder of frames')
+    elif not prove: found = Scan(str(path), True, len(sums), '', 'decord was not tried')
+    else:
+        doubt = _doubt(decoder, index, sums)
+        found = Scan(str(path), True, len(sums), 'pyav' if doubt else 'decord', doubt)
+    if decoder is not None: _remember(found)
     return found
 
 def _remember(found):
@@ -523,7 +594,7 @@ def _remember(found):
         os.replace(part, file)
     except OSError: pass
 
-# %% ../nbs/01_video.ipynb #2ef7fe67
+# %% ../nbs/01_video.ipynb #6df60c48
 def _numbers(path, indices, n):
     "Frame numbers as int64 (t,), each checked"
     i = np.asarray(indices)
@@ -545,13 +616,13 @@ def _stack(images, n, size, batch=32):
 
 def _gather(source, read, indices, size):
     "Frames in any order from a reader that wants increasing numbers"
-    indices = _numbers(source.path, indices, len(source))
+    indices,size = _numbers(source.path, indices, len(source)),size and _size(size)
     if not len(indices): return torch.empty(0, *(size or source.size), 3, dtype=torch.uint8)
     wanted,back = np.unique(indices, return_inverse=True)
     out = read(wanted.tolist(), size)
     return out if np.array_equal(wanted, indices) else out[torch.from_numpy(back)]
 
-# %% ../nbs/01_video.ipynb #9b426ecd
+# %% ../nbs/01_video.ipynb #9cc7bd2e
 class Video(FrameSource):
     "A video file, read by frame number: exactly that frame, or a `VideoError`"
     def __init__(self,
@@ -559,32 +630,35 @@ class Video(FrameSource):
         engine:str='auto',       # 'pyav'; 'decord' (scans first, refuses what is not proved); 'auto': decord if proved already
         stream:int|None=None,    # Which video stream; the largest picture by default
         keep_damaged:bool=False, # Of a damaged file, keep the frames before the fault
+        check:bool|None=None,    # Decode all of it before giving out frames, once; by default if it has at most 1,000
     ):
         if engine not in ('auto','pyav','decord'): raise ValueError(f"expected engine 'auto', 'pyav' or 'decord', got {engine!r}")
         self.path,self.engine,self.stream,self._size = Path(path),engine,stream,None
         decoder = Decoder(self.path, stream)
-        self.index,self._stamp,self._here = make_index(decoder, keep_damaged),decoder.stamp,(os.getpid(),decoder)
+        self.index,self._stamp,self._decoder = make_index(decoder, keep_damaged),decoder.stamp,decoder
+        self._unchecked = not keep_damaged and _needs_check(decoder, self.index, check)
         self._fast = stream is None and not keep_damaged and _may_use_decord(self.path, engine)
 
     def __len__(self)->int: return self.index.n
     def __repr__(self)->str: return f'Video({str(self.path)!r}): {len(self)} frames, {self.fps:.4g} a second'
-    def __getstate__(self)->dict: return {**self.__dict__, '_here':(None,None)}
+    def __getstate__(self)->dict: return {**self.__dict__, '_decoder':None}
 
     def frames(self,
         indices,                       # Frame numbers, in any order, repeats allowed (t,)
         size:tuple[int,int]|None=None, # Resize to this height and width
     )->Tensor: # uint8 (t, h, w, 3)
         "Exactly these frames"
-        if self._here[0]!=os.getpid(): self._here = os.getpid(),Decoder(self.path, self.stream, self._stamp)
-        with self._here[1].lock: return _gather(self, self._read, indices, size)
+        if self._decoder is None: self._decoder = Decoder(self.path, self.stream, self._stamp)
+        with self._decoder.lock:
+            if self._unchecked: self._unchecked = _check(self.path, self.stream)
+            return _gather(self, self._read, indices, size)
 
     def _read(self, wanted, size):
         "Increasing frame numbers, by the engine that may"
-        decoder = self._here[1]
         if self._fast:
-            try: return _stack(_decord_frames(decoder, wanted), len(wanted), size)
+            try: return _stack(_decord_frames(self._decoder, wanted), len(wanted), size)
             except Exception: self._fast = False
-        return _stack(read_frames(decoder, self.index, wanted), len(wanted), size)
+        return _stack(read_frames(self._decoder, self.index, wanted), len(wanted), size)
 
     @property
     def size(self)->tuple[int,int]:
@@ -602,10 +676,20 @@ class Video(FrameSource):
         "Time of each frame, as the file has it"
         return np.arange(len(self))/self.fps if self.index.pts is None else self.index.pts*self.index.tick
 
-    @property
-    def duration(self)->float:
-        "Seconds from the first frame to the end of the last"
-        return float(self.timestamps[-1]-self.timestamps[0])+1/self.fps
+# %% ../nbs/01_video.ipynb #f4e45cf3
+def _needs_check(decoder, index, check):
+    "Whether a film is still to be decoded whole"
+    if check is not None: return check
+    return index.n<=1000 and not index.decoded and not _sealed(decoder.path)
+
+def _check(path, stream):
+    "Refuse a film that does not decode from beginning to end; False when it does"
+    if stream is None: found = scan(path, prove=False)
+    else:
+        sums,fault,*_ = _strictly(path, stream)
+        found = Scan(str(path), not fault, len(sums), '', fault)
+    if found.ok: return False
+    raise VideoError(path, found.n_frames, f'{found.reason}; keep_damaged=True reads the frames before that')
 
 # %% ../nbs/01_video.ipynb #1b4239b8
 def _rate(index):
@@ -633,7 +717,7 @@ def _picture(folder, i, file):
         with Image.open(file) as image: return np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
     except Exception as e: raise VideoError(folder, i, f'{file.name} does not load ({_why(e)})') from e
 
-# %% ../nbs/01_video.ipynb #eecac2e8
+# %% ../nbs/01_video.ipynb #a0ab0352
 class FrameFolder(FrameSource):
     "A folder of JPEG or PNG frames, read by frame number"
     def __init__(self,
@@ -668,11 +752,6 @@ class FrameFolder(FrameSource):
     def timestamps(self)->np.ndarray: # Seconds (t,)
         "Time of each frame"
         return np.arange(len(self))/self.fps
-
-    @property
-    def duration(self)->float: # Seconds
-        "How long it plays"
-        return len(self)/self.fps
 
 # %% ../nbs/01_video.ipynb #4d46111a
 def open_video(
