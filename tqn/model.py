@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['READINGS', 'run_packed', 'QuestionHeads', 'union_vocabulary', 'SharedHead', 'TQNOutput', 'product_of_answers',
-           'read_classes', 'as_backbone', 'check_input', 'TemporalQueryNetwork', 'answer_losses', 'tqn_loss',
-           'param_groups', 'split_attention', 'published_name', 'published_config', 'move_files', 'check_folder', 'TQN']
+           'read_classes', 'as_backbone', 'TemporalQueryNetwork', 'answer_losses', 'tqn_loss', 'param_groups',
+           'split_attention', 'published_name', 'published_config', 'new_files', 'weights_file', 'fill_saved', 'TQN']
 
-# %% ../nbs/07_model.ipynb #1b7f67fa
+# %% ../nbs/07_model.ipynb #215c3848
 import json, os, tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from .backbone import S3D, assign_weights, kinetics_name, read_weights, rename_w
 from .decoder import QueryDecoder
 from .queries import QuerySet
 
-# %% ../nbs/07_model.ipynb #ca1173ac
+# %% ../nbs/07_model.ipynb #dbd24113
 def run_packed(
     backbone:nn.Module, # Clips (m, c, t, h, w) to features (m, d)
     x:Tensor,           # Clips (b, n, c, t, h, w)
@@ -35,6 +36,7 @@ def run_packed(
     "Run a backbone on the real clips of a padded batch"
     if valid.shape!=x.shape[:2] or valid.dtype!=torch.bool:
         raise ValueError(f"expected valid as bool {tuple(x.shape[:2])}, True = real, got {valid.dtype} {tuple(valid.shape)}")
+    if chunk and backbone.training: raise ValueError("chunk is for inference: in training, batch norm must see all clips at once; call model.eval() first")
     b,n = valid.nonzero(as_tuple=True)
     if len(b)==0: raise ValueError("expected at least one valid clip in the batch, got none")
     whole = not chunk or chunk>=len(b)
@@ -136,8 +138,8 @@ def as_backbone(
     if isinstance(backbone, Mapping): return S3D(**backbone)
     raise ValueError(f"expected a backbone module (clips to features), settings of an S3D, or None for features, got {type(backbone).__name__}")
 
-# %% ../nbs/07_model.ipynb #a171443d
-def check_input(
+# %% ../nbs/07_model.ipynb #c7e6cf6a
+def _check_input(
     x:Tensor,         # Clips (b, n, c, t, h, w) or features (b, n, d)
     has_backbone:bool, # Whether clips can be read
 )->None:
@@ -146,7 +148,14 @@ def check_input(
     hint = "this model has no backbone; give it features, or build TQN(..., backbone=S3D())" if x.ndim==6 else "add the batch axis with x[None]"
     raise ValueError(f"expected clips (b, n, 3, t, h, w) or features (b, n, d), got {tuple(x.shape)}; {hint}")
 
-# %% ../nbs/07_model.ipynb #ea24bf61
+# %% ../nbs/07_model.ipynb #521257b0
+def _check_settings(queries, heads, class_reading): # Nothing
+    "Refuse settings that name nothing"
+    if not isinstance(queries, QuerySet): raise ValueError(f"expected a QuerySet, got {type(queries).__name__}; build one with tqn.QuerySet({{question: [answers]}})")
+    if heads not in ('per_query','shared'): raise ValueError(f"heads must be 'per_query' or 'shared', got {heads!r}")
+    if class_reading not in READINGS: raise ValueError(f"class_reading must be one of {READINGS}, got {class_reading!r}")
+
+# %% ../nbs/07_model.ipynb #2d8c4b1a
 class TemporalQueryNetwork(nn.Module):
     "Ask a video questions, see where each one looked"
     def __init__(self,
@@ -166,12 +175,12 @@ class TemporalQueryNetwork(nn.Module):
         temperature:bool=False,      # One learned sharpness for each query and layer
         n_positions:int=512,         # Longest video, in clips, for positions='learned'
         vocabulary:list[str]|None=None, # Rows of the shared head; None for 'absent' and the union
+        preprocess:Mapping|None=None, # How a video is prepared (clip_len, stride, size, resize, mean, std); kept for `tqn.answer`
     )->None:
         super().__init__()
-        if not isinstance(queries, QuerySet): raise ValueError(f"expected a QuerySet, got {type(queries).__name__}; build one with tqn.QuerySet({{question: [answers]}})")
-        if heads not in ('per_query','shared'): raise ValueError(f"heads must be 'per_query' or 'shared', got {heads!r}")
-        if class_reading not in READINGS: raise ValueError(f"class_reading must be one of {READINGS}, got {class_reading!r}")
+        _check_settings(queries, heads, class_reading)
         self.queries, self.backbone, self.class_reading = queries, as_backbone(backbone), class_reading
+        self.preprocess = dict(preprocess or {})
         n_classes = len(queries.class_names) if class_query else 0
         self.decoder = QueryDecoder(len(queries)+(n_classes>0), d_model, n_layers, n_heads, d_ff, dropout, positions,
                                     d_features or getattr(self.backbone, 'd_out', d_model), temperature, n_positions)
@@ -197,10 +206,9 @@ class TemporalQueryNetwork(nn.Module):
         chunk:int|None=None,    # In eval mode: clips through the backbone at a time
     )->tuple[Tensor,Tensor]:    # Features (b, n, d_features); valid (b, n)
         "Features of a batch, through the backbone where clips came in"
-        check_input(x, self.backbone is not None)
+        _check_input(x, self.backbone is not None)
         if valid is None: valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
         if x.ndim==3: return x, valid
-        if chunk and self.training: raise ValueError("chunk is for inference: in training, batch norm must see all clips at once; call model.eval() first")
         return run_packed(self.backbone, x, valid, chunk), valid
 
     def read_classes(self,
@@ -302,17 +310,23 @@ def published_config(
     d_ff,d = weights['decoder.layers.0.linear1.weight'].shape
     return dict(heads='shared', vocabulary=vocabulary, d_model=d, d_ff=d_ff, n_layers=layers, backbone=dict(width=len(weights['backbone.Conv_1a.conv1.weight'])/64))
 
-# %% ../nbs/07_model.ipynb #b6aee7d1
-def move_files(
-    source:Path, # Folder with new files
-    target:Path, # Folder that gets them
-)->None:
-    "Move complete files over old ones, the configuration last; a README that exists stays"
-    for f in sorted(source.iterdir(), key=lambda f: f.name=='config.json'):
-        if f.name!='README.md' or not (target/f.name).exists(): os.replace(f, target/f.name)
+# %% ../nbs/07_model.ipynb #ccf53ef4
+@contextmanager
+def new_files(
+    folder:str|os.PathLike, # Folder that shall get files; made if need be
+)->Iterator[Path]:          # A temporary folder to write them to
+    "Collect files beside a folder and move them in when all are written; a README that exists stays"
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix='.part-', dir=folder) as part:
+            yield Path(part)
+            for f in sorted(Path(part).iterdir(), key=lambda f: f.name=='config.json'):
+                if f.name!='README.md' or not (folder/f.name).exists(): os.replace(f, folder/f.name)
+    except (OSError, SafetensorError) as e: raise OSError(f"cannot save the model in {folder}: {e}; what was there before is unchanged, choose another place") from e
 
-# %% ../nbs/07_model.ipynb #b9f6e1f9
-def check_folder(
+# %% ../nbs/07_model.ipynb #161b3829
+def _check_folder(
     folder:str|os.PathLike, # A folder, or the name of a hub repository
 )->None:
     "Refuse a local path that holds no saved model"
@@ -324,7 +338,29 @@ def check_folder(
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as e: raise ValueError(f"{config} is not JSON ({e}); save the model again") from e
     if not known: raise ValueError(f"{config} holds no questions, so it is not a saved TQN; use save_pretrained")
 
-# %% ../nbs/07_model.ipynb #2a8a88d3
+# %% ../nbs/07_model.ipynb #cc858fbd
+def weights_file(
+    model_id:str, # A folder, or the name of a hub repository
+    **kwargs,     # The hub's arguments among those of `TQN`
+)->tuple[str|Path,dict]: # Path of the weights; the arguments of `TQN`
+    "Find the weights, and part the hub's arguments from the model's"
+    hub = {k: kwargs.pop(k) for k in ('revision','cache_dir','force_download','local_files_only','token') if k in kwargs}
+    kwargs = {k: v for k,v in kwargs.items() if k not in ('proxies','resume_download')}    # of older hub clients
+    local = Path(model_id).is_dir()
+    return Path(model_id)/'model.safetensors' if local else hf_hub_download(model_id, 'model.safetensors', **hub), kwargs
+
+# %% ../nbs/07_model.ipynb #a3530611
+def fill_saved(
+    model:TemporalQueryNetwork, # A model built from a saved configuration
+    weights:dict[str,Tensor],   # The weights saved beside it
+)->TemporalQueryNetwork:        # The model, filled; `.load_report` says what became of every name
+    "Fill a model from its own file, strictly"
+    if model.backbone is None and any(k.startswith('backbone.') for k in weights):
+        raise ValueError("this model was saved with a backbone that is no S3D; make one and pass it: TQN.from_pretrained(folder, backbone=...)")
+    model.load_report = assign_weights(model, weights)
+    return model
+
+# %% ../nbs/07_model.ipynb #1bbdfd93
 class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', license='apache-2.0', tags=['video','tqn'],
           coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), S3D: (lambda m: m.config, lambda d: d)}):
     "Temporal Query Network: the network, and its files"
@@ -347,18 +383,13 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         **kwargs,                       # For the hub: repo_id, push_to_hub, model_card_kwargs
     )->str|None:                        # Address of the commit, if pushed to the hub
         "Write weights and settings, all or nothing"
-        folder = Path(save_directory)
-        if kwargs.get('push_to_hub'): kwargs.setdefault('repo_id', folder.name)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix='.part-', dir=folder) as part:
-                url = super().save_pretrained(part, **kwargs)
-                move_files(Path(part), folder)
-        except (OSError, SafetensorError) as e: raise OSError(f"cannot save the model in {folder}: {e}; what was there before is unchanged, choose another place") from e
-        return url
+        if kwargs.get('push_to_hub'): kwargs.setdefault('repo_id', Path(save_directory).name)
+        self._hub_mixin_config = {**self._hub_mixin_config, 'class_reading': self.class_reading, 'preprocess': self.preprocess} # may have changed since
+        with new_files(save_directory) as part: return super().save_pretrained(part, **kwargs)
 
-    def _save_pretrained(self, save_directory): save_file({k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()},
-                                                          Path(save_directory)/'model.safetensors', {'format': 'pt'})
+    def _save_pretrained(self, save_directory): # called by the mixin
+        weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()}
+        save_file(weights, Path(save_directory)/'model.safetensors', {'format': 'pt'})
 
     @classmethod
     def from_pretrained(cls,
@@ -366,15 +397,10 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         **kwargs,               # Changed settings (a `backbone` of your own); the hub's revision, token, ...
     )->'TQN':                   # In eval mode
         "Load a saved model with its questions"
-        check_folder(folder)
+        _check_folder(folder)
         return super().from_pretrained(folder, **kwargs)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id, map_location='cpu', **kwargs):
-        hub = {k: kwargs.pop(k, None) for k in ('revision','cache_dir','force_download','local_files_only','token','proxies','resume_download')}
-        file = Path(model_id)/'model.safetensors' if Path(model_id).is_dir() else hf_hub_download(model_id, 'model.safetensors', **{k: hub[k] for k in list(hub)[:5]})
-        model,weights = cls(**kwargs),read_weights(file)
-        if model.backbone is None and any(k.startswith('backbone.') for k in weights):
-            raise ValueError("this model was saved with a backbone that is no S3D; make one and pass it: TQN.from_pretrained(folder, backbone=...)")
-        model.load_report = assign_weights(model, weights)
-        return model.to(map_location).eval()
+    def _from_pretrained(cls, *, model_id, map_location='cpu', **kwargs): # called by the mixin
+        file,kwargs = weights_file(model_id, **kwargs)
+        return fill_saved(cls(**kwargs), read_weights(file)).to(map_location).eval()
