@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'CLASSES', 'JOINTS', 'POSES', 'BOARD', 'turns', 'dives_queries', 'class_name', 'Plan', 'make_plan',
-           'place', 'ramp', 'bump', 'pose', 'blend', 'handstand', 'hop', 'approach_posture', 'pressing', 'posture',
-           'Figure', 'limb_points', 'skeleton', 'path', 'motion', 'rotate_y', 'rotate_z', 'face_direction',
+           'place', 'ramp', 'bump', 'pose', 'posture', 'Figure', 'skeleton', 'motion', 'face_direction',
            'joints_in_view']
 
 # %% ../nbs/03_diver.ipynb #2dc167a6
@@ -144,7 +143,7 @@ def pose(
     both = {f'{k}_{s}':v for k,v in dict(hip=hip, knee=knee, arm=arm, out=out, elbow=elbow).items() for s in 'lr'}
     return np.array([{**both, 'spine':spine, **one_side}[j] for j in JOINTS], float)
 
-# %% ../nbs/03_diver.ipynb #01af5512
+# %% ../nbs/03_diver.ipynb #c9554013
 POSES = dict(
     side=pose(arm=10, out=10),
     long=pose(arm=172, elbow=4, out=6),
@@ -155,15 +154,15 @@ POSES = dict(
     STR=pose(arm=100, out=6, elbow=2, spine=-14),
     TUCK=pose(hip=128, knee=140, arm=62, elbow=45, spine=24))
 
-def blend(
+def _blend(
     weights:dict[str,np.ndarray], # {pose: (t,)}; what is missing to 1 stands at ease
 )->np.ndarray: # Angles (t, joints)
     "A weighted sum of poses, frame by frame"
     rest = np.clip(1-sum(weights.values()), 0, 1)
     return rest[:,None]*POSES['side'] + sum(w[:,None]*POSES[k] for k,w in weights.items())
 
-# %% ../nbs/03_diver.ipynb #6d3a3777
-def handstand(
+# %% ../nbs/03_diver.ipynb #452c25e8
+def _handstand(
     u:np.ndarray, # Progress of the approach (t,)
 )->np.ndarray: # 0 = on the feet, 1 = on the hands (t,)
     "Up into a handstand, and down again"
@@ -178,19 +177,21 @@ def _walking(u):
     legs = lambda s,k: {'hip_'+s:32*k*swing+6, 'knee_'+s:40*np.clip(-k*knee, 0, 1), 'arm_'+s:-28*k*swing}
     return legs('l', 1) | legs('r', -1)
 
-def hop(u): return np.sin(np.pi*np.clip((u-.3)/.55, 0, 1))
+def _hop(u): # (t,)
+    "Up and down once"
+    return np.sin(np.pi*np.clip((u-.3)/.55, 0, 1))
 
 def _hurdle(u):
     step = np.sin(2*np.pi*u/.3)*(u<.3)
-    return dict(hip_l=95*hop(u)+30*step, knee_l=100*hop(u), hip_r=-30*step, arm_l=165*hop(u), arm_r=165*hop(u))
+    return dict(hip_l=95*_hop(u)+30*step, knee_l=100*_hop(u), hip_r=-30*step, arm_l=165*_hop(u), arm_r=165*_hop(u))
 
 def _armstand(u):
-    return dict(arm_l=165*handstand(u), arm_r=165*handstand(u), hip_l=60*np.sin(np.pi*np.clip(u/.3, 0, 1)))
+    return dict(arm_l=165*_handstand(u), arm_r=165*_handstand(u), hip_l=60*np.sin(np.pi*np.clip(u/.3, 0, 1)))
 
 _APPROACH = dict(Standing=_standing, Walking=_walking, Hurdle=_hurdle, Armstand=_armstand)
 
-# %% ../nbs/03_diver.ipynb #c4b11352
-def approach_posture(
+# %% ../nbs/03_diver.ipynb #5a504c4d
+def _approach_posture(
     approach:str, # One of QUESTIONS['approach']
     plan:Plan, # The timetable
 )->np.ndarray: # Angles to add to the resting pose (t, joints)
@@ -201,8 +202,8 @@ def approach_posture(
     for joint,angle in _APPROACH[approach](u).items(): out[:,JOINTS.index(joint)] = angle
     return out*bump(f, plan.start, plan.ready, 4)[:,None]
 
-# %% ../nbs/03_diver.ipynb #8f4d4d11
-def pressing(f:np.ndarray, plan:Plan)->np.ndarray:
+# %% ../nbs/03_diver.ipynb #acdb50cb
+def _pressing(f:np.ndarray, plan:Plan)->np.ndarray:
     "How deep the knees are bent before leaving, in 0..1 (t,)"
     return bump(f, plan.ready+(plan.leave-plan.ready)//3, plan.leave+2, 4)
 
@@ -215,11 +216,11 @@ def posture(
     flight = bump(f, plan.leave, plan.enter, 4)
     shaped = bump(f, *plan.shape)*flight
     wrapped = bump(f, *plan.twist)*flight*(turns(answers['twist'])>0)
-    weights = {answers['position']:shaped, 'wrap':wrapped, 'press':pressing(f, plan)*(1-flight)}
+    weights = {answers['position']:shaped, 'wrap':wrapped, 'press':_pressing(f, plan)*(1-flight)}
     weights['long'] = np.clip(np.clip((f-(plan.enter-6))/6, 0, 1)-shaped-wrapped, 0, 1)
-    return blend(weights)+approach_posture(answers['approach'], plan)
+    return _blend(weights)+_approach_posture(answers['approach'], plan)
 
-# %% ../nbs/03_diver.ipynb #279da2d7
+# %% ../nbs/03_diver.ipynb #f06aba5f
 @dataclass(frozen=True)
 class Figure:
     "The build of a diver, 1 = as drawn"
@@ -227,7 +228,7 @@ class Figure:
     girth:float=1.15 # Thickness
     head:float=1. # Size of the head
 
-def limb_points(
+def _limb_points(
     root:np.ndarray, # Where the limb hangs (t, 3)
     a1:np.ndarray, # Upper part, radians forward of straight down (t,)
     a2:np.ndarray, # Lower part (t,)
@@ -240,17 +241,17 @@ def limb_points(
     middle = root+lengths[0]*along(a1)
     return middle, middle+lengths[1]*along(a2)
 
-# %% ../nbs/03_diver.ipynb #f04f13c2
+# %% ../nbs/03_diver.ipynb #2937f81b
 def _arm(P, a, s, k, size):
     "Elbow and hand of side `s`"
     up = a['arm_'+s]+0*a['spine']
     out = a['out_'+s]*np.abs(np.cos(up/2))**.5   # raised arms close over the head
-    P['elbow_'+s],P['hand_'+s] = limb_points(P['shoulder_'+s], up, up+a['elbow_'+s], out, (.29*size,.30*size), k)
+    P['elbow_'+s],P['hand_'+s] = _limb_points(P['shoulder_'+s], up, up+a['elbow_'+s], out, (.29*size,.30*size), k)
 
 def _leg(P, a, s, k, size):
     "Knee, foot and toe of side `s`"
     hip,shin = a['hip_'+s],a['hip_'+s]-a['knee_'+s]
-    P['knee_'+s],P['foot_'+s] = limb_points(P['hip_'+s], hip, shin, .04+0*hip, (.44*size,.46*size), k)
+    P['knee_'+s],P['foot_'+s] = _limb_points(P['hip_'+s], hip, shin, .04+0*hip, (.44*size,.46*size), k)
     toe = shin+np.radians(60)
     P['toe_'+s] = P['foot_'+s]+.16*np.stack([np.sin(toe), -np.cos(toe), 0*toe], -1)
 
@@ -267,7 +268,7 @@ def skeleton(
         _arm(P, a, s, k, figure.limb); _leg(P, a, s, k, figure.limb)
     return P
 
-# %% ../nbs/03_diver.ipynb #9bf167e1
+# %% ../nbs/03_diver.ipynb #f4df94da
 BOARD = 6.5 # Height of the platform, metres
 
 def _progress(plan, f): # (t,)
@@ -279,13 +280,13 @@ def _on_board(answers, plan, f, returns): # x, y (t,)
     u,kind = _progress(plan, f),answers['approach']
     x,y = np.full_like(f, -1.3),np.full_like(f, BOARD+.92)
     if kind in ('Walking','Hurdle'): x = -1.3+.6*(np.sin(np.pi*u) if returns else u)
-    if kind=='Hurdle': y = y+.45*hop(u)
-    if kind=='Armstand': y = y+.02*handstand(u)
+    if kind=='Hurdle': y = y+.45*_hop(u)
+    if kind=='Armstand': y = y+.02*_handstand(u)
     v = np.clip((f-plan.ready)/(plan.leave-plan.ready), 0, 1); x = x+(-.12-x)*v*v*(3-2*v)
-    return x, y-.30*pressing(f, plan)*(f<plan.leave+2)
+    return x, y-.30*_pressing(f, plan)*(f<plan.leave+2)
 
-# %% ../nbs/03_diver.ipynb #9887d915
-def path(
+# %% ../nbs/03_diver.ipynb #b324aff0
+def _path(
     answers:dict[str,str], # {question: answer}
     plan:Plan, # The timetable
     f:np.ndarray, # Frames (t,), float
@@ -308,19 +309,19 @@ def motion(
     f = np.arange(plan.n_frames).astype(float)
     sign = -1 if answers['takeoff'] in ('Forward','Back') else 1
     som = sign*2*np.pi*turns(answers['somersault'])*ramp(f, plan.leave-1, plan.enter, .06)
-    if answers['approach']=='Armstand': som = som+np.pi*handstand(_progress(plan, f))
+    if answers['approach']=='Armstand': som = som+np.pi*_handstand(_progress(plan, f))
     turned = np.pi*(answers['takeoff'] in ('Back','Inward'))
     heading = turned*ramp(f, plan.ready, plan.ready+.6*(plan.leave-plan.ready))
     twist = 2*np.pi*turns(answers['twist'])*ramp(f, *plan.twist)
-    return som, heading, twist, path(answers, plan, f, returns)
+    return som, heading, twist, _path(answers, plan, f, returns)
 
-# %% ../nbs/03_diver.ipynb #552aac94
-def rotate_y(p:np.ndarray, angle:np.ndarray)->np.ndarray:
+# %% ../nbs/03_diver.ipynb #4a2e8b1d
+def _rotate_y(p:np.ndarray, angle:np.ndarray)->np.ndarray:
     "Turn points (t, 3) about the upright axis by (t,) radians"
     c,s = np.cos(angle)[:,None],np.sin(angle)[:,None]
     return np.concatenate([c*p[:,:1]+s*p[:,2:], p[:,1:2], -s*p[:,:1]+c*p[:,2:]], -1)
 
-def rotate_z(p:np.ndarray, angle:np.ndarray)->np.ndarray:
+def _rotate_z(p:np.ndarray, angle:np.ndarray)->np.ndarray:
     "Turn points (t, 3) about the axis to the camera by (t,) radians"
     c,s = np.cos(angle)[:,None],np.sin(angle)[:,None]
     return np.concatenate([c*p[:,:1]-s*p[:,1:2], s*p[:,:1]+c*p[:,1:2], p[:,2:]], -1)
@@ -330,7 +331,7 @@ def _view(p, yaw): # (t, 3)
     c,s = math.cos(yaw),math.sin(yaw)
     return np.stack([c*p[:,0]+s*p[:,2], p[:,1], -s*p[:,0]+c*p[:,2]], -1)
 
-# %% ../nbs/03_diver.ipynb #04144a92
+# %% ../nbs/03_diver.ipynb #67e2c3c6
 def face_direction(
     answers:dict[str,str], # {question: answer}
     plan:Plan, # The timetable
@@ -339,7 +340,7 @@ def face_direction(
     "Where the chest points"
     som,heading,twist,_ = motion(answers, plan)
     front = np.tile([1.,0,0], (len(som),1))
-    return _view(rotate_z(rotate_y(front, heading+twist), som), yaw)
+    return _view(_rotate_z(_rotate_y(front, heading+twist), som), yaw)
 
 def joints_in_view(
     answers:dict[str,str], # {question: answer}
@@ -351,7 +352,7 @@ def joints_in_view(
     "Every joint of every frame, as the camera sees it"
     som,heading,twist,xy = motion(answers, plan, returns)
     centre,body = np.array([0,.12,0]),np.concatenate([xy, 0*xy[:,:1]], -1)
-    turn = lambda p: rotate_z(rotate_y(p, heading+twist)-centre, som)+centre
+    turn = lambda p: _rotate_z(_rotate_y(p, heading+twist)-centre, som)+centre
     P = {k:_view(turn(p), yaw)+body for k,p in skeleton(posture(answers, plan), figure).items()}
     P['nose'] = P['head']+face_direction(answers, plan, yaw)
     return P

@@ -37,11 +37,19 @@ def mix(
     "A colour between two others"
     return tuple(int(p*(1-t)+q*t) for p,q in zip(a, b))
 
-# %% ../nbs/03_diver_paint.ipynb #1756b940
+# %% ../nbs/03_diver_paint.ipynb #568cd7a4
 WORLD = (-7.5, 8.5, -2.2, 10.8) # Left, right, bottom, top of the painted world, metres
 
-class Sheet:
-    "A picture of the world to draw on in metres"
+class _Shapes:
+    "Shapes by metres; x0, y0 is the lower left corner"
+    def box(self, x0, y0, x1, y1): return [self.x(x0), self.y(y1), self.x(x1), self.y(y0)]
+    def rect(self, x0, y0, x1, y1, colour): self.draw.rectangle(self.box(x0, y0, x1, y1), fill=colour)
+    def disc(self, x, y, rx, ry, colour): self.draw.ellipse(self.box(x-rx, y-ry, x+rx, y+ry), fill=colour)
+    def line(self, points, width, colour): self.draw.line([(self.x(a),self.y(b)) for a,b in points], fill=colour, width=max(1, round(width*self.scale)))
+    def shape(self, points, colour): self.draw.polygon([(self.x(a),self.y(b)) for a,b in points], fill=colour)
+
+class Sheet(_Shapes):
+    "A picture of the world to draw on in metres: `rect`, `disc`, `line`, `shape`"
     def __init__(self,
         image:Image.Image, # The picture
         scale:float, # Its pixels per metre
@@ -58,12 +66,6 @@ class Sheet:
     )->float: # Pixels
         "The row of a point"
         return (WORLD[3]-y)*self.scale
-
-    def box(self, x0, y0, x1, y1): return [self.x(x0), self.y(y1), self.x(x1), self.y(y0)]
-    def rect(self, x0, y0, x1, y1, colour): self.draw.rectangle(self.box(x0, y0, x1, y1), fill=colour)
-    def disc(self, x, y, rx, ry, colour): self.draw.ellipse(self.box(x-rx, y-ry, x+rx, y+ry), fill=colour)
-    def line(self, points, width, colour): self.draw.line([(self.x(a),self.y(b)) for a,b in points], fill=colour, width=max(1, round(width*self.scale)))
-    def shape(self, points, colour): self.draw.polygon([(self.x(a),self.y(b)) for a,b in points], fill=colour)
 
 # %% ../nbs/03_diver_paint.ipynb #e25be026
 def gradient(

@@ -17,7 +17,7 @@ from .diver import BOARD, Figure, Plan, face_direction, joints_in_view
 from .paint import WORLD, Lens, capsule, hsv, paint_pool, pool_head, pool_limb, pool_palette, pool_splash, pool_torso, pool_waves, shade
 from .plain import flat_head, flat_limb, flat_splash, flat_torso, flat_waves, paint_studio, studio_palette
 
-# %% ../nbs/03_diver_scene.ipynb #00f4f28a
+# %% ../nbs/03_diver_scene.ipynb #ebe3c93e
 @dataclass(frozen=True)
 class Brush:
     "The functions that paint a look"
@@ -44,6 +44,7 @@ class Look:
     sinks:int=8 # Frames for which the diver is seen after touching the water
     clear:float=0. # How clear the water is, 0 to 1
 
+# %% ../nbs/03_diver_scene.ipynb #0c48bc92
 STUDIO = Brush(studio_palette, paint_studio, flat_limb, flat_torso, flat_head, flat_splash, flat_waves)
 POOL = Brush(pool_palette, paint_pool, pool_limb, pool_torso, pool_head, pool_splash, pool_waves)
 LOOKS = {l.name:l for l in (
