@@ -308,7 +308,12 @@ def _forked():
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forked)
 
-# %% ../nbs/01_video.ipynb #24871170
+# %% ../nbs/01_video.ipynb #5b745817
+def _landed(index, pts):
+    "The frame that a seek has reached, which must be one where decoding may start"
+    at = int(np.searchsorted(index.pts, pts)) if pts is not None else index.n
+    return at if at in index.keys else index.n
+
 def _step(decoder, index):
     "The next frame, which must be the one that the index expects, if there is an index"
     try: picture = next(decoder.pictures)
@@ -319,10 +324,9 @@ def _step(decoder, index):
     if shape!=(decoder.shape or shape): raise _Lost(f'the picture size changes from {decoder.shape} to {shape}')
     decoder.shape = shape
     if index is not None and index.pts is not None:
-        at = int(np.searchsorted(index.pts, picture.pts)) if picture.pts is not None else index.n
-        known = at<index.n and index.pts[at]==picture.pts and (at in index.keys if decoder.next is None else at==decoder.next)
-        if not known: raise _Lost('another frame came out; the file is damaged, or its timestamps are')
-        decoder.next = at
+        if decoder.next is None: decoder.next = _landed(index, picture.pts)
+        if decoder.next>=index.n or picture.pts!=index.pts[decoder.next]:
+            raise _Lost('another frame came out; the file is damaged, or its timestamps are')
     decoder.next += 1
     return picture
 
@@ -334,10 +338,11 @@ def _pixels(decoder, picture):
     image = np.ndarray((rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
     return np.rot90(image, picture.rotation//90) if picture.rotation else image
 
-# %% ../nbs/01_video.ipynb #91ca246a
+# %% ../nbs/01_video.ipynb #13f5b563
 def _reach(decoder, index, i):
     "Decode up to frame i from the nearest place where that can start"
     if decoder.container is None or decoder.next is None: decoder.rewind()
+    if decoder.next==i: return _step(decoder, index)
     before = index.keys[:np.searchsorted(index.keys, i, side='right')]
     if not decoder.next<=i or (len(before) and before[-1]>decoder.next):
         if len(before): decoder.seek(index, before[-1])
@@ -401,7 +406,7 @@ def _promise(decoder, index):
     told,last = sum(float(o)*k for o,k in zip(told.groups(), (3600,60,1))),index.pts[-1]*index.tick
     return f'cut short: {told:.2f} s were promised, the last frame is at {last:.2f} s' if told-last>.5+2/(index.rate or 25) else ''
 
-# %% ../nbs/01_video.ipynb #30ae5620
+# %% ../nbs/01_video.ipynb #5ff7e6ab
 def make_index(
     decoder:Decoder, # A file that was just opened
     keep:bool=False, # Of a damaged file, keep what comes before the fault
@@ -410,8 +415,11 @@ def make_index(
     if keep: return _decode_index(decoder, True)
     index = read_index(decoder.path, decoder.container, decoder.stream) or _decode_index(decoder, False)
     if fault:=_promise(decoder, index): raise VideoError(decoder.path, None, fault)
-    if len(index.keys) and index.keys[0]==0: decoder.seek(index, 0)
-    else: decoder.rewind()
+    try:
+        if index.keys[:1].tolist()!=[0]: raise _Lost
+        decoder.seek(index, 0)                                   # spares opening the file again
+        decoder.next = 0
+    except _Lost: decoder.rewind()
     return index
 
 # %% ../nbs/01_video.ipynb #f4c9b247
@@ -489,7 +497,7 @@ class FrameSource:
         "Seconds from the first frame to the end of the last"
         return float(self.timestamps[-1]-self.timestamps[0])+1/self.fps
 
-# %% ../nbs/01_video.ipynb #abca1990
+# %% ../nbs/01_video.ipynb #722bd671
 @dataclass(frozen=True)
 class Scan:
     "What decoding a whole video strictly has shown"
@@ -499,6 +507,7 @@ class Scan:
     engine:str   # 'decord' where it is proved to be exact, else 'pyav'; '' where that was not tried
     reason:str   # What is wrong with the file; else why decord is not used
 
+# %% ../nbs/01_video.ipynb #980aa1cf
 def cache_folder()->Path:
     "Where the kit keeps what it has measured"
     if 'TQN_CACHE' in os.environ: return Path(os.environ['TQN_CACHE'])
@@ -515,6 +524,7 @@ def _cache_file(path):
     key = json.dumps([_engines(), *_stamp(path)])
     return cache_folder()/'scans'/(sha256(key.encode()).hexdigest()[:32]+'.json')
 
+# %% ../nbs/01_video.ipynb #d2e28acf
 def known_scan(
     path:str|Path, # A video file
 )->Scan|None: # None if there is none, or none that can be read
@@ -594,7 +604,7 @@ def _remember(found):
         os.replace(part, file)
     except OSError: pass
 
-# %% ../nbs/01_video.ipynb #6df60c48
+# %% ../nbs/01_video.ipynb #19c8b3fe
 def _numbers(path, indices, n):
     "Frame numbers as int64 (t,), each checked"
     i = np.asarray(indices)
@@ -607,8 +617,10 @@ def _stack(images, n, size, batch=32):
     "Gather n images (h, w, 3) into one tensor, resized a batch at a time"
     out,part = None,[]
     for k,image in enumerate(images, 1):
-        if out is None: out = torch.empty(n, *(size or image.shape[:2]), 3, dtype=torch.uint8)
-        if size is None: out.numpy()[k-1] = image
+        if out is None:
+            out = torch.empty(n, *(size or image.shape[:2]), 3, dtype=torch.uint8)
+            array = out.numpy()
+        if size is None: array[k-1] = image
         else:
             part.append(image)
             if len(part)==batch or k==n: out[k-len(part):k],part = resize(torch.from_numpy(np.stack(part)), size),[]
@@ -618,11 +630,11 @@ def _gather(source, read, indices, size):
     "Frames in any order from a reader that wants increasing numbers"
     indices,size = _numbers(source.path, indices, len(source)),size and _size(size)
     if not len(indices): return torch.empty(0, *(size or source.size), 3, dtype=torch.uint8)
+    if (indices[1:]>indices[:-1]).all(): return read(indices.tolist(), size)
     wanted,back = np.unique(indices, return_inverse=True)
-    out = read(wanted.tolist(), size)
-    return out if np.array_equal(wanted, indices) else out[torch.from_numpy(back)]
+    return read(wanted.tolist(), size)[torch.from_numpy(back)]
 
-# %% ../nbs/01_video.ipynb #9cc7bd2e
+# %% ../nbs/01_video.ipynb #ac0a938b
 class Video(FrameSource):
     "A video file, read by frame number: exactly that frame, or a `VideoError`"
     def __init__(self,
@@ -634,8 +646,8 @@ class Video(FrameSource):
     ):
         if engine not in ('auto','pyav','decord'): raise ValueError(f"expected engine 'auto', 'pyav' or 'decord', got {engine!r}")
         self.path,self.engine,self.stream,self._size = Path(path),engine,stream,None
-        decoder = Decoder(self.path, stream)
-        self.index,self._stamp,self._decoder = make_index(decoder, keep_damaged),decoder.stamp,decoder
+        self._decoder = decoder = Decoder(self.path, stream)
+        self.index,self._stamp = make_index(decoder, keep_damaged),decoder.stamp
         self._unchecked = not keep_damaged and _needs_check(decoder, self.index, check)
         self._fast = stream is None and not keep_damaged and _may_use_decord(self.path, engine)
 
@@ -659,18 +671,15 @@ class Video(FrameSource):
             try: return _stack(_decord_frames(self._decoder, wanted), len(wanted), size)
             except Exception: self._fast = False
         return _stack(read_frames(self._decoder, self.index, wanted), len(wanted), size)
-
     @property
     def size(self)->tuple[int,int]:
         "Height and width of the picture, after rotation"
         if self._size is None: self._size = tuple(self.frames([0]).shape[1:3])
         return self._size
-
     @property
     def fps(self)->float:
         "Frames per second, on average"
         return _rate(self.index)
-
     @property
     def timestamps(self)->np.ndarray: # Seconds (t,)
         "Time of each frame, as the file has it"
@@ -691,13 +700,14 @@ def _check(path, stream):
     if found.ok: return False
     raise VideoError(path, found.n_frames, f'{found.reason}; keep_damaged=True reads the frames before that')
 
-# %% ../nbs/01_video.ipynb #1b4239b8
+# %% ../nbs/01_video.ipynb #f273bb95
 def _rate(index):
     "Frames per second: what the file says if its timestamps agree, else what they say"
     if index.pts is None or index.n<3: return index.rate or 25.
     measured = (index.n-1)/((index.pts[-1]-index.pts[0])*index.tick)
     return index.rate if index.rate and abs(index.rate-measured)<.05*measured else float(measured)
 
+# %% ../nbs/01_video.ipynb #37c7e132
 def _may_use_decord(path, engine):
     "Whether a scan has proved decord on this file"
     if engine=='pyav': return False
