@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['hints', 'app', 'comments', 'with_help', 'Stopped', 'command', 'explain', 'about_input', 'writable', 'top', 'say',
-           'run', 'demo', 'saved_model', 'numbers', 'save_answer', 'predict', 'notebooks', 'lab', 'main']
+           'run', 'demo', 'saved_model', 'numbers', 'save_answer', 'free_folder', 'results', 'predict', 'notebooks',
+           'lab', 'main']
 
-# %% ../nbs/13_cli.ipynb #ee36bf40
-import errno, functools, inspect, io, json, os, re, sys, tempfile, traceback
+# %% ../nbs/13_cli.ipynb #4c911831
+import contextlib, errno, functools, inspect, io, itertools, json, os, re, sys, tempfile, traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Callable
 import typer
@@ -108,12 +110,13 @@ def say(
     print(f"tqn: {message}", file=sys.stderr)
     return status
 
-# %% ../nbs/13_cli.ipynb #d29b92db
+# %% ../nbs/13_cli.ipynb #212acaea
 def run(
     args:list[str], # What was typed after `tqn`
 )->int: # Exit status
     "Run one command line"
-    try: app([a for a in args if a != '--debug'], prog_name='tqn')
+    name = next((a for a in args if not a.startswith('-')), None)
+    try: app(args if name == 'lab' else [a for a in args if a != '--debug'], prog_name='tqn')
     except SystemExit as e: return int(e.code or 0)
     except Stopped: return say('stopped', 130)
     except Exception as e:
@@ -122,17 +125,18 @@ def run(
         return say(explain(e), 2 if about_input(e) else 1)
     return 0
 
-# %% ../nbs/13_cli.ipynb #c4f94521
+# %% ../nbs/13_cli.ipynb #e07b9400
 def demo(
     out:Path=Path('runs/demo'), # Folder for scores, log, checkpoint and figures
     data:Path|None=None,        # Folder of the rendered dives; rendered there where they are missing
     quick:bool=False,           # A smaller run of a minute, to see that everything works; its scores mean little
     seed:int=0,                 # Seed of the training
+    seeds:int=1,                # How many trainings, from this seed on, for mean and spread
 )->None:
     "Render the embedded dives, train a network on them, score it and draw what it looked at."
     writable(out)
     from tqn.demo import run_demo
-    run_demo(out=out, data=data, quick=quick, seed=seed)
+    run_demo(out=out, data=data, quick=quick, seed=seed, seeds=seeds)
     print("Open the notebooks with `tqn lab`; begin with tutorials/see_attention.ipynb.")
 
 app.command()(command(demo))
@@ -169,21 +173,51 @@ def save_answer(
     plt.close(figure)
     return [write_atomic(folder/'attention.png', picture.getvalue()), write_atomic(folder/'answers.json', json.dumps(numbers(answer), indent=1))]
 
-# %% ../nbs/13_cli.ipynb #28b10c6a
+# %% ../nbs/13_cli.ipynb #19785c58
+def free_folder(
+    video:Path,                      # Video file, or a folder of frames
+    base:Path=Path('runs/predict'),  # Where the new folder goes
+)->Path: # base/NAME, or NAME-2, NAME-3, ...: new and empty
+    "Make a folder for the results of one video"
+    name = Path(os.path.abspath(video)).stem.strip('. ') or 'video'
+    for i in itertools.count(1):
+        folder = base/(name if i == 1 else f'{name}-{i}')
+        try: folder.mkdir(parents=True)
+        except FileExistsError: continue
+        return folder
+
+# %% ../nbs/13_cli.ipynb #1741ffaf
+@contextlib.contextmanager
+def results(
+    video:Path,         # Video file, or a folder of frames
+    out:Path|None=None, # The folder that was asked for
+)->Iterator[Path]: # A folder that can be written to
+    "A folder for results, which goes again if an error comes in their place"
+    wanted = out or Path('runs/predict')/'new'
+    made = [p for p in (wanted, *wanted.parents) if not p.exists()]
+    folder = writable(out or free_folder(video))
+    try: yield folder
+    except BaseException:
+        for p in [folder, *made] if out is None else made:
+            with contextlib.suppress(OSError): p.rmdir()
+        raise
+
+# %% ../nbs/13_cli.ipynb #c1a93c8c
 def predict(
     video:Path,                                      # Video file, or a folder of frames
-    checkpoint:Path=Path('runs/demo/checkpoint'),    # Folder of a trained model
-    out:Path|None=None,                              # Folder for the figure and the numbers; runs/predict/NAME if not given
+    checkpoint:Path|None=None,                       # Folder of a trained model; if not given, the small one of the kit, trained on dives
+    out:Path|None=None,                              # Folder for the figure and the numbers; if not given, runs/predict/NAME, or NAME-2, ... where that is taken
 )->None:
     "Answer the questions for a video and draw what each of them looked at."
-    out = writable(out or Path('runs/predict')/video.stem)
-    saved_model(checkpoint)
-    from tqn.attention import answer
-    from tqn.model import TQN
-    from tqn.video import open_video
-    opened = open_video(video)
-    found = answer(TQN.from_pretrained(checkpoint), opened)
-    print(found, *save_answer(found, out), sep='\n')
+    with results(video, out) as folder:
+        if checkpoint: saved_model(checkpoint)
+        from tqn.attention import answer
+        from tqn.demo import small_model
+        from tqn.model import TQN
+        from tqn.video import open_video
+        opened = open_video(video)
+        found = answer(TQN.from_pretrained(checkpoint) if checkpoint else small_model(), opened)
+        print(found, *save_answer(found, folder), sep='\n')
 
 app.command()(command(predict))
 

@@ -1,0 +1,61 @@
+"The whole kit in one run, as a user starts it, and the model that ships with it"
+import json, subprocess, sys
+from pathlib import Path
+import numpy as np
+import pytest
+import torch
+from tqn.demo import DIVE_CLIPS, dive_features, localise_dives, small_model
+from tqn.dives import SyntheticDives
+from tqn.data import make_loader
+from tqn.metrics import evaluate
+from tqn.model import TQN
+
+
+def tqn(*args, cwd): return subprocess.run([sys.executable, '-c', 'from tqn.cli import main; main()', *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600)
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    "A folder in which `tqn demo --quick` ran twice, and what it printed"
+    folder = tmp_path_factory.mktemp('demo')
+    return folder, [tqn('demo', '--quick', cwd=folder) for _ in range(2)]
+
+def test_quick_demo_writes_what_it_says(demo):
+    folder, (r, _) = demo
+    assert r.returncode == 0, r.stderr
+    out = folder/'runs/demo'
+    for name in ['metrics.json', 'tables.json', 'scores_test.json', 'training.png', 'confusion.png', 'localisation.png', 'train/log.csv', 'checkpoint/model.safetensors']:
+        assert (out/name).stat().st_size > 0, name
+    assert sorted(p.name for p in (out/'attention').iterdir()) == [f'{s}_{i:05d}.png' for s in ('long_test', 'test') for i in range(3)]
+    assert 'mean answer' in r.stdout and 'own question' in r.stdout and 'tqn lab' in r.stdout
+
+def test_printed_scores_are_the_scores_of_the_checkpoint(demo):
+    folder, _ = demo
+    out = folder/'runs/demo'
+    model, dives = TQN.from_pretrained(out/'checkpoint'), SyntheticDives(folder/'data/dives-quick', 'test', n=8, workers=0, progress=False)
+    assert model.preprocess['size'] == DIVE_CLIPS['size']
+    data = dive_features(model.backbone, {'test': dives}, folder/'data/dives-quick/features', progress=False)['test']
+    table = {r[0]: r[3] for r in json.loads((out/'tables.json').read_text())[0]['rows']}
+    frame = evaluate(model, make_loader(data, 3)).to_frame()        # other batches, same scores
+    for q in model.queries.names: assert table[q] == f'{frame.accuracy[q]:.3f}'
+
+def test_a_second_demo_overwrites_nothing_and_repeats_the_scores(demo):
+    folder, (_, r) = demo
+    assert r.returncode == 0, r.stderr
+    first, second = (json.loads((folder/'runs'/d/'tables.json').read_text()) for d in ('demo', 'demo-2'))
+    assert first == second                                          # same seed, same data: the same numbers
+
+def test_the_shipped_model_answers_and_looks_where_the_evidence_is(tmp_path):
+    "On dives of another seed, so on videos that nobody trained, chose or tested anything on"
+    torch.manual_seed(0)
+    dives = {s: SyntheticDives(tmp_path, s, n=n, seed=11, workers=0, progress=False) for s, n in (('test', 32), ('long_test', 8))}
+    model = small_model()
+    data = dive_features(model.backbone, dives, tmp_path/'features', progress=False)
+    frame = evaluate(model, make_loader(data['test'], 16)).to_frame()
+    assert frame.accuracy['mean answer'] > .8, frame
+    gaps = localise_dives([model], data['long_test']).to_frame('hit').gap
+    assert gaps[['approach', 'twist', 'position', 'entry']].mean() > .3, gaps      # measured: see the README
+
+def test_small_weights_stay_small():
+    import tqn as kit
+    files = list((Path(kit.__file__).parent/'weights').glob('*.safetensors'))
+    assert len(files) == 2 and sum(f.stat().st_size for f in files) <= 3e6, [(f.name, f.stat().st_size) for f in files]
