@@ -53,90 +53,6 @@ def contents(bank):
     return out
 
 
-# The published figures
-
-@pytest.fixture(scope='module')
-def published():
-    "The published model on 4 clips of two videos: fresh features with gradient, in eval mode"
-    questions = QuerySet({f'q{i}': ['absent', *map(str, range(1,25))] for i in range(4)}, classes=[(f'c{i}', [None]*4) for i in range(48)])
-    model = TQN.from_published(golden.state_dict(), questions, dropout=0., response_dropout=0.)
-    return model, model.encode(torch.stack([golden.clips('sufb/0', 2), golden.clips('sufb/1', 2)]))[0]
-
-@pytest.fixture
-def golden_bank(tmp_path):
-    bank = FeatureBank.create(tmp_path/'bank', {'0': 7, '1': 10}, 1024)
-    for id,n in (('0', 7), ('1', 10)): bank.write([id], [0], golden.bank_rows(id, n)[None])
-    bank.checkpoint()
-    yield bank
-    bank.close()
-
-def assert_bank(bank, case):
-    "The bank afterwards, row for row"
-    for id in '01': assert_close(bank.read([id])[0][0], E[f'{case}.bank{id}'], **EVAL)
-
-def test_sufb(published, golden_bank):
-    "Logits, attention, loss, the bank afterwards, and every gradient"
-    model, fresh = published
-    assert_close(fresh.detach().flatten(0, 1), E['sufb.features'], **EVAL)
-    before = golden_bank.read(['0','1'])[0]
-    features, valid = golden_bank.splice(['0','1'], [3, 8], fresh)
-    out = model(features, valid)
-    for ours,theirs in ((logits(out), 'attr_logits'), (out.classes, 'cls_logits'), (out.vectors, 'decoder_out')):
-        assert_close(ours.detach(), E[f'sufb.{theirs}'], **EVAL)
-    assert_close(out.attn.mean(2).transpose(0, 1).detach(), E['sufb.cross_attn'], **EVAL)
-    assert_bank(golden_bank, 'sufb')
-    changed = (golden_bank.read(['0','1'])[0] != before).any(-1).nonzero().tolist()
-    assert changed == [[0, 3], [0, 4], [1, 8], [1, 9]]
-    total, parts = tqn_loss(out, {q: torch.zeros(2, dtype=torch.long) for q in model.queries.names}, torch.tensor([7, 7]))
-    theirs = SCALARS['loss']['sufb']
-    assert total.item() == pytest.approx(theirs['total'], rel=1e-4)
-    assert parts['class'].item() == pytest.approx(theirs['cls'], rel=1e-4)
-    names = list(dict(model.named_parameters()))
-    grads = dict(zip(names, torch.autograd.grad(total, model.parameters(), retain_graph=True), strict=True))
-    assert_gradients(grads, 'sufb')
-
-def assert_gradients(grads, case):
-    "Norms as published, each within the tolerance of its part"
-    theirs = SCALARS['grad_norm'][case]
-    assert len(theirs) == 310
-    for name,norm in theirs.items():
-        ours = our_names(name)
-        part = 'backbone' if ours[0].startswith('backbone.') else 'rest'
-        got = sum((grads[k]**2).sum() for k in ours).sqrt().item()
-        assert got == pytest.approx(norm, rel=NORM[part]), name
-    total = sum((g**2).sum() for g in grads.values()).sqrt().item()
-    assert total == pytest.approx(SCALARS['grad_norm_total'][case], rel=1e-3)
-
-def test_sufb_overrun_is_an_error(golden_bank):
-    "Theirs cuts the window without a word; here nothing changes"
-    before = contents_raw(golden_bank)
-    with pytest.raises(ValueError, match="video '0' has clips 0 to 6, got 6 to 7"):
-        golden_bank.splice(['0','1'], [6, 9], E['sufb.features'].unflatten(0, (2, 2)))
-    assert contents_raw(golden_bank) == before
-
-def contents_raw(bank): return bank.store.features.tobytes()+bank.store.marks.tobytes()+(bank.folder/'log-2.bin').read_bytes()
-
-def test_sufb_duplicate(published, golden_bank):
-    "Each occurrence sees its own fresh clips and the old rows; the bank ends as theirs; every fresh clip has its gradient"
-    model, fresh = published
-    fresh = fresh.detach().requires_grad_()
-    before = golden_bank.read(['1'])[0]
-    features, valid = golden_bank.splice(['1','1'], [0, 4], fresh)
-    out = model(features, valid)
-    (logits(out)[0].sum()+logits(out)[1].sum()).backward()
-    assert_bank(golden_bank, 'sufb_duplicate')
-    for i,start in enumerate((0, 4)):
-        own = before.clone()
-        own[0,start:start+2] = fresh[i].detach()
-        other = fresh[i:i+1].detach().requires_grad_()
-        alone = model(module.place_fresh(before, other, [start], [2]))
-        assert_close(logits(out)[i].detach(), logits(model(own))[0].detach(), **EVAL)
-        logits(alone).sum().backward()
-        assert_close(fresh.grad[i], other.grad[0], **EVAL)
-    assert (fresh.grad.abs().amax(-1) > 0).all()
-    assert (logits(out)[0]-logits(out)[1]).abs().max() > .1      # theirs gives both the same
-
-
 # Gradients
 
 def test_gradient_equals_end_to_end_with_other_rows_detached(tmp_path):
@@ -312,7 +228,7 @@ def every(prepare_case, action, stride, memory, **kwargs):
 
 @fork
 def test_killed_at_any_line(memory):
-    assert every(prepare, steps, 7, memory, event='line') > 25
+    assert every(prepare, steps, 9, memory, event='line') > 20
 
 @fork
 def test_killed_at_any_instruction(memory):
@@ -329,9 +245,9 @@ def test_killed_while_going_back(memory):
         bank = FeatureBank.open(folder, sync=False)
         start()
         bank.restore(digest='first')
-    assert every(crashed, reopen, 47, memory) > 8
+    assert every(crashed, reopen, 71, memory) > 6
     shutil.rmtree(memory/'made')
-    assert every(crashed, far_back, 47, memory) > 8
+    assert every(crashed, far_back, 71, memory) > 6
 
 @fork
 @pytest.mark.parametrize('at', range(1, 7))
@@ -377,7 +293,7 @@ def test_killed_from_outside_again_and_again(memory):
     bank.write(['a','b'], [0, 0], torch.zeros(2, N, D))
     bank.checkpoint(); bank.close()
     draw, reached = random.Random(0), []
-    for _ in range(10):
+    for _ in range(6):
         read, report = os.pipe()
         pid = os.fork()
         if pid == 0:
@@ -583,3 +499,87 @@ def test_picture(tmp_path):
     assert cells.get_array().filled(-1).ravel().tolist() == [0, 5, -1, -1, -1, -1]
     assert len(empty.get_paths()) == 3
     bank.close()
+
+
+# The published figures; last, because a process with a large model in it is slow to fork
+
+@pytest.fixture(scope='module')
+def published():
+    "The published model on 4 clips of two videos: fresh features with gradient, in eval mode"
+    questions = QuerySet({f'q{i}': ['absent', *map(str, range(1,25))] for i in range(4)}, classes=[(f'c{i}', [None]*4) for i in range(48)])
+    model = TQN.from_published(golden.state_dict(), questions, dropout=0., response_dropout=0.)
+    return model, model.encode(torch.stack([golden.clips('sufb/0', 2), golden.clips('sufb/1', 2)]))[0]
+
+@pytest.fixture
+def golden_bank(tmp_path):
+    bank = FeatureBank.create(tmp_path/'bank', {'0': 7, '1': 10}, 1024)
+    for id,n in (('0', 7), ('1', 10)): bank.write([id], [0], golden.bank_rows(id, n)[None])
+    bank.checkpoint()
+    yield bank
+    bank.close()
+
+def assert_bank(bank, case):
+    "The bank afterwards, row for row"
+    for id in '01': assert_close(bank.read([id])[0][0], E[f'{case}.bank{id}'], **EVAL)
+
+def test_sufb(published, golden_bank):
+    "Logits, attention, loss, the bank afterwards, and every gradient"
+    model, fresh = published
+    assert_close(fresh.detach().flatten(0, 1), E['sufb.features'], **EVAL)
+    before = golden_bank.read(['0','1'])[0]
+    features, valid = golden_bank.splice(['0','1'], [3, 8], fresh)
+    out = model(features, valid)
+    for ours,theirs in ((logits(out), 'attr_logits'), (out.classes, 'cls_logits'), (out.vectors, 'decoder_out')):
+        assert_close(ours.detach(), E[f'sufb.{theirs}'], **EVAL)
+    assert_close(out.attn.mean(2).transpose(0, 1).detach(), E['sufb.cross_attn'], **EVAL)
+    assert_bank(golden_bank, 'sufb')
+    changed = (golden_bank.read(['0','1'])[0] != before).any(-1).nonzero().tolist()
+    assert changed == [[0, 3], [0, 4], [1, 8], [1, 9]]
+    total, parts = tqn_loss(out, {q: torch.zeros(2, dtype=torch.long) for q in model.queries.names}, torch.tensor([7, 7]))
+    theirs = SCALARS['loss']['sufb']
+    assert total.item() == pytest.approx(theirs['total'], rel=1e-4)
+    assert parts['class'].item() == pytest.approx(theirs['cls'], rel=1e-4)
+    names = list(dict(model.named_parameters()))
+    grads = dict(zip(names, torch.autograd.grad(total, model.parameters(), retain_graph=True), strict=True))
+    assert_gradients(grads, 'sufb')
+
+def assert_gradients(grads, case):
+    "Norms as published, each within the tolerance of its part"
+    theirs = SCALARS['grad_norm'][case]
+    assert len(theirs) == 310
+    for name,norm in theirs.items():
+        ours = our_names(name)
+        part = 'backbone' if ours[0].startswith('backbone.') else 'rest'
+        got = sum((grads[k]**2).sum() for k in ours).sqrt().item()
+        assert got == pytest.approx(norm, rel=NORM[part]), name
+    total = sum((g**2).sum() for g in grads.values()).sqrt().item()
+    assert total == pytest.approx(SCALARS['grad_norm_total'][case], rel=1e-3)
+
+def test_sufb_overrun_is_an_error(golden_bank):
+    "Theirs cuts the window without a word; here nothing changes"
+    before = contents_raw(golden_bank)
+    with pytest.raises(ValueError, match="video '0' has clips 0 to 6, got 6 to 7"):
+        golden_bank.splice(['0','1'], [6, 9], E['sufb.features'].unflatten(0, (2, 2)))
+    assert contents_raw(golden_bank) == before
+
+def contents_raw(bank): return bank.store.features.tobytes()+bank.store.marks.tobytes()+(bank.folder/'log-2.bin').read_bytes()
+
+def test_sufb_duplicate(published, golden_bank):
+    "Each occurrence sees its own fresh clips and the old rows; the bank ends as theirs; every fresh clip has its gradient"
+    model, fresh = published
+    fresh = fresh.detach().requires_grad_()
+    before = golden_bank.read(['1'])[0]
+    features, valid = golden_bank.splice(['1','1'], [0, 4], fresh)
+    out = model(features, valid)
+    (logits(out)[0].sum()+logits(out)[1].sum()).backward()
+    assert_bank(golden_bank, 'sufb_duplicate')
+    for i,start in enumerate((0, 4)):
+        own = before.clone()
+        own[0,start:start+2] = fresh[i].detach()
+        other = fresh[i:i+1].detach().requires_grad_()
+        alone = model(module.place_fresh(before, other, [start], [2]))
+        assert_close(logits(out)[i].detach(), logits(model(own))[0].detach(), **EVAL)
+        logits(alone).sum().backward()
+        assert_close(fresh.grad[i], other.grad[0], **EVAL)
+    assert (fresh.grad.abs().amax(-1) > 0).all()
+    assert (logits(out)[0]-logits(out)[1]).abs().max() > .1      # theirs gives both the same
