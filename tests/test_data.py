@@ -106,6 +106,25 @@ def test_manifest(tmp_path, queries):
     (tmp_path/'m.jsonl').write_text('\n'.join(map(json.dumps, rows)))
     assert load_items(tmp_path/'m.jsonl') == as_items([{**rows[0], 'path': tmp_path/'x.mp4'}])
 
+@pytest.mark.parametrize('name,text,match', [
+    ('m.csv', 'path,n_frames\nx.mp4,9\n,9\n', r'm\.csv, line 3: .*column `path`'),
+    ('m.csv', 'path,n_frames\nx.mp4,0\n', r"m\.csv, line 2: .*n_frames.*'0'"),
+    ('m.csv', 'path,n_frames\nx.mp4,9.5\n', r"m\.csv, line 2: .*n_frames.*'9.5'"),
+    ('m.jsonl', '{"path": "x.mp4"}\n\n{"path": }\n', r'm\.jsonl, line 3: .*JSON'),
+    ('m.jsonl', '["x.mp4"]\n', r'm\.jsonl, line 1: .*dict'),
+    ('m.jsonl', '{"class": "l"}\n', r'm\.jsonl, line 1: .*`path`'),
+    ('m.jsonl', '{"path": "x.mp4", "n_frames": [3]}\n', r'm\.jsonl, line 1: .*n_frames')])
+def test_a_bad_line_of_a_manifest_is_named(tmp_path, name, text, match):
+    (tmp_path/name).write_text(text)
+    with pytest.raises(ValueError, match=match): load_items(tmp_path/name)
+
+def test_only_a_question_with_several_answers_is_split(tmp_path):
+    qs = QuerySet([Query('mood', ['glad|sad', 'calm']), Query('props', ['rope', 'ball', 'a|b'], kind='many')])
+    (tmp_path/'m.csv').write_text('path,mood,props\n1.mp4,glad|sad,ball\n2.mp4,calm,rope | ball\n3.mp4,,a|b\n')
+    got = [encode_targets(o, qs)['answers'] for o in load_items(tmp_path/'m.csv')]
+    assert [int(a['mood']) for a in got] == [0, 1, -1]
+    assert [a['props'].tolist() for a in got] == [[0, 1, 0], [1, 1, 0], [0, 0, 1]]
+
 # repeatable samples ---------------------------------------------------------------------------------------------------
 
 def epoch_of(loader, epoch):
@@ -133,6 +152,10 @@ def test_an_error_in_a_worker_arrives_with_its_file(tmp_path, items, queries):
 def test_epochs_differ_and_repeat(items, queries):
     ds = ClipDataset(items, queries, transform=Noise())
     assert torch.equal(ds[2, 1]['clips'], ds[2, 1]['clips']) and not torch.equal(ds[2, 1]['clips'], ds[3, 1]['clips'])
+
+@given(st.lists(st.integers(0, 2**31), max_size=4), st.integers(1, 3))
+def test_a_longer_key_is_another_draw(keys, more):
+    assert sample_generator(*keys).initial_seed() != sample_generator(*keys, *[0]*more).initial_seed()
 
 @given(st.integers(1, 60), st.integers(0, 5), st.integers(1, 9))
 @settings(max_examples=20, deadline=None)
@@ -242,6 +265,22 @@ def test_other_weights_or_preprocessing_another_folder(tmp_path, items):
     folders.add(run())
     assert len(folders) == 6
 
+def test_two_data_sets_with_the_same_ids_never_share_features(tmp_path, items, queries):
+    other = [Item(items[0].id, items[3].path)]  # the same id, another video
+    mine = extract_features(Mean().eval(), items[:1], tmp_path, progress=False)
+    before = FeatureDataset(mine, items[:1], queries)
+    assert before[0]['features'].shape == (1, 3)
+    with pytest.raises(ValueError, match=f"another file than .*{items[3].path.name}.*'v8'.*extract"): FeatureDataset(mine, other, queries)[0]
+    assert extract_features(Mean().eval(), other, tmp_path, progress=False) == mine
+    assert FeatureDataset(mine, other, queries)[0]['features'].shape == (7, 3)
+    with pytest.raises(ValueError, match="a cache of its own"): FeatureDataset(mine, items[:1], queries)[0]
+    assert FeatureDataset(mine, [Item('v8')], queries)[0]['features'].shape == (7, 3)  # without a file there is nothing to compare
+
+def test_extraction_refuses_what_it_cannot_do(tmp_path, items):
+    with pytest.raises(ValueError, match="on_error='raise' or 'skip', got 'skpi'"): extract_features(Mean().eval(), items, tmp_path, on_error='skpi')
+    with pytest.raises(ValueError, match=r"have no path, such as \['x'\]"): extract_features(Mean().eval(), [*items, Item('x')], tmp_path)
+    assert not list(tmp_path.iterdir())
+
 def test_damaged_file_is_named_or_skipped(tmp_path, items, queries):
     (tmp_path/'torn.mp4').write_bytes(items[3].path.read_bytes()[:400])
     torn = Item('torn', tmp_path/'torn.mp4')
@@ -257,9 +296,8 @@ def test_no_thread_outlives_an_error(tmp_path, items):
         def forward(self, x): raise RuntimeError('broken backbone')
     before = threading.active_count()
     with pytest.raises(RuntimeError, match='broken backbone'): extract_features(Broken().eval(), items, tmp_path, batch_clips=1, workers=2, progress=False)
-    for _ in range(40):
-        if threading.active_count() <= before: break
-        time.sleep(.05)
+    end = time.monotonic() + 30
+    while threading.active_count() > before and time.monotonic() < end: time.sleep(.05)
     assert threading.active_count() <= before
 
 def test_killed_extraction_leaves_whole_files_only(tmp_path, items, queries):
@@ -276,7 +314,7 @@ class Mean(torch.nn.Module):
 items = [Item(i, p) for i,p in {[(o.id, str(o.path)) for o in items]!r}]
 extract_features(Mean().eval(), items, {str(tmp_path)!r}, batch_clips=1, workers=0, progress=False)
 """
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600)
     assert done.returncode == -signal.SIGKILL, done.stderr
     class Mean(nn.Module):
         def __repr__(self): return 'Mean()'
@@ -289,7 +327,7 @@ extract_features(Mean().eval(), items, {str(tmp_path)!r}, batch_clips=1, workers
 def test_digest_does_not_depend_on_the_process():
     code = "import torch; from tqn.data import weights_digest; torch.manual_seed(0); print(weights_digest(torch.nn.Linear(2, 3), size=(4, 4)))"
     torch.manual_seed(0)
-    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.strip() == weights_digest(nn.Linear(2, 3), size=(4, 4))
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600).stdout.strip() == weights_digest(nn.Linear(2, 3), size=(4, 4))
 
 def test_real_videos_of_all_kinds(tmp_path):
     folder = shared/'videos'
