@@ -253,7 +253,7 @@ def test_a_failed_save_keeps_the_old_model(tmp_path, monkeypatch):
     m = network(); m.save_pretrained(tmp_path)
     old = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     def full(*args): raise OSError(28, 'No space left on device')
-    monkeypatch.setattr('tqn.model.save_file', full)
+    monkeypatch.setattr('pathlib.Path.write_bytes', full)
     with pytest.raises(OSError, match='unchanged'): network(n_layers=1).save_pretrained(tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
 
@@ -264,7 +264,34 @@ def test_half_and_hub_arguments(tmp_path):
     assert_close(again.decoder.queries, m.decoder.queries.float())
 
 
+def test_files_follow_the_umask(tmp_path):
+    for umask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        old = os.umask(umask)
+        try: network().save_pretrained(tmp_path/oct(umask))
+        finally: os.umask(old)
+        assert {p.name: p.stat().st_mode & 0o777 for p in (tmp_path/oct(umask)).iterdir()} == dict.fromkeys(['README.md', 'config.json', 'model.safetensors'], mode)
+
+
+@pytest.mark.parametrize('change, message', [(dict(d_modle=16), "no setting 'd_modle'; nearest known spelling: 'd_model'"), (dict(n_heads=0), 'make no TQN'), (dict(n_heads=3), 'make no TQN.*must divide'), (dict(d_model='wide'), 'make no TQN'),
+                                             (dict(n_layers=None), 'make no TQN'), (dict(backbone=dict(widht=1)), 'make no TQN'), (dict(preprocess=5), 'make no TQN')])
+def test_settings_that_were_edited(tmp_path, change, message):
+    network().save_pretrained(tmp_path)
+    config = tmp_path/'config.json'
+    config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    with pytest.raises(ValueError, match=message) as e: TQN.from_pretrained(tmp_path)
+    assert str(tmp_path) in str(e.value)
+
+
+def test_a_misspelled_argument(tmp_path):
+    network().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="nearest known spelling: 'class_reading'"): TQN.from_pretrained(tmp_path, clas_reading='both')
+
+
 # --- input and settings
+
+def test_features_that_keep_time_are_refused():
+    for backbone in (S3D(width=.125, time='keep'), dict(width=.125, time='keep')):
+        with pytest.raises(ValueError, match="one feature a clip.*use time='pool'"): network(backbone)
 
 @pytest.mark.parametrize('shape, backbone, message', [((4,3,2,4,4), True, r'x\[None\]'), ((2,4,3,2,4,4), False, 'has no backbone'), ((4,16), False, r'x\[None\]'),
                                                       ((2,4,15), False, '16 wide, got 15'), ((2,0,16), False, 'n ≥ 1')])

@@ -7,8 +7,8 @@ __all__ = ['READINGS', 'run_packed', 'QuestionHeads', 'union_vocabulary', 'Share
            'read_classes', 'as_backbone', 'TemporalQueryNetwork', 'answer_losses', 'tqn_loss', 'param_groups',
            'split_attention', 'published_name', 'published_config', 'new_files', 'weights_file', 'fill_saved', 'TQN']
 
-# %% ../nbs/07_model.ipynb #215c3848
-import json, os, tempfile
+# %% ../nbs/07_model.ipynb #895ec09f
+import inspect, json, os, tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ import torch
 from einops import rearrange
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .backbone import S3D, assign_weights, kinetics_name, read_weights, rename_weights
 from .decoder import QueryDecoder
-from .queries import QuerySet
+from .queries import QuerySet, refuse_unknown
 
 # %% ../nbs/07_model.ipynb #dbd24113
 def run_packed(
@@ -129,13 +129,14 @@ def read_classes(
     product = product_of_answers(out.responses, table.to(out.attn.device))
     return product if how=='product' else (product+out.classes.log_softmax(-1)).log_softmax(-1)
 
-# %% ../nbs/07_model.ipynb #9d0d19ab
+# %% ../nbs/07_model.ipynb #50506778
 def as_backbone(
     backbone:nn.Module|Mapping|None, # A module from clips to features, settings of an S3D, or None
 )->nn.Module|None:                   # The module
     "A backbone from whatever describes it"
+    if isinstance(backbone, Mapping): backbone = S3D(**backbone)
+    if isinstance(backbone, S3D) and backbone.config['time']!='pool': raise ValueError("expected one feature a clip, which is what TQN reads, got an S3D with time='keep'; use time='pool'")
     if backbone is None or isinstance(backbone, nn.Module): return backbone
-    if isinstance(backbone, Mapping): return S3D(**backbone)
     raise ValueError(f"expected a backbone module (clips to features), settings of an S3D, or None for features, got {type(backbone).__name__}")
 
 # %% ../nbs/07_model.ipynb #c7e6cf6a
@@ -325,7 +326,7 @@ def new_files(
                 if f.name!='README.md' or not (folder/f.name).exists(): os.replace(f, folder/f.name)
     except (OSError, SafetensorError) as e: raise OSError(f"cannot save the model in {folder}: {e}; what was there before is unchanged, choose another place") from e
 
-# %% ../nbs/07_model.ipynb #161b3829
+# %% ../nbs/07_model.ipynb #3e95e9c1
 def _check_folder(
     folder:str|os.PathLike, # A folder, or the name of a hub repository
 )->None:
@@ -334,9 +335,10 @@ def _check_folder(
     if not (p.exists() or p.is_absolute() or str(folder).startswith('.') or len(p.parts)!=2): return
     config = p/'config.json'
     if not config.is_file(): raise ValueError(f"expected a folder that TQN.save_pretrained wrote, but there is no {config}; check the path")
-    try: known = 'queries' in json.loads(config.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as e: raise ValueError(f"{config} is not JSON ({e}); save the model again") from e
-    if not known: raise ValueError(f"{config} holds no questions, so it is not a saved TQN; use save_pretrained")
+    try: settings = json.loads(config.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as e: raise ValueError(f"{config} is not JSON ({e}); save the model again") from e
+    if not isinstance(settings, dict) or 'queries' not in settings: raise ValueError(f"{config} holds no questions, so it is not a saved TQN; use save_pretrained")
+    refuse_unknown(settings, inspect.signature(TemporalQueryNetwork).parameters, f"{config}: TQN has no setting")
 
 # %% ../nbs/07_model.ipynb #cc858fbd
 def weights_file(
@@ -360,7 +362,7 @@ def fill_saved(
     model.load_report = assign_weights(model, weights)
     return model
 
-# %% ../nbs/07_model.ipynb #1bbdfd93
+# %% ../nbs/07_model.ipynb #691b4ac1
 class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', license='apache-2.0', tags=['video','tqn'],
           coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), S3D: (lambda m: m.config, lambda d: d)}):
     "Temporal Query Network: the network, and its files"
@@ -389,7 +391,7 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
 
     def _save_pretrained(self, save_directory): # called by the mixin
         weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()}
-        save_file(weights, Path(save_directory)/'model.safetensors', {'format': 'pt'})
+        (Path(save_directory)/'model.safetensors').write_bytes(save(weights, {'format': 'pt'}))
 
     @classmethod
     def from_pretrained(cls,
@@ -403,4 +405,7 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
     @classmethod
     def _from_pretrained(cls, *, model_id, map_location='cpu', **kwargs): # called by the mixin
         file,kwargs = weights_file(model_id, **kwargs)
-        return fill_saved(cls(**kwargs), read_weights(file)).to(map_location).eval()
+        refuse_unknown(kwargs, inspect.signature(TemporalQueryNetwork).parameters, 'TQN has no setting')
+        try: model = cls(**kwargs)
+        except (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError) as e: raise ValueError(f"the settings of {model_id} make no TQN ({type(e).__name__}: {e}); save the model again") from e
+        return fill_saved(model, read_weights(file)).to(map_location).eval()
