@@ -1,6 +1,8 @@
 "Temporal Query Networks: ask a video questions and see which part of it answered each one."
 __version__ = "0.1.0"
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,10 @@ _home = dict(Query='queries', QuerySet='queries', Video='video', FrameFolder='vi
              SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model',
              answer='attention', plot_attention='attention')
 __all__ = list(_home)
+
+if 'IN_TEST' in os.environ:  # nbdev_test runs a notebook on every core: more threads each would only wait for one another
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(int(os.environ['OMP_NUM_THREADS'].split(',')[0]))
 
 def __getattr__(name):
     "Import the module that holds `name` when `tqn.name` is first read"
