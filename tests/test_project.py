@@ -139,10 +139,22 @@ def test_import_loads_no_decoder_plotting_or_widgets(code):
     assert loaded.strip() == '[]'
 
 def test_import_costs_little_more_than_torch():
-    "The difference of the least times over several new interpreters"
-    code = 'from time import perf_counter as t; a = t(); import torch; b = t(); import tqn; c = t(); print(b - a, c - a)'
-    torch, both = zip(*(map(float, python(code).split()) for _ in range(4)))
-    assert min(both) - min(torch) <= .3, (torch, both)
+    "At most 0.3 s: the difference of the least processor times over new interpreters, as many as it takes up to eight"
+    code = 'from time import process_time as t; import torch; b = t(); import tqn; print(b, t())'  # user and system time since the start
+    times = []
+    for _ in range(8):
+        times.append([float(o) for o in python(code).split()])
+        torch, both = map(min, zip(*times))
+        if both - torch <= .3: break
+    assert both - torch <= .3, times
+
+@pytest.mark.parametrize('order', ['torch, tqn', 'tqn, torch'])
+def test_one_thread_a_notebook_under_nbdev_test(order):
+    code, env = f'import {order}; print(torch.get_num_threads())', {**os.environ}
+    env.pop('OMP_NUM_THREADS', None)
+    threads = lambda **more: int(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={**env, **more}).stdout)
+    assert threads(IN_TEST='1') == 1                       # nbdev_test sets IN_TEST
+    assert threads(IN_TEST='1', OMP_NUM_THREADS='2') == 2  # the user's own setting wins
 
 
 # Style
@@ -180,7 +192,7 @@ def test_stored_outputs_hold_no_error_and_no_path_of_ours(path):
     outputs = [o for c in cells_of(path) if c.cell_type == 'code' for o in c.outputs]
     assert not [o for o in outputs if o.output_type == 'error']
     text = json.dumps(outputs)
-    assert not re.search(r'/root/|/home/\w|/Users/\w|/opt/|/work/', text), 'an output shows a path of the machine it ran on'
+    assert not re.search(r'/root/|/home/\w|/Users/\w|/opt/|/work/|/tmp/', text), 'an output shows a path of the machine it ran on'
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
 def test_no_star_imports(path):
