@@ -5,6 +5,7 @@ import numpy as np
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose
+from tqn.model import TQN
 from tqn.queries import Query, QuerySet
 from tqn.metrics import (ClipMaps, Evaluation, best_fixed, bootstrap, clip_overlap, clip_scores, clip_spans, collect_maps, confusion_matrix,
     cosines, evaluate, localisation_dict, localise, majority_answers, map_scores, per_class, plot_confusion, plot_localisation, plot_scores,
@@ -151,6 +152,29 @@ def test_evaluate_scores_every_video_in_eval_mode_and_restores_training():
     broken = Fake(fail=True)
     with pytest.raises(RuntimeError): evaluate(broken, fake_loader(3, 3))
     assert broken.training
+
+@pytest.mark.parametrize('run', ['evaluate', 'collect_maps'])
+def test_long_videos_pass_the_backbone_in_pieces(run):
+    class Small(torch.nn.Module):
+        d_out = 3
+        def __init__(self): super().__init__(); self.seen = []
+        def forward(self, x): self.seen.append(len(x)); return x.mean((2,3,4))
+    q = QuerySet({'side': ['left','right']})
+    model = TQN(q, backbone=Small(), d_model=8, n_layers=1, n_heads=2)
+    x,valid = torch.randn(2, 40, 3, 1, 112, 112), torch.ones(2, 40, dtype=torch.bool)
+    batch = {'id': ['a','b'], 'x': x, 'valid': valid, 'answers': {'side': torch.tensor([0,1])}, 'class': torch.tensor([-1,-1])}
+    whole = model.eval()(x, valid)
+    model.backbone.seen.clear()
+    if run=='evaluate': torch.testing.assert_close(torch.as_tensor(evaluate(model, [batch]).truth('side')[0]).float(), whole.responses['side'].softmax(-1).detach(), atol=1e-5, rtol=1e-4)
+    else:
+        items = [SimpleNamespace(id=i, extents=None, n_frames=320) for i in 'ab']
+        assert_allclose(collect_maps(model, [batch], items)[1].attn['side'], whole.attn.mean((1,2))[1,0].detach(), atol=1e-5)
+    assert model.backbone.seen==[16]*5
+
+def test_majority_of_several_answers_in_text():
+    q = QuerySet([Query('props', ['rope','ball','hoop'], kind='many')])
+    items = [SimpleNamespace(answers={'props': a}, class_name=None) for a in ('rope|hoop', ['hoop','rope'], 'ball')]
+    assert majority_answers(items, q)['props'].tolist()==[1,0,1]
 
 def test_json_holds_everything_and_is_whole_or_absent(tmp_path):
     logits,y = made_up(9, 3)

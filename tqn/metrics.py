@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'SHARES', 'WHAT', 'probabilities', 'is_right', 'per_class', 'majority', 'majority_answers',
-           'confusion_matrix', 'write_json', 'Evaluation', 'predictions', 'evaluate', 'plot_scores', 'plot_confusion',
-           'clip_spans', 'clip_overlap', 'clip_scores', 'map_scores', 'ClipMaps', 'collect_maps', 'score_square',
-           'cosines', 'best_fixed', 'bootstrap', 'localise', 'Localisation', 'localisation_dict', 'plot_localisation']
+           'confusion_matrix', 'write_json', 'Evaluation', 'predictions', 'eval_chunk', 'evaluate', 'plot_scores',
+           'plot_confusion', 'clip_spans', 'clip_overlap', 'clip_scores', 'map_scores', 'ClipMaps', 'collect_maps',
+           'score_square', 'cosines', 'best_fixed', 'bootstrap', 'localise', 'Localisation', 'localisation_dict',
+           'plot_localisation']
 
-# %% ../nbs/09_metrics.ipynb #914de9b0
+# %% ../nbs/09_metrics.ipynb #5c0bdda2
 import json, math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import Tensor
-from .data import fit_stride
+from .data import fit_stride, split_answers
 from .queries import QuerySet, write_atomic
 
 # %% ../nbs/09_metrics.ipynb #45a60900
@@ -64,7 +66,7 @@ def majority(
     found,count = np.unique(y, axis=0, return_counts=True)
     return found[count.argmax()]
 
-# %% ../nbs/09_metrics.ipynb #f993bb53
+# %% ../nbs/09_metrics.ipynb #91975d6f
 def majority_answers(
     items:Iterable,    # Training items, each with .answers {question: answer} and .class_name (or None)
     queries:QuerySet,  # The questions
@@ -72,7 +74,7 @@ def majority_answers(
     "The most common answer to every question in a training set"
     items = list(items)
     if not items: raise ValueError('expected at least one training item to take the majority from, got none; leave `train` out to use the scored set')
-    rows = [queries.encode(o.answers) for o in items]
+    rows = [queries.encode(split_answers(o.answers, queries)) for o in items]
     best = {q: majority(np.stack([np.asarray(r[q]) for r in rows])) for q in queries.names}
     classes = [-1 if getattr(o, 'class_name', None) is None else queries.class_index(o.class_name) for o in items]
     return {**best, 'class': majority(np.array(classes))}
@@ -273,7 +275,7 @@ def _save(
     data = dict(extra, n_videos=len(ev), majority_from='scored' if ev.common is None else 'train', scores=_table(ev), confusion=confusion)
     return write_json(path, {**data, 'videos': predictions(ev)} if videos else data)
 
-# %% ../nbs/09_metrics.ipynb #495cc8e2
+# %% ../nbs/09_metrics.ipynb #6e2fbcf1
 def _readings(
     out,                # Output of the model: .responses, .classes (None without a class query)
     queries:QuerySet,   # The questions, with or without classes
@@ -282,6 +284,14 @@ def _readings(
     if not queries.class_names: return []
     known = bool((torch.as_tensor(queries.class_table)>=0).any())
     return (['query'] if out.classes is not None else []) + (['product'] if known else []) + (['both'] if known and out.classes is not None else [])
+
+def eval_chunk(
+    model,    # Called with clips, or with features
+    x:Tensor, # Clips (b, n, 3, t, h, w) or features (b, n, d)
+)->dict:      # {'chunk': clips at a time} for a model that takes it, or nothing
+    "A long video goes through the backbone a few clips at a time: 4 of 224 x 224 pixels, more of smaller ones"
+    if x.ndim != 6 or 'chunk' not in signature(type(model).forward).parameters: return {}
+    return {'chunk': max(4, 4*224**2//(x.shape[-2]*x.shape[-1]))}
 
 @torch.no_grad()
 def evaluate(
@@ -298,7 +308,7 @@ def evaluate(
     model.eval()
     try:
         for b in loader:
-            out = model(b['x'].to(device), b['valid'].to(device))
+            out = model(b['x'].to(device), b['valid'].to(device), **eval_chunk(model, b['x']))
             scores = {how: model.read_classes(out, how) for how in _readings(out, model.queries)}
             ev.add(b['id'], out.responses, b['answers'], scores, b['class'])
     finally: model.train(was)
@@ -423,7 +433,7 @@ class ClipMaps:
                 raise ValueError(f"{self.id}: expected attention ≥ 0 that is not all zero, got {q}: {a}")
         self.spans = clip_spans(len(a), self.n_frames, self.clip_len, self.stride)
 
-# %% ../nbs/09_metrics.ipynb #51535529
+# %% ../nbs/09_metrics.ipynb #363d7562
 def _names(queries, k):
     if k not in (len(queries), len(queries)+1): raise ValueError(f'expected attention of {len(queries)} questions, or one more for the class, got {k}')
     return [*queries.names, 'class'][:k]
@@ -442,7 +452,7 @@ def collect_maps(
     model.eval()
     try:
         for b in loader:
-            attn = model(b['x'].to(device), b['valid'].to(device)).attn.float().cpu()
+            attn = model(b['x'].to(device), b['valid'].to(device), **eval_chunk(model, b['x'])).attn.float().cpu()
             attn = attn.mean((1,2)) if summary is None else summary(attn)
             names = _names(model.queries, attn.shape[1])
             for id,a,v in zip(b['id'], attn.numpy(), b['valid'].cpu().numpy()):
