@@ -59,7 +59,7 @@ def whole(tmp_path_factory):
 def script(tmp_path, body, **env):
     "Run a piece of training in a process of its own"
     (tmp_path/'s.py').write_text(SETUP + textwrap.dedent(body))
-    return subprocess.run([sys.executable, str(tmp_path/'s.py')], capture_output=True, text=True, timeout=120, env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
+    return subprocess.run([sys.executable, str(tmp_path/'s.py')], capture_output=True, text=True, timeout=600, env={**os.environ, 'OMP_NUM_THREADS': '1', **env})
 
 # learning -------------------------------------------------------------------------------------------------------------
 
@@ -93,6 +93,13 @@ def test_early_stop(tmp_path):
 def test_best_by_another_metric(tmp_path, metric, pick):
     run = fit(tiny(), *loaders(), tmp_path/'r', **quiet, metric=metric)
     assert run.best == pytest.approx(pick(r[f'val_{metric}'] for r in run.log()), rel=1e-5)
+
+def test_a_metric_that_is_nan_is_refused(tmp_path):
+    train,val = loaders()
+    unknown = FeatureDataset(val.dataset.kept, [Item(o.id, class_name=o.class_name) for o in val.dataset.items], qs)
+    with pytest.raises(ValueError, match=r"metric='answers' is nan.*'class', 'loss'"): fit(tiny(), train, make_loader(unknown, 8), tmp_path/'a', **quiet)
+    run = fit(tiny(), train, make_loader(unknown, 8), tmp_path/'c', **quiet, metric='class')
+    assert run.best == pytest.approx(max(r['val_class'] for r in run.log()), rel=1e-5)
 
 def test_callbacks_see_every_epoch(tmp_path):
     seen = []
@@ -313,6 +320,22 @@ def test_full_disk_leaves_the_checkpoint_before(tmp_path, whole):
     fit(model, *loaders(), tmp_path/'r', resume=True, **quiet)
     assert same(model, whole[0]) and logs(tmp_path/'r') == logs(whole[1])
 
+@pytest.mark.parametrize('log', ['steps.csv', 'log.csv'])
+@pytest.mark.parametrize('rest', ['', 'ep'])
+def test_resume_with_a_log_that_a_full_disk_left_empty(tmp_path, log, rest):
+    fit(tiny(), *loaders(), tmp_path/'r', **{**quiet, 'epochs': 1})
+    (tmp_path/'r'/log).write_text(rest)
+    fit(tiny(), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'epochs': 2})
+    rows = read_log(tmp_path/'r'/log)
+    assert len(rows) == {'steps.csv': 6, 'log.csv': 1}[log] and all(math.isfinite(r['epoch']) for r in rows)
+
+def test_a_new_run_does_not_begin_from_a_stray_checkpoint(tmp_path, whole):
+    shutil.copytree(whole[1]/'checkpoint-0003-00000018', tmp_path/'r'/'checkpoint-0003-00000018')
+    with pytest.raises(ValueError, match='has no config.json but holds checkpoint-0003-00000018'): fit(tiny(), *loaders(), tmp_path/'r', **quiet)
+    assert [p.name for p in (tmp_path/'r').iterdir()] == ['checkpoint-0003-00000018']
+    run = fit(tiny(), *loaders(), tmp_path/'r', overwrite=True, **{**quiet, 'epochs': 1})
+    assert len(run.steps()) == 6
+
 # diverging ------------------------------------------------------------------------------------------------------------
 
 def test_nan_names_step_and_videos_and_spares_the_weights(tmp_path):
@@ -352,7 +375,7 @@ def test_two_processes_train_like_one(tmp_path):
     """
     (tmp_path/'s.py').write_text(SETUP + textwrap.dedent(body))
     done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2', str(tmp_path/'s.py')],
-        capture_output=True, text=True, timeout=180, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+        capture_output=True, text=True, timeout=600, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr[-3000:]
     fit(model := tiny(dropout=0.), make_loader(made_up(40, 0), 8), make_loader(made_up(21, 1), 8), tmp_path/'one', **quiet)
     one,two = (read_log(tmp_path/k/'steps.csv') for k in ('one', 'two'))

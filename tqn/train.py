@@ -7,12 +7,11 @@ __all__ = ['PRESETS', 'TrainConfig', 'make_config', 'make_optimiser', 'lr_factor
            'NotFinite', 'open_run', 'read_log', 'Progress', 'save_checkpoint', 'load_checkpoint', 'validate', 'Run',
            'LivePlot', 'train_step', 'fit']
 
-# %% ../nbs/10_train.ipynb #82139dfa
+# %% ../nbs/10_train.ipynb #9cda2d81
 import csv, io, json, math, os, shutil, signal, sys, tempfile, threading, time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
-from inspect import signature
 from itertools import islice
 from pathlib import Path
 import torch
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from .data import sample_generator
-from .metrics import Evaluation, _readings
+from .metrics import Evaluation, _readings, eval_chunk
 from .model import param_groups, tqn_loss
 from .queries import refuse_unknown, unknown, write_atomic
 
@@ -203,7 +202,7 @@ def _check_finite(
     raise NotFinite(f"the {what} is {value} at step {step}, lr {lr:.3g}, on videos {', '.join(map(str, ids))}; the weights are those of step {step}. "
         "Look for nan or inf in these videos' input; else lower lr, set clip=1, or train with precision='no'; then pass resume=True to continue from the last checkpoint")
 
-# %% ../nbs/10_train.ipynb #b82bc8f3
+# %% ../nbs/10_train.ipynb #f9f8c7f5
 _OURS = ('config.json', 'steps.csv', 'log.csv', 'best', 'checkpoint-*')
 _MAY_CHANGE = {'epochs', 'patience', 'save_every', 'device', 'precision'}
 
@@ -224,6 +223,8 @@ def open_run(
         changed = [f'{k} was {old.get(k)!r}, now {v!r}' for k,v in now.items() if old.get(k) != v and k not in _MAY_CHANGE]
         if changed: raise ValueError(f"cannot resume {folder} with other settings: {'; '.join(changed)}; give the same ones, or another folder")
     elif overwrite: _clear(folder)
+    elif not resume and (stray := sorted(folder.glob('checkpoint-*'))):
+        raise ValueError(f"{folder} has no config.json but holds {stray[-1].name} of some other run: pass overwrite=True to remove it, or choose another folder")
     write_atomic(there, json.dumps(asdict(config), indent=1))
     return folder
 
@@ -231,14 +232,14 @@ def _clear(folder):
     "Remove what a run has written"
     for path in [p for pattern in _OURS for p in folder.glob(pattern)]: shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-# %% ../nbs/10_train.ipynb #a75f7545
+# %% ../nbs/10_train.ipynb #85e67e4e
 def _log_row(
     path:str|Path, # A .csv file; its first row decides the columns
     row:dict,      # {column: value}
 )->None:
     "Append one line to a CSV log"
     path = Path(path)
-    new = not path.exists()
+    new = not path.exists() or not path.stat().st_size
     text = io.StringIO()
     writer = csv.DictWriter(text, list(row) if new else next(csv.reader(path.open(encoding='utf-8'))), restval='', extrasaction='ignore')
     if new: writer.writeheader()
@@ -255,15 +256,16 @@ def read_log(
     if not Path(path).exists(): return []
     with open(path, encoding='utf-8', newline='') as f: return [{k: number(v) for k,v in r.items()} for r in csv.DictReader(f)]
 
-# %% ../nbs/10_train.ipynb #81fa23d1
+# %% ../nbs/10_train.ipynb #8cc7bb1f
 def _cut_log(
     path:str|Path, # A .csv log
     column:str,    # That counts, such as 'step'
     end:int,       # Keep the lines below this
 )->None:
     "Forget the lines after a checkpoint"
-    if not Path(path).exists(): return
-    head,*lines = Path(path).read_text(encoding='utf-8').splitlines()
+    text = Path(path).read_text(encoding='utf-8') if Path(path).exists() else ''
+    if '\n' not in text: return Path(path).unlink(missing_ok=True)  # not even the names of the columns are whole
+    head,*lines = text.splitlines()
     at = head.split(',').index(column)
     kept = [l for l in lines if l.split(',')[at].isdigit() and int(l.split(',')[at]) < end and l.count(',') == head.count(',')]
     write_atomic(path, '\n'.join([head, *kept, '']))
@@ -348,16 +350,7 @@ def _save_best(
     else: write_atomic(best/'model.safetensors', save_tensors(_weights(model)))
     return best
 
-# %% ../nbs/10_train.ipynb #d6a77a1c
-def _eval_chunk(
-    model:nn.Module, # Unwrapped
-    x:Tensor,        # Clips (b, n, 3, t, h, w) or features (b, n, d)
-)->dict: # {'chunk': clips at a time}, or nothing
-    "A long video goes through the backbone a few clips at a time: 4 of 224 x 224 pixels, more of smaller ones"
-    if x.ndim != 6 or 'chunk' not in signature(type(model).forward).parameters: return {}
-    return {'chunk': max(4, 4*224**2//(x.shape[-2]*x.shape[-1]))}
-
-# %% ../nbs/10_train.ipynb #fabfeb58
+# %% ../nbs/10_train.ipynb #ff28bf74
 @torch.no_grad()
 def validate(
     acc:Accelerator,          # Gathers over processes
@@ -371,7 +364,7 @@ def validate(
     model.eval()
     for batch in loader:
         with acc.autocast():
-            out = model(batch['x'], batch['valid'], **_eval_chunk(plain, batch['x']))
+            out = model(batch['x'], batch['valid'], **eval_chunk(plain, batch['x']))
             each,_ = loss(out, batch['answers'], batch['class'])
         scores = {how: plain.read_classes(out, how) for how in _readings(out, plain.queries)}
         sent = dict(r=out.responses, a=batch['answers'], s=scores, c=batch['class'], l=each.reshape(1)*len(batch['id']))
@@ -390,7 +383,7 @@ def _score_row(
     row = {'val_loss': loss, 'val_answers': float(acc['mean answer'])} | ({'val_class': float(max(readings))} if readings else {})
     return row | {f'val_{q}': float(acc[q]) for q in ev.queries.names}
 
-# %% ../nbs/10_train.ipynb #514bbe4c
+# %% ../nbs/10_train.ipynb #94954e1c
 def _better(
     row:dict,          # Of `_score_row`
     metric:str,        # 'answers', 'class' or 'loss'
@@ -400,6 +393,9 @@ def _better(
     if not row: return True, None
     if f'val_{metric}' not in row: raise ValueError(f"metric={metric!r} needs classes, but these questions have none: choose 'answers' or 'loss'")
     score = row[f'val_{metric}']
+    if math.isnan(score):
+        there = [k for k in _CHOICES['metric'] if not math.isnan(row.get(f'val_{k}', math.nan))]
+        raise ValueError(f"metric={metric!r} is nan on val, so no weights would be best: give the val videos answers, or choose one of {there} in place of it")
     new = best is None or (score < best if metric == 'loss' else score > best)
     return new, score if new else best
 
