@@ -199,6 +199,14 @@ def test_files_are_what_the_index_says(tmp_path):
         assert (len(v),v.size,v.fps)==(item['n_frames'],(32,32),item['fps']) and 256<=len(v)<=1024
     assert [set(item) for item in ds]==[{'id','path','split','answers','class_name','extents','n_frames','fps'}]*2
 
+def test_ids_tell_looks_splits_and_seeds_apart(tmp_path):
+    made = [make_item(look, split, seed, i)['id'] for look in ('natatorium','studio') for split in ('test','long_test') for seed in (0,5) for i in (0,1)]
+    assert len(set(made))==16 and {'test_00000','studio_test_00000','test_00000_seed5','studio_long_test_00001_seed5'}<=set(made)
+    get = lambda: [o['id'] for o in SyntheticDives(tmp_path, 'val', 'studio', n=1, size=32, seed=3, progress=False)]
+    assert get()==['studio_val_00000_seed3']
+    path = tmp_path/'studio'/'val'/'index.json'; path.write_text(path.read_text().replace('studio_val_00000_seed3', 'val_00000'))
+    assert get()==['studio_val_00000_seed3']   # an index from before
+
 def test_more_and_fewer(tmp_path):
     get = lambda n: SyntheticDives(tmp_path, 'val', n=n, size=32, progress=False)
     two = get(2).items; before = digest(tmp_path)

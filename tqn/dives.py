@@ -94,8 +94,12 @@ def describe(
     plan = (make_long_plan if split.startswith('long') else make_plan)(rng, speed)
     return answers, plan, int(rng.integers(2**31))
 
-# %% ../nbs/03_dives.ipynb #79f6f285
+# %% ../nbs/03_dives.ipynb #f314a187
 _FPS,_CRF = 25.,20 # Frames per second and quality of the mp4 files
+
+def _item_id(look, split, seed, i): # str
+    "Name of video `i`, unique over looks, splits and seeds"
+    return ('' if look=='natatorium' else f'{look}_') + f'{split}_{i:05d}' + (f'_seed{seed}' if seed else '')
 
 def make_item(
     look:str, # Name of a look
@@ -105,7 +109,7 @@ def make_item(
 )->dict: # id, path, split, answers, class_name, extents, n_frames, fps
     "What the index says of video `i`"
     answers,plan,_ = describe(look, split, seed, i)
-    return dict(id=f'{split}_{i:05d}', path=f'{i:05d}.mp4', split=split, answers=answers, class_name=class_name(answers),
+    return dict(id=_item_id(look, split, seed, i), path=f'{i:05d}.mp4', split=split, answers=answers, class_name=class_name(answers),
         extents=extents(answers, plan), n_frames=plan.n_frames, fps=_FPS)
 
 # %% ../nbs/03_dives.ipynb #57d10d8e
@@ -168,7 +172,7 @@ def _check(folder, index, made): # None
     for k,v in made.items():
         if index.get(k)!=v: raise ValueError(f'{folder} was rendered with {k}={index.get(k)!r}, expected {k}={v!r}; delete it or choose another root')
 
-# %% ../nbs/03_dives.ipynb #5021f6af
+# %% ../nbs/03_dives.ipynb #eb68611a
 def _wanted(folder, made, n): # list of items
     "The items of the index, which is written or extended if need be"
     index = _read_index(folder)
@@ -177,7 +181,7 @@ def _wanted(folder, made, n): # list of items
     if len(items)<n:
         items = items+[make_item(made['look'], made['split'], made['seed'], i) for i in range(len(items), n)]
         write_atomic(folder/'index.json', json.dumps({**made, 'items':items}))
-    return items[:n]
+    return [{**o, 'id':_item_id(made['look'], made['split'], made['seed'], i)} for i,o in enumerate(items[:n])]  # an older index may lack look and seed
 
 def prepare(
     root:str|Path, # Folder of the data set
