@@ -370,7 +370,7 @@ def _seconds(answer, extent):
     if not 0<=extent[0]<extent[1]<=frames[-1]: raise ValueError(f'expected an extent [first, last) inside {frames[-1]} frames, got {tuple(extent)}')
     return np.interp(extent, frames, times)
 
-# %% ../nbs/11_attention.ipynb #1846d2a8
+# %% ../nbs/11_attention.ipynb #28a46c10
 def _peak(a):
     "The peak of a map, and how many times uniform attention it is"
     top,times = float(a.max()),float(a.max())*len(a)
@@ -388,7 +388,7 @@ def _bare(ax):
 def _text(ax, box, name, peak, symbol, colour, first, second):
     "Name and peak at the left, the answer at the right"
     def at(x, dx, y, s, size, colour, **k):
-        ax.annotate(s, (x,y), xycoords='axes fraction', xytext=(dx,0), textcoords='offset points', va='center', fontsize=size, color=colour, **k)
+        ax.annotate(s, (x,y), xycoords='axes fraction', xytext=(dx,0), textcoords='offset points', va='center', fontsize=size, color=colour, parse_math=False, **k)
     beside = 72*(box.peak+.06) if box.peak else 0
     at(0, -8, .66, _short(name, 18), 9.5, INK, ha='right', weight='bold')
     at(0, -8, .2, peak, 7, GREY, ha='right')
@@ -396,7 +396,7 @@ def _text(ax, box, name, peak, symbol, colour, first, second):
     at(1, beside+20, .66 if second else .5, first, 9, colour, weight='bold')
     at(1, beside+20, .2, second, 7.5, GREY)
 
-# %% ../nbs/11_attention.ipynb #e55fec86
+# %% ../nbs/11_attention.ipynb #5907f013
 def _foot(fig, ax, box, brackets, title):
     "Time axis under the last lane, the key, and the title"
     from matplotlib.ticker import MaxNLocator
@@ -405,7 +405,7 @@ def _foot(fig, ax, box, brackets, title):
     ax.tick_params(axis='x', labelsize=8, color=GREY, labelcolor=GREY, length=3)
     key = "bars: attention, scaled to each lane's peak (×: times uniform)     dotted: uniform"+('     [  ]: evidence' if brackets else '')
     fig.text(box.left/box.width, .07/box.height, key, fontsize=7.5, color=GREY, va='bottom')
-    fig.text(box.left/box.width, 1-.12/box.height, title, fontsize=10.5, color=INK, weight='bold', va='top')
+    fig.text(box.left/box.width, 1-.12/box.height, title, fontsize=10.5, color=INK, weight='bold', va='top', parse_math=False)
 
 # %% ../nbs/11_attention.ipynb #8c968cfa
 def plot_attention(
