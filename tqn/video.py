@@ -99,7 +99,7 @@ def _sealed(path):
         end = f.read()
     return end[24:]==_checksum_file(path, n) if end[:24]==_SEAL else None
 
-# %% ../nbs/01_video.ipynb #3f6e3901
+# %% ../nbs/01_video.ipynb #9703daaa
 def write_video(
     path:str|Path,  # The mp4 to write; replaced only when the new one is complete
     frames:Iterable, # uint8 (t, h, w, 3), or any iterable of (h, w, 3); odd sizes are padded to even
@@ -112,7 +112,7 @@ def write_video(
     part = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}.part')
     try:
         part.touch()
-        _encode(part, frames, fps, {'crf':str(crf), 'g':str(gop)})
+        _encode(part, frames, fps, {'crf':str(crf), 'g':str(gop), 'x264-params':'no-mbtree=1'})  # mbtree: other bytes each time
         _seal(part)
         os.replace(part, path)
     except OSError as e:
