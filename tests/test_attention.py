@@ -8,13 +8,13 @@ import pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.testing import assert_close
+from outside import MISSING, VIDEOS
 from tqn.attention import PREPROCESS, Answer, answer, capture, clip_features, plot_attention, pool_max, preprocessing, rank, rollout, summarise
 from tqn.backbone import S3D
 from tqn.model import TQN
 from tqn.queries import Query, QuerySet
 from tqn.video import Video, write_video
 
-SHARED = Path(__file__).parents[2]/'shared'
 QS = QuerySet([Query('takeoff', ['Back','Forward']), Query('twist', ['0','1','2'], kind='count'), Query('seen', ['board','pool','crowd'], kind='many')],
               classes=[('plain', ['Back','0',None]), ('hard', ['Forward','2',None])])
 fast = settings(max_examples=25, deadline=None)
@@ -176,8 +176,8 @@ def test_bad_input_is_named(tmp_path, mp4):
     with pytest.raises(ValueError, match='class reading'): answer(m, mp4, reading='votes')
 
 def test_real_files_of_every_kind():
-    files = sorted((SHARED/'videos').glob('*.mp4'))[:2] + sorted((SHARED/'videos').glob('*.webm'))[:1]
-    if not files: pytest.skip(f'no videos in {SHARED/"videos"}')
+    files = sorted(VIDEOS.glob('*.mp4'))[:2] + sorted(VIDEOS.glob('*.webm'))[:1]
+    if not files: pytest.skip(MISSING)
     m = small(Mean())
     for f in files:
         a = answer(m, f)
@@ -232,6 +232,15 @@ def test_sets_are_right_when_the_whole_set_is():
     assert '✓' in marks(['pool','board']) and '✗' in marks(['board']) and 'truth: board' in marks(['board']) and 'truth: none' in marks([])
     assert 'board 0.90, pool 0.70' in marks(['board'])
     plt.close('all')
+
+def test_dollars_are_text_and_no_formulas():
+    qs = QuerySet({r'cost $\frac$': ['$x_{$', '$5']})
+    a = answer(TQN(qs, d_model=16, n_layers=1, n_heads=2), torch.randn(3, 16))
+    fig = plot_attention(a, truth={qs.names[0]: '$5'}, title=r'dive_$\frac$_1.mp4')
+    fig.canvas.draw()
+    texts = [t for part in (fig, *fig.axes) for t in part.texts]
+    assert sum('$' in t.get_text() for t in texts)>=3 and not any(t.get_parse_math() for t in texts if '$' in t.get_text())
+    plt.close(fig)
 
 def test_figure_refuses_and_leaves_no_figure_behind():
     a = made_up(3, 4)

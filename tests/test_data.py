@@ -7,12 +7,11 @@ import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from outside import MISSING, VIDEOS
 from tqn.data import (ClipDataset, EpochSampler, FeatureDataset, Item, as_items, collate, encode_targets, extract_features, fit_stride, load_features,
                       load_items, make_loader, pick_clips, read_clips, run_pieces, sample_generator, shorter_than, weights_digest)
 from tqn.queries import Query, QuerySet
 from tqn.video import VideoError, open_video, write_video
-
-shared = Path(__file__).parents[2]/'shared'
 
 @pytest.fixture(scope='module')
 def queries():
@@ -330,8 +329,7 @@ def test_digest_does_not_depend_on_the_process():
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600).stdout.strip() == weights_digest(nn.Linear(2, 3), size=(4, 4))
 
 def test_real_videos_of_all_kinds(tmp_path):
-    folder = shared/'videos'
-    if not folder.is_dir(): pytest.skip(f'no {folder}: the shared clips are not here')
-    items = [Item(p.name, p) for p in sorted(folder.glob('m*test*.*'))[:3]]
+    if not VIDEOS.is_dir(): pytest.skip(MISSING)
+    items = [Item(p.name, p) for p in sorted(VIDEOS.glob('m*test*.*'))[:3]]
     out = extract_features(Mean().eval(), items, tmp_path, stride=2, size=(32, 32), batch_clips=16, progress=False)
     for o in items: assert load_features(out, o.id).shape[1] == open_video(o.path).n_clips(8, 2)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
+from outside import MISSING, VOCAB
 from tqn.diver import CLASSES, QUESTIONS, class_name, dives_queries, joints_in_view, make_plan, motion, place, posture, turns
 from tqn.dives import (LABELS, SEEN, SPLITS, UNSEEN, PretrainClips, SyntheticDives, clip_labels, describe, extents, frame_labels,
     held_out, make_item, make_long_plan, pretrain_clips, render_files, sample_answers)
@@ -11,7 +12,6 @@ from tqn.queries import QuerySet
 from tqn.scene import LOOKS, draw_frame, make_scene, render, spray
 from tqn.video import open_video
 
-SHARED = Path(__file__).parents[2]/'shared'
 FOUR = ('takeoff','somersault','twist','position')
 answer_sets = st.fixed_dictionaries({q:st.sampled_from(a) for q,a in QUESTIONS.items()})
 seeds = st.integers(0, 10**6)
@@ -22,11 +22,10 @@ def inside(frames, span): return set() if span is None else set(map(int, frames)
 
 # ---------- vocabulary
 def test_classes_are_diving48s():
-    path = SHARED/'data'/'Diving48_vocab.json'
-    if not path.exists(): pytest.skip(f'no {path}')
-    rows = [tuple(r) for r in json.loads(path.read_text())]
+    if not VOCAB.exists(): pytest.skip(MISSING)
+    rows = [tuple(r) for r in json.loads(VOCAB.read_text())]
     assert CLASSES==rows
-    theirs,ours = QuerySet.diving48(path),dives_queries()
+    theirs,ours = QuerySet.diving48(VOCAB),dives_queries()
     assert ours.class_names==theirs.class_names
     for q in theirs: assert set(q.answers)<=set(ours[q.name].answers) and q.kind==ours[q.name].kind
     for c in theirs.class_names: assert {k:a for k,a in ours.answers_of(c).items() if a is not None}==theirs.answers_of(c)

@@ -1,12 +1,11 @@
-"Questions: round trips, errors, files, and Diving48's own vocabulary against a table of the same facts"
+"Questions: round trips, errors, files, and Diving48's own vocabulary against the kit's table of its classes"
 import json, os, re, subprocess, sys
 from pathlib import Path
 import pytest, torch, yaml
 from hypothesis import HealthCheck, given, settings, strategies as st
+from outside import MISSING, VOCAB
+from tqn.diver import CLASSES, class_name, turns
 from tqn.queries import Query, QuerySet, decode_answer, encode_answer, nearest, queries_from_rows, refuse_unknown, write_atomic
-
-SHARED = Path(__file__).parents[2]/'shared'
-VOCAB, FACTS = SHARED/'data/Diving48_vocab.json', SHARED/'design/DIVES.md'
 
 # ---------------------------------------------------------------- any questions at all
 label = st.text(min_size=1, max_size=8).filter(lambda s: s==s.strip() and s!='class' and len(s.splitlines())==1 and not any('\ud800'<=c<='\udfff' for c in s))
@@ -71,13 +70,6 @@ def test_html_is_escaped(qs):
     assert '<b>&lt;' in QuerySet({'<img src=x onerror=alert(1)>': ['a']})._repr_html_()
 
 # ---------------------------------------------------------------- Diving48
-def facts():
-    "DIVES.md's table: {class id: (take-off, somersaults, twists, position)}"
-    found, turns = {}, lambda s: .5 if s=='dive' else float(s)
-    for takeoff,line in re.findall(r'^- (Back|Forward|Inward|Reverse): (.*)$', FACTS.read_text('utf8'), re.M):
-        for c,s,t,pose in re.findall(r'(\d+) (dive|[\d.]+)/([\d.]+) (\w+)', line): found[int(c)] = takeoff, turns(s), float(t), pose
-    return found
-
 def turns_of(answer): # an independent reading of the data set's spelling
     if answer in ('Dive','NoTwis'): return .5 if answer=='Dive' else 0.
     digits = re.match(r'\d+', answer)[0]
@@ -85,18 +77,17 @@ def turns_of(answer): # an independent reading of the data set's spelling
 
 @pytest.fixture(scope='module')
 def diving48():
-    if not VOCAB.exists(): pytest.skip(f'no Diving48 vocabulary at {VOCAB}: a user has it from the data set\'s own site')
+    if not VOCAB.exists(): pytest.skip(MISSING)
     return QuerySet.diving48(VOCAB)
 
-def test_diving48_against_the_table_of_facts(diving48):
-    if not FACTS.exists(): pytest.skip(f'no table of facts at {FACTS}')
-    table = facts()
-    assert sorted(table)==list(range(48))==list(range(len(diving48.class_names)))
-    for i,name in enumerate(diving48.class_names):
-        a = diving48.answers_of(name)
-        pose = {'FREE':'free','PIKE':'pike','TUCK':'tuck','STR':'straight'}[a['position']]
-        assert (a['takeoff'], turns_of(a['somersault']), turns_of(a['twist']), pose)==table[i], f'class {i}'
-        assert diving48.class_of(a)==i
+def test_diving48_against_the_dives_that_are_rendered(diving48):
+    "The kit's own table of the 48 classes, the file's rows, and what they count, read in two ways"
+    rows = [tuple(row) for row in json.loads(VOCAB.read_text())]
+    assert rows==CLASSES and diving48.class_names==[class_name(dict(zip(diving48.names, row))) for row in CLASSES]
+    for i,row in enumerate(CLASSES):
+        a = diving48.answers_of(diving48.class_names[i])
+        assert tuple(a.values())==row and diving48.class_of(a)==i
+        for q in ('somersault','twist'): assert turns_of(a[q])==turns(a[q])
 
 def test_diving48_questions(diving48):
     assert diving48.names==['takeoff','somersault','twist','position']

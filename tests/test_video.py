@@ -10,13 +10,13 @@ import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from outside import MISSING, VIDEOS
 from tqn import video as module
 from tqn.video import FrameFolder, Video, VideoError, clip_grid, known_scan, open_video, resize, scan, write_video
 
-SHARED = Path(__file__).resolve().parents[2]/'shared'/'videos'
-REAL = sorted(o for o in SHARED.glob('*') if o.suffix in ('.mp4','.mov','.mkv','.avi')) if SHARED.is_dir() else []
+REAL = sorted(o for o in VIDEOS.glob('*') if o.suffix in ('.mp4','.mov','.mkv','.avi')) if VIDEOS.is_dir() else []
 DAMAGED = 'decord__corrupted.mp4'
-needs_real = pytest.mark.skipif(not REAL, reason=f'no real clips in {SHARED}')
+needs_real = pytest.mark.skipif(not REAL, reason=MISSING)
 
 def crc(image): return zlib.crc32(np.ascontiguousarray(image))
 
@@ -127,13 +127,13 @@ def test_rotation_agrees_with_decord():
     "The direction of a turn is easy to get wrong in both truth and kit: decord is a third opinion"
     decord = pytest.importorskip('decord')
     for k in (90,180,270):
-        path = SHARED/f'decord__video_{k}.mov'
+        path = VIDEOS/f'decord__video_{k}.mov'
         assert np.array_equal(Video(path, 'pyav').frames([0,1,2]).numpy(), decord.VideoReader(str(path), num_threads=1).get_batch([0,1,2]).asnumpy())
 
 @needs_real
 def test_declared_is_not_decoded():
     "50 frames declared, 28 decode: refused, or kept up to the fault"
-    path = SHARED/DAMAGED
+    path = VIDEOS/DAMAGED
     with pytest.raises(VideoError, match='keep_damaged'): Video(path).frames([0])
     assert len(Video(path, keep_damaged=True))==28
     video = Video(path, check=False)
@@ -229,9 +229,9 @@ def test_decord_on_real_clips():
     "What is proved is equal by pixels; the two that decord reads otherwise are not proved"
     pytest.importorskip('decord')
     for name in ('mmaction2__part_0.mp4','decord__video_90.mov','torchcodec__h264_10bits.mp4','mmaction2__test.avi','torchcodec__h265_video.mp4'):
-        found = scan(SHARED/name)
+        found = scan(VIDEOS/name)
         assert found.ok
-        if found.engine=='decord': assert sums(Video(SHARED/name, 'decord').frames([2,0,1]))==[truth(SHARED/name)[i] for i in (2,0,1)]
+        if found.engine=='decord': assert sums(Video(VIDEOS/name, 'decord').frames([2,0,1]))==[truth(VIDEOS/name)[i] for i in (2,0,1)]
         if '10bits' in name or name.endswith('avi'): assert found.engine=='pyav'
 
 def test_without_decord(made, monkeypatch, tmp_path):
@@ -373,7 +373,7 @@ def child(folder):
         except BaseException as e: out['other'] = repr(e)
         print(json.dumps([name, out]), flush=True)
 
-def read_in_child(folder, names, seconds=100):
+def read_in_child(folder, names, seconds=600):
     (folder/'names.json').write_text(json.dumps(names))
     run = subprocess.run([sys.executable, __file__, str(folder)], capture_output=True, text=True, timeout=seconds, env={**os.environ, 'TQN_CACHE': str(folder/'cache')})
     got = dict(json.loads(o) for o in run.stdout.splitlines() if o.startswith('['))
@@ -510,7 +510,7 @@ def full_disk(folder):
 
 def test_full_disk(tmp_path):
     (tmp_path/'a.mp4').write_bytes(b'precious')
-    run = subprocess.run([sys.executable, __file__, 'full', str(tmp_path)], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, __file__, 'full', str(tmp_path)], capture_output=True, text=True, timeout=600)
     assert run.stdout.startswith('VideoError') and 'nothing that was there has changed' in run.stdout, run.stdout+run.stderr[-500:]
     assert [(o.name, o.read_bytes()) for o in tmp_path.iterdir()]==[('a.mp4', b'precious')]
 
