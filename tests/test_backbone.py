@@ -1,5 +1,6 @@
 "S3D: shapes, names, files, folding; and torchvision's S3D beside it where it can be imported"
 import copy
+import json
 import os
 import pickle
 import sys
@@ -162,8 +163,27 @@ def test_a_failed_save_keeps_the_old_file(tmp_path, net, monkeypatch):
     save_backbone(net, tmp_path/'a.safetensors')
     old = (tmp_path/'a.safetensors').read_bytes()
     monkeypatch.setattr('tqn.backbone.os.replace', lambda *a: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
-    with pytest.raises(OSError, match='unchanged'): save_backbone(shaken(.25), tmp_path/'a.safetensors')
+    with pytest.raises(OSError, match='nothing was changed'): save_backbone(shaken(.25), tmp_path/'a.safetensors')
     assert [p.name for p in tmp_path.iterdir()] == ['a.safetensors'] and (tmp_path/'a.safetensors').read_bytes() == old
+
+
+def test_files_follow_the_umask(tmp_path, net):
+    old = os.umask(0o022)
+    try: save_backbone(net, tmp_path/'a.safetensors')
+    finally: os.umask(old)
+    assert (tmp_path/'a.safetensors').stat().st_mode & 0o777 == 0o644
+
+
+def test_notes_may_be_missing_but_settings_must_fit(tmp_path, net):
+    path, weights = tmp_path/'a.safetensors', {k: v.contiguous() for k, v in net.state_dict().items()}
+    save_file(weights, path, {'config': json.dumps(net.config)})
+    assert load_backbone(path).meta == {}
+    for config, message in (('{"widht": 1}', 'make no S3D'), ('[1]', 'make no S3D'), ('{', 'are not JSON'), ('{"width": "broad"}', 'make no S3D')):
+        save_file(weights, path, {'config': config})
+        with pytest.raises(ValueError, match=message) as e: load_backbone(path)
+        assert str(path) in str(e.value)
+    torch.save(net.state_dict(), tmp_path/'a.pt')
+    with pytest.raises(ValueError, match='no settings'): load_backbone(tmp_path/'a.pt')
 
 
 def test_the_shipped_weights():

@@ -7,7 +7,7 @@ __all__ = ['MIXED', 'ConvNorm', 'SepConv', 'SelfGating', 'Inception', 'max_pool'
            'read_weights', 'assign_weights', 'kinetics_name', 'rename_weights', 'load_kinetics', 'torchvision_name',
            'load_torchvision', 'fuse', 'save_backbone', 'load_backbone', 'small_backbone']
 
-# %% ../nbs/05_backbone.ipynb #8424f52b
+# %% ../nbs/05_backbone.ipynb #268cbf4b
 import copy, json, os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +15,12 @@ from pathlib import Path
 
 import torch
 from einops import rearrange, reduce
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .queries import write_atomic
 
 # %% ../nbs/05_backbone.ipynb #04c8654e
 class ConvNorm(nn.Module):
@@ -327,7 +329,7 @@ def fuse(
             setattr(m, 'bn'+i, nn.Identity())
     return model
 
-# %% ../nbs/05_backbone.ipynb #4462c0a3
+# %% ../nbs/05_backbone.ipynb #6209df1a
 def save_backbone(
     model:S3D,               # Backbone to save
     path:str|os.PathLike,    # A .safetensors file to write
@@ -335,29 +337,30 @@ def save_backbone(
     **meta,                  # Anything JSON can hold: data, scores, date
 )->None:
     "Write weights, settings and notes in one safetensors file, all or nothing"
-    path = Path(path)
     weights = {k: (v.to(dtype) if dtype and v.is_floating_point() else v).contiguous() for k,v in model.state_dict().items()}
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        save_file(weights, part, {'config': json.dumps(model.config), 'meta': json.dumps(meta)})
-        os.replace(part, path)
-    except (OSError, SafetensorError) as e: raise OSError(f"cannot write {path}: {e}; what was there before is unchanged, choose another place") from e
-    finally:
-        if part.parent.is_dir(): part.unlink(missing_ok=True)
+    write_atomic(path, save(weights, {'config': json.dumps(model.config), 'meta': json.dumps(meta)}))
 
-# %% ../nbs/05_backbone.ipynb #b464750c
+# %% ../nbs/05_backbone.ipynb #fe4d6f43
+def _read_notes(path): # {'config': settings, 'meta': what else was said}, as far as they are there
+    "What a safetensors file says besides its tensors"
+    if path.suffix!='.safetensors': return {}
+    with safe_open(path, 'pt') as f: notes = f.metadata() or {}
+    try: return {k: json.loads(notes[k]) for k in ('config','meta') if k in notes}
+    except json.JSONDecodeError as e: raise ValueError(f"the notes in {path} are not JSON ({e}); save it again with save_backbone") from e
+
+# %% ../nbs/05_backbone.ipynb #b1c6fe04
 def load_backbone(
     path:str|os.PathLike, # A file that `save_backbone` wrote
 )->S3D:                   # The network, in eval mode; `.meta` holds the notes
     "Rebuild an S3D with its own settings and weights"
     path = Path(path)
     if not path.is_file(): raise ValueError(f"expected backbone weights, found none at {path}; check the path, or train them and save_backbone(model, path)")
-    weights = read_weights(path)
-    with safe_open(path, 'pt') as f: notes = f.metadata() or {}
+    weights,notes = read_weights(path),_read_notes(path)
     if 'config' not in notes: raise ValueError(f"{path} has weights but no settings; build S3D(...) yourself and use load_kinetics or load_torchvision")
-    model = S3D(**json.loads(notes['config']))
+    try: model = S3D(**notes['config'])
+    except (TypeError, ValueError, RuntimeError) as e: raise ValueError(f"the settings in {path} make no S3D ({e}); save it again with save_backbone") from e
     assign_weights(model, weights)
-    model.meta = json.loads(notes['meta'])
+    model.meta = notes.get('meta', {})
     return model.eval()
 
 # %% ../nbs/05_backbone.ipynb #670e7f05
