@@ -13,10 +13,11 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
     from .backbone import S3D
     from .decoder import QueryDecoder
     from .model import TQN, TQNOutput
+    from .bank import FeatureBank
     from .attention import answer, plot_attention
 
 _home = dict(Query='queries', QuerySet='queries', Video='video', FrameFolder='video', VideoError='video',
-             SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model',
+             SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model', FeatureBank='bank',
              answer='attention', plot_attention='attention')
 __all__ = list(_home)
 
