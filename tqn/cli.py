@@ -202,11 +202,11 @@ def results(
             with contextlib.suppress(OSError): p.rmdir()
         raise
 
-# %% ../nbs/13_cli.ipynb #c1a93c8c
+# %% ../nbs/13_cli.ipynb #2e4dbe2d
 def predict(
     video:Path,                                      # Video file, or a folder of frames
     checkpoint:Path|None=None,                       # Folder of a trained model; if not given, the small one of the kit, trained on dives
-    out:Path|None=None,                              # Folder for the figure and the numbers; if not given, runs/predict/NAME, or NAME-2, ... where that is taken
+    out:Path|None=None,                              # Folder for the figure and the numbers; if not given, runs/predict/NAME, or NAME-2 and so on where that is taken
 )->None:
     "Answer the questions for a video and draw what each of them looked at."
     with results(video, out) as folder:
