@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Item', 'as_items', 'load_items', 'fit_stride', 'shorter_than', 'pick_clips', 'read_clips', 'split_answers',
            'encode_targets', 'sample_generator', 'EpochSampler', 'ClipDataset', 'collate', 'make_loader',
-           'load_features', 'FeatureDataset', 'run_pieces', 'weights_digest', 'extract_features']
+           'load_features', 'FeatureDataset', 'run_pieces', 'weights_digest', 'stream_features', 'extract_features']
 
 # %% ../nbs/04_data.ipynb #1f79fa95
 import csv, hashlib, json, os
@@ -193,18 +193,20 @@ class EpochSampler(Sampler):
         order = torch.randperm(self.n, generator=sample_generator(self.seed, self.epoch)) if self.shuffle else torch.arange(self.n)
         yield from ((self.epoch, i) for i in order.tolist())
 
-# %% ../nbs/04_data.ipynb #f7917a6f
+# %% ../nbs/04_data.ipynb #e6fd97da
 def _key(key): return key if isinstance(key, tuple) else (0, key)
 
 def _apply_transform(
     transform:Callable|None,   # clips -> clips, or (clips, generator) -> clips; None scales to 0..1
     clips:Tensor,              # uint8 (n, 3, t, h, w)
     generator:torch.Generator, # Given to a transform that takes one
+    first:int=0,               # Place of these clips in the video, where they are a piece of it
+    total:int|None=None,       # Clips in the video; None where these are all
 )->Tensor: # Float (n, 3, t, h', w')
-    "Transform the clips of one video"
+    "Transform the clips of one video; a transform is told what its signature asks for"
     if transform is None: return clips.float()/255
-    takes = 'generator' in signature(transform).parameters
-    return transform(clips, generator=generator) if takes else transform(clips)
+    offered = dict(generator=generator, first=first, total=total)
+    return transform(clips, **{k: v for k,v in offered.items() if k in signature(transform).parameters})
 
 # %% ../nbs/04_data.ipynb #f6482a8e
 class ClipDataset(Dataset):
@@ -357,19 +359,24 @@ class FeatureDataset(Dataset):
         if self.in_memory: self.kept[id] = f
         return {'id': id, 'features': _choose_view(torch.as_tensor(f), self.view, sample_generator(self.seed, epoch, i)), **self.targets[i]}
 
-# %% ../nbs/04_data.ipynb #a9fa44be
+# %% ../nbs/04_data.ipynb #eb746d2e
 def _video_pieces(
     item:Item,                      # The video
     clip_len:int=8,                 # Frames in a clip
     stride:int=1,                   # The rate wanted
     size:tuple[int,int]|None=None,  # (h, w) to resize to
     piece:int=32,                   # Clips in a piece
-)->Iterator[tuple[int,Tensor]]: # Number of clips in the whole video, and the next of them, uint8 (k, 3, t, h, w)
+    begin:int=0,                    # First clip to read
+    drop:int=0,                     # Frames left out at the start of the video: another view of it
+)->Iterator[tuple[int,int,Tensor]]: # Clips in the whole video, number of the first of the next ones, and these, uint8 (k, 3, t, h, w)
     "The clips of one video, a piece at a time"
     video = open_video(item.path)
-    stride = fit_stride(len(video), clip_len, stride)
-    n = video.n_clips(clip_len, stride)
-    for start in range(0, n, piece): yield n, video.clips(start, min(piece, n - start), clip_len, stride, size)
+    drop = min(drop, len(video) - 1)
+    stride = fit_stride(len(video) - drop, clip_len, stride)
+    grid = clip_grid(len(video) - drop, clip_len, stride) + drop
+    for start in range(begin, len(grid), piece):
+        frames = video.frames(rearrange(grid[start:start+piece], 'n t -> (n t)'), size)
+        yield len(grid), start, rearrange(frames, '(n t) h w c -> n c t h w', t=clip_len)
 
 # %% ../nbs/04_data.ipynb #1c5ec079
 @torch.no_grad()
@@ -455,7 +462,7 @@ def _save_features(
     "Write one video's features, whole or not at all"
     return write_atomic(_feature_path(folder, item.id), save({'features': features.contiguous()}, {'source': _source(item.path)}))
 
-# %% ../nbs/04_data.ipynb #9f1ed496
+# %% ../nbs/04_data.ipynb #3182410b
 @dataclass
 class _Job:
     "How videos are read for extraction"
@@ -464,31 +471,18 @@ class _Job:
     seed:int           # Decides random views
     on_error:str       # 'raise' or 'skip'
 
-    def stream(self, items:Iterable[tuple[int,Item]])->Iterator[tuple]:
-        "((index, clips in the video, view), clips) for every view of every piece; (index, error) where a file is damaged"
-        for i,item in items:
+    def stream(self, todo:Iterable[tuple[int,Item,int]])->Iterator[tuple]:
+        "((index, clips in the video, first clip, view), clips) for every view of every piece; (index, 0, 0, error) where a file is damaged"
+        for i,item,begin in todo:
             try:
-                for n,clips in _video_pieces(item, **self.reading):
+                for n,start,clips in _video_pieces(item, **self.reading, begin=begin):
                     for v,view in enumerate(self.views):
-                        yield (i, n, v), _apply_transform(view, clips, sample_generator(self.seed, v, *item.id.encode()))
+                        yield (i, n, start, v), _apply_transform(view, clips, sample_generator(self.seed, v, *item.id.encode()), start, n)
             except VideoError as e:
                 if self.on_error == 'raise': raise ValueError(f"video {item.id!r}: {e}; leave it out, or pass on_error='skip'") from e
-                yield (i, 0, e), None
+                yield (i, 0, 0, e), None
 
-# %% ../nbs/04_data.ipynb #a75d45e4
-def _collect(stream, items, n_views, folder, dtype, bar):
-    "Gather rows until a video is whole, write it, and return those that could not be read"
-    rows,skipped = {},{}
-    for (i,n,v),f in stream:
-        if f is None: skipped[items[i].id] = str(v); rows.pop(i, None); bar.update(); continue
-        views = rows.setdefault(i, [[] for _ in range(n_views)])
-        views[v].append(f)
-        if sum(len(o) for o in views[-1]) == n and v == n_views - 1:
-            _save_features(folder, items[i], torch.stack([torch.cat(o) for o in rows.pop(i)]).to(dtype))
-            bar.update()
-    return skipped
-
-# %% ../nbs/04_data.ipynb #93013ce9
+# %% ../nbs/04_data.ipynb #44fb246c
 def _with_damaged(stream, backbone, batch_clips, device):
     "`run_pieces`, with the reports of damaged files passed through"
     damaged = []
@@ -506,6 +500,38 @@ def _check_extraction(backbone, items, on_error):
     if lost := [o.id for o in items if o.path is None]:
         raise ValueError(f"expected a file for every video, but {len(lost)} of {len(items)} have no path, such as {lost[:3]}: set Item.path, or leave them out")
 
+def stream_features(
+    backbone:nn.Module,             # Frozen, in eval mode: (m, 3, t, h, w) -> (m, d)
+    todo:Iterable[tuple[int,Item,int]], # (index, video, first clip): what to read
+    reading:dict,                   # clip_len, stride, size and drop, see `_video_pieces`
+    views:Sequence=(None,),         # One transform a view
+    batch_clips:int=48,             # Clips in a piece, and in a forward pass
+    workers:int=1,                  # Threads that read; 0 reads in this one
+    seed:int=0,                     # Decides random views
+    on_error:str='raise',           # A damaged file: 'raise', or 'skip' and report it
+)->Iterator[tuple[tuple,Tensor|None]]: # ((index, clips in the video, first clip, view), features (k, d)); at the end ((index, 0, 0, error), None) for damaged files
+    "Features of videos, a few clips at a time"
+    todo = list(todo)
+    _check_extraction(backbone, [o for _,o,_ in todo], on_error)
+    job = _Job({**reading, 'piece': batch_clips}, views, seed, on_error)
+    stream = _prefetch([job.stream(todo[k::workers]) for k in range(workers)]) if workers else job.stream(todo)
+    device = next(iter(backbone.state_dict().values()), torch.empty(0)).device
+    yield from _with_damaged(stream, backbone, batch_clips, device)
+
+# %% ../nbs/04_data.ipynb #f75dd8ef
+def _collect(stream, items, n_views, folder, dtype, bar):
+    "Gather rows until a video is whole, write it, and return those that could not be read"
+    rows,skipped = {},{}
+    for (i,n,_,v),f in stream:
+        if f is None: skipped[items[i].id] = str(v); rows.pop(i, None); bar.update(); continue
+        views = rows.setdefault(i, [[] for _ in range(n_views)])
+        views[v].append(f)
+        if sum(len(o) for o in views[-1]) == n and v == n_views - 1:
+            _save_features(folder, items[i], torch.stack([torch.cat(o) for o in rows.pop(i)]).to(dtype))
+            bar.update()
+    return skipped
+
+# %% ../nbs/04_data.ipynb #8016b7a7
 def extract_features(
     backbone:nn.Module,             # Frozen, in eval mode: (m, 3, t, h, w) -> (m, d)
     items:Iterable,                 # Items or index rows
@@ -526,12 +552,9 @@ def extract_features(
     _check_extraction(backbone, items, on_error)
     reading = dict(clip_len=clip_len, stride=stride, size=size)
     folder = Path(cache)/weights_digest(backbone, **reading, views=[repr(o) for o in views], seed=seed, dtype=str(dtype))
-    todo = [(i, o) for i,o in enumerate(items) if not _is_cached(folder, o)]
-    job = _Job({**reading, 'piece': batch_clips}, views, seed, on_error)
-    streams = [job.stream(todo[k::workers]) for k in range(workers)] if workers else [job.stream(todo)]
-    stream = _prefetch(streams) if workers else streams[0]
-    device = next(iter(backbone.state_dict().values()), torch.empty(0)).device
+    todo = [(i, o, 0) for i,o in enumerate(items) if not _is_cached(folder, o)]
+    stream = stream_features(backbone, todo, reading, views, batch_clips, workers, seed, on_error)
     with tqdm(total=len(items), initial=len(items) - len(todo), desc='features', unit='video', disable=not progress) as bar:
-        skipped = _collect(_with_damaged(stream, backbone, batch_clips, device), items, len(views), folder, dtype, bar)
+        skipped = _collect(stream, items, len(views), folder, dtype, bar)
     write_atomic(folder/'meta.json', json.dumps({**reading, 'views': [repr(o) for o in views], 'seed': seed, 'skipped': skipped}, indent=1))
     return folder

@@ -244,7 +244,7 @@ def _check_random(recipe): # Nothing
     for name in ('crop_p','flip_p'):
         if not 0<=getattr(recipe, name)<=1: raise ValueError(f'expected the probability {name} between 0 and 1, got {getattr(recipe, name)}')
 
-# %% ../nbs/02_transforms.ipynb #d6273991
+# %% ../nbs/02_transforms.ipynb #169ce88a
 _SCALES = {1:(.7,1.), 2:(.6,1.)} # Height of the crop in each training stage
 
 @dataclass(frozen=True)
@@ -268,12 +268,14 @@ class TrainTransform:
     def __call__(self,
         clips:Tensor, # All clips of one video: (n, 3, t, h, w), uint8 or float in [0, 1]
         generator:torch.Generator|None=None, # Source of randomness
+        first:int=0, # Place of the first of these clips in the video, where they are a piece of it
+        total:int|None=None, # Clips in the whole video; None: these are all
     )->Tensor: # float (n, 3, t, *size)
-        "Augment one video"
+        "Augment one video, or a piece of it as the whole would be"
         box = random_crop_box(*_check_clips(clips).shape[-2:], generator, self.scale, self.ratio, self.crop_p)
         clips = flip(crop_resize(clips, box, self.size), generator, self.flip_p)
-        amounts,order = draw_jitter(len(clips), generator, self.jitter)
-        return in_pieces(lambda c,a: normalize(apply_jitter(c, a, order), self.mean, self.std), clips, amounts)
+        amounts,order = draw_jitter(len(clips) if total is None else total, generator, self.jitter)
+        return in_pieces(lambda c,a: normalize(apply_jitter(c, a, order), self.mean, self.std), clips, amounts[first:first+len(clips)])
 
 # %% ../nbs/02_transforms.ipynb #56ad39e2
 @dataclass(frozen=True)
