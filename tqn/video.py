@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['VideoError', 'write_video', 'open_stream', 'Index', 'read_index', 'Decoder', 'read_frames', 'make_index', 'clip_grid',
-           'resize', 'FrameSource', 'Scan', 'cache_folder', 'known_scan', 'scan', 'Video', 'FrameFolder', 'open_video']
+           'resize', 'FrameSource', 'Scan', 'cache_folder', 'known_scan', 'scan', 'Video', 'FrameFolder', 'Excerpt',
+           'open_video']
 
 # %% ../nbs/01_video.ipynb #e37b8270
 import itertools, json, os, re, threading, uuid, weakref, zlib
@@ -763,11 +764,54 @@ class FrameFolder(FrameSource):
         "Time of each frame"
         return np.arange(len(self))/self.fps
 
-# %% ../nbs/01_video.ipynb #4d46111a
+# %% ../nbs/01_video.ipynb #67b27c2b
+def _stretch(source, start, end):
+    "First frame and end of the frames shown from `start` to `end`; refused where there are none"
+    times,long = source.timestamps-source.timestamps[0],source.duration
+    start,end = start or 0., long if end is None else end
+    if not 0<=start<min(end, long) or end>long+.1:
+        raise VideoError(source.path, None, f'expected 0 <= start < end <= {long:.3f} s, got start {start:g} and end {end:g}; correct them')
+    first,last = np.searchsorted(times, [start-1e-6, end-1e-6]).tolist()
+    if first==last: raise VideoError(source.path, None, f'no frame is shown between {start:g} and {end:g} s; give it more time')
+    return first,last
+
+# %% ../nbs/01_video.ipynb #dfde4ae1
+class Excerpt(FrameSource):
+    "A stretch of a film or of a folder of frames, with frame numbers of its own"
+    def __init__(self,
+        source:FrameSource,    # `Video` or `FrameFolder`
+        start:float|None=None, # Seconds from its first frame; None = its beginning
+        end:float|None=None,   # The first moment that does not belong to it; None = its end
+    ):
+        self.source,self.path,self.fps = source,source.path,source.fps
+        self.first,self.last = _stretch(source, start, end)
+
+    def __len__(self)->int: return self.last-self.first
+    def __repr__(self)->str: return f'Excerpt({str(self.path)!r}): {len(self)} frames from frame {self.first}, {self.fps:.4g} a second'
+    @property
+    def size(self)->tuple[int,int]:
+        "Height and width of the picture"
+        return self.source.size
+    @property
+    def timestamps(self)->np.ndarray: # Seconds (t,)
+        "Time of each frame, as the film has it"
+        return self.source.timestamps[self.first:self.last]
+
+    def frames(self,
+        indices,                       # Frame numbers of the excerpt, in any order, repeats allowed (t,)
+        size:tuple[int,int]|None=None, # Resize to this height and width
+    )->Tensor: # uint8 (t, h, w, 3)
+        "Exactly these frames"
+        return self.source.frames(_numbers(self.path, indices, len(self))+self.first, size)
+
+# %% ../nbs/01_video.ipynb #c627bfeb
 def open_video(
-    path:str|Path,     # Video file, or folder of frames
-    engine:str='auto', # For a file: 'auto', 'pyav' or 'decord'
-    fps:float=25.,     # For a folder: frames per second
-)->FrameSource: # `Video` or `FrameFolder`
+    path:str|Path,         # Video file, or folder of frames
+    engine:str='auto',     # For a file: 'auto', 'pyav' or 'decord'
+    fps:float=25.,         # For a folder: frames per second
+    start:float|None=None, # Seconds where to begin, see `Excerpt`
+    end:float|None=None,   # Seconds where to end
+)->FrameSource: # `Video`, `FrameFolder` or an `Excerpt` of one
     "Open whatever is there"
-    return FrameFolder(path, fps) if Path(path).is_dir() else Video(path, engine)
+    source = FrameFolder(path, fps) if Path(path).is_dir() else Video(path, engine)
+    return source if start is None and end is None else Excerpt(source, start, end)
