@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from outside import MISSING, VIDEOS
 from tqn.data import (ClipDataset, EpochSampler, FeatureDataset, Item, as_items, collate, encode_targets, extract_features, fit_stride, load_features,
-                      load_items, make_loader, pick_clips, read_clips, run_pieces, sample_generator, shorter_than, weights_digest)
+                      make_loader, open_item, pick_clips, read_clips, run_pieces, sample_generator, shorter_than, weights_digest)
 from tqn.queries import Query, QuerySet
 from tqn.video import VideoError, open_video, write_video
 
@@ -72,6 +72,25 @@ def test_only_the_clips_asked_for_are_decoded(items, monkeypatch):
     read_clips(items[3].path, max_clips=1)
     assert asked == list(range(24, 32))
 
+def test_an_excerpt_is_a_video_of_its_own(items, queries):
+    part = Item('part', items[3].path, start=.4, end=1.2)  # frames 10 to 29 at 25 a second
+    assert len(open_item(part)) == 20 and numbers(read_clips(part))[:,0].tolist() == [10, 18, 26]
+    assert numbers(read_clips(part, stride=2)).flatten().tolist() == [*range(10, 30, 2), *[29]*6]
+    assert numbers((ClipDataset([part], queries)[0]['clips']*255).byte())[1].tolist() == list(range(18, 26))
+    assert [o.id for o in shorter_than([part], 21)] == ['part'] and not shorter_than([part], 20)
+
+@pytest.mark.parametrize('start,end', [(-1, 1), (1, .5), (0, 9), (2, None), (float('nan'), 1), (.401, .42)])
+def test_an_excerpt_without_frames_is_refused(items, start, end):
+    with pytest.raises(VideoError, match='50.mp4: (expected 0 <= start < end <= 2.000|no frame is shown)'): open_item(Item('x', items[3].path, start=start, end=end))
+
+def test_features_of_another_excerpt_are_refused(items, queries, tmp_path):
+    part = Item('p', items[3].path, start=0., end=.64)
+    folder = extract_features(Mean().eval(), [part], tmp_path, progress=False)
+    assert FeatureDataset(folder, [part], queries)[0]['features'].shape == (2, 3)
+    with pytest.raises(ValueError, match='another stretch'): FeatureDataset(folder, [Item('p', items[3].path, start=.2, end=.84)], queries)[0]
+    net = Mean().eval(); extract_features(net, [Item('p', items[3].path, start=.2, end=.84)], tmp_path, progress=False)
+    assert sum(net.seen) == 2
+
 def test_length_filter_is_strict(items): assert [o.id for o in shorter_than(items, 33)] == ['v8', 'v20']
 
 def test_length_filter_opens_what_nobody_counted(items): assert [o.id for o in shorter_than([Item('x', items[1].path)], 21)] == ['x']
@@ -95,34 +114,6 @@ def test_unknown_answer_names_the_video(queries):
 def test_missing_answers_are_kept_apart(queries):
     t = encode_targets(Item('x'), queries)
     assert t['answers']['side'] == -1 and t['answers']['props'].isnan().all() and t['class'] == -1
-
-def test_manifest(tmp_path, queries):
-    (tmp_path/'m.csv').write_text('\ufeffid,path,class,n_frames,side,props\na,x.mp4,l,30,left,rope|hoop\nb,/abs/y.mp4,,,,\n', encoding='utf-8')
-    a,b = load_items(tmp_path/'m.csv')
-    assert (a.id, a.path, a.n_frames, b.path, b.n_frames, b.answers) == ('a', tmp_path/'x.mp4', 30, Path('/abs/y.mp4'), None, {})
-    assert encode_targets(a, queries)['answers']['props'].tolist() == [1, 0, 1]
-    rows = [dict(id='a', path='x.mp4', answers={'side': 'left'}, fps=25, extents={'side': [0, 9]}, **{'class': 'l'})]
-    (tmp_path/'m.jsonl').write_text('\n'.join(map(json.dumps, rows)))
-    assert load_items(tmp_path/'m.jsonl') == as_items([{**rows[0], 'path': tmp_path/'x.mp4'}])
-
-@pytest.mark.parametrize('name,text,match', [
-    ('m.csv', 'path,n_frames\nx.mp4,9\n,9\n', r'm\.csv, line 3: .*column `path`'),
-    ('m.csv', 'path,n_frames\nx.mp4,0\n', r"m\.csv, line 2: .*n_frames.*'0'"),
-    ('m.csv', 'path,n_frames\nx.mp4,9.5\n', r"m\.csv, line 2: .*n_frames.*'9.5'"),
-    ('m.jsonl', '{"path": "x.mp4"}\n\n{"path": }\n', r'm\.jsonl, line 3: .*JSON'),
-    ('m.jsonl', '["x.mp4"]\n', r'm\.jsonl, line 1: .*dict'),
-    ('m.jsonl', '{"class": "l"}\n', r'm\.jsonl, line 1: .*`path`'),
-    ('m.jsonl', '{"path": "x.mp4", "n_frames": [3]}\n', r'm\.jsonl, line 1: .*n_frames')])
-def test_a_bad_line_of_a_manifest_is_named(tmp_path, name, text, match):
-    (tmp_path/name).write_text(text)
-    with pytest.raises(ValueError, match=match): load_items(tmp_path/name)
-
-def test_only_a_question_with_several_answers_is_split(tmp_path):
-    qs = QuerySet([Query('mood', ['glad|sad', 'calm']), Query('props', ['rope', 'ball', 'a|b'], kind='many')])
-    (tmp_path/'m.csv').write_text('path,mood,props\n1.mp4,glad|sad,ball\n2.mp4,calm,rope | ball\n3.mp4,,a|b\n')
-    got = [encode_targets(o, qs)['answers'] for o in load_items(tmp_path/'m.csv')]
-    assert [int(a['mood']) for a in got] == [0, 1, -1]
-    assert [a['props'].tolist() for a in got] == [[0, 1, 0], [1, 1, 0], [0, 0, 1]]
 
 # repeatable samples ---------------------------------------------------------------------------------------------------
 
