@@ -6,7 +6,7 @@
 __all__ = ['PREPROCESS', 'INK', 'GREY', 'RIGHT', 'WRONG', 'Captured', 'capture', 'summarise', 'rollout', 'preprocessing',
            'clip_features', 'Answer', 'rank', 'clip_times', 'answer', 'pool_max', 'plot_attention']
 
-# %% ../nbs/11_attention.ipynb #0baca91d
+# %% ../nbs/11_attention.ipynb #1b7db764
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 from .backbone import S3D, fuse
 from .data import fit_stride
 from .metrics import clip_spans
@@ -96,7 +97,7 @@ def preprocessing(
     own = getattr(model, 'preprocess', None) or {}
     return {**PREPROCESS, **{k: v for k,v in own.items() if k in PREPROCESS and v is not None}}
 
-# %% ../nbs/11_attention.ipynb #14829700
+# %% ../nbs/11_attention.ipynb #aecf2c8b
 def _grid(model, video):
     "Clip length, stride and number of clips for this video"
     p = preprocessing(model)
@@ -108,6 +109,7 @@ def clip_features(
     model:nn.Module, # A TQN with a backbone
     video,           # `Video` or `FrameFolder`
     chunk:int=4,     # Clips at a time; fewer for large pictures
+    progress:bool=False, # Show a progress bar
 )->Tensor:           # One row a clip (n, d)
     "Run a whole video through the backbone in constant memory"
     if getattr(model, 'backbone', None) is None: raise ValueError('expected a model with a backbone to read a video, got one without; pass features (n, d) instead')
@@ -116,7 +118,7 @@ def clip_features(
     chunk = max(1, min(chunk, 2**26//(3*h*w*clip_len)))
     prepare,rows = EvalTransform(p['size'], p['mean'], p['std'], p['resize']),[]
     backbone = fuse(model.backbone) if isinstance(model.backbone, S3D) else model.backbone
-    for start in range(0, n, chunk):
+    for start in tqdm(range(0, n, chunk), 'Reading the video', disable=not progress, leave=False, unit_scale=chunk, unit='clip'):
         clips = prepare(video.clips(start, min(chunk, n-start), clip_len, stride)).to(device)
         f = backbone(clips)
         rows.append(f if f.ndim==2 else rearrange(f, 'b d t -> (b t) d'))
@@ -208,8 +210,8 @@ def _peaks(video, attn, frames, height=96):
     height = min(height, h)
     return video.frames(at.sum(-1)//2, (height, max(1, round(w*height/h))))
 
-# %% ../nbs/11_attention.ipynb #a32f83a5
-def _open(model, video, chunk, fps):
+# %% ../nbs/11_attention.ipynb #9941bb49
+def _open(model, video, chunk, fps, features=None):
     "Features (n, d), frames of each clip (n, 2), their times (n, 2), name, and the open video or None"
     if isinstance(video, Tensor):
         if video.ndim!=2 or not len(video): raise ValueError(f'expected features (n, d) of one video with n ≥ 1, got {tuple(video.shape)}')
@@ -218,11 +220,11 @@ def _open(model, video, chunk, fps):
         frames = clip_spans(len(video), len(video)*step)
         return video, frames, frames/fps, 'features', None
     source = open_video(video) if isinstance(video, (str,Path)) else video
-    features,(clip_len,stride,n) = clip_features(model, source, chunk),_grid(model, source)
+    features,(clip_len,stride,n) = clip_features(model, source, chunk) if features is None else features,_grid(model, source)
     frames = clip_spans(n, len(source), clip_len, stride)
     return features, frames, clip_times(frames, source.timestamps, source.fps), Path(source.path).name, source
 
-# %% ../nbs/11_attention.ipynb #71030609
+# %% ../nbs/11_attention.ipynb #065f7331
 def answer(
     model:nn.Module,        # A trained TQN
     video,                  # Path, `Video`, `FrameFolder`, or features (n, d)
@@ -230,12 +232,13 @@ def answer(
     n_thumbs:int=24,        # Pictures in the filmstrip; 0 for none
     chunk:int=4,            # Clips in the backbone at a time
     fps:float=25.,          # Frames a second, where only features are given
+    features:Tensor|None=None, # Features of this video (n, d), where they are known already; None: run the backbone
 )->Answer:                  # Answers, attention, times, filmstrip
     "Ask a model about a video, and keep where it looked"
     was = model.training
     model.eval()
     try:
-        features,frames,times,name,source = _open(model, video, chunk, fps)
+        features,frames,times,name,source = _open(model, video, chunk, fps, features)
         c = capture(model, features[None].to(_device(model)))
     finally: model.train(was)
     ranked,reading,several = _ranked(model, c.out, reading)
@@ -264,7 +267,7 @@ def pool_max(
     starts = np.arange(0, len(a), k)
     return np.maximum.reduceat(a, starts), np.append(edges[:-1][starts], edges[-1])
 
-# %% ../nbs/11_attention.ipynb #e779978d
+# %% ../nbs/11_attention.ipynb #42d6db79
 INK,GREY,RIGHT,WRONG = '#1a1a1a','#6b6b6b','#0a6aa1','#c04f00'
 
 def _tones():
@@ -272,10 +275,10 @@ def _tones():
     from matplotlib.colors import LinearSegmentedColormap
     return LinearSegmentedColormap.from_list('tqn', ['#bfdcea','#7db5d3','#3a86b4','#155a8a','#082f54'])
 
-def _lane(ax, a, edges, n, extent=None, tones=None):
+def _lane(ax, a, edges, n, extent=None, tones=None, top=None):
     "Draw one map (m,) as bars over edges (m + 1,); n clips in all"
     from matplotlib.collections import PolyCollection
-    top,x0,x1 = a.max(), edges[:-1], edges[1:]
+    top,x0,x1 = top or a.max(), edges[:-1], edges[1:]
     h = a/top
     zero = np.zeros_like(h)
     bars = np.stack([np.stack([x0,zero],-1), np.stack([x0,h],-1), np.stack([x1,h],-1), np.stack([x1,zero],-1)], 1)
@@ -396,18 +399,19 @@ def _text(ax, box, name, peak, symbol, colour, first, second):
     at(1, beside+20, .66 if second else .5, first, 9, colour, weight='bold')
     at(1, beside+20, .2, second, 7.5, GREY)
 
-# %% ../nbs/11_attention.ipynb #5907f013
-def _foot(fig, ax, box, brackets, title):
+# %% ../nbs/11_attention.ipynb #0cc6c89c
+def _foot(fig, ax, box, brackets, title, scale='lane'):
     "Time axis under the last lane, the key, and the title"
     from matplotlib.ticker import MaxNLocator
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1,2,5,10]))
     ax.xaxis.set_major_formatter('{x:g} s')
     ax.tick_params(axis='x', labelsize=8, color=GREY, labelcolor=GREY, length=3)
-    key = "bars: attention, scaled to each lane's peak (×: times uniform)     dotted: uniform"+('     [  ]: evidence' if brackets else '')
+    to = "each lane's peak" if scale=='lane' else 'the highest peak'
+    key = f"bars: attention, scaled to {to} (×: times uniform)     dotted: uniform"+('     [  ]: evidence' if brackets else '')
     fig.text(box.left/box.width, .07/box.height, key, fontsize=7.5, color=GREY, va='bottom')
     fig.text(box.left/box.width, 1-.12/box.height, title, fontsize=10.5, color=INK, weight='bold', va='top', parse_math=False)
 
-# %% ../nbs/11_attention.ipynb #8c968cfa
+# %% ../nbs/11_attention.ipynb #1ee67928
 def plot_attention(
     answer:Answer,               # What `answer` gave
     extents:dict|None=None,      # {question or 'class': frames [first, last), or None}: where the evidence is
@@ -421,13 +425,16 @@ def plot_attention(
     film:float=.62,              # Height of the filmstrip in inches; 0 for none
     peaks:bool=True,             # Beside each lane, the picture at its peak (of the mean map)
     title:str|None=None,         # None: the video's name
+    scale:str='lane',            # Bars up to each lane's own peak, or 'shared': to the highest of all
 )->'matplotlib.figure.Figure':   # Filmstrip, lanes, answers, evidence
     "Draw where each question looked, on one time axis with the film"
     import matplotlib.pyplot as plt
     extents,truth,maps = extents or {},truth or {},answer.maps(layer, head, how)
     names = [q for q in questions or answer.names if q in answer.answers or questions]
     if unknown := [q for q in names if q not in answer.names]: raise ValueError(f'expected questions of {answer.names}, got {unknown}')
+    if scale not in ('lane','shared'): raise ValueError(f"expected scale 'lane' or 'shared', got {scale!r}")
     spans = {q: _seconds(answer, extents.get(q)) for q in names}
+    top = max(float(maps[q].max()) for q in names) if scale=='shared' else None
     box = _layout(answer, names, truth, width, lane, film, peaks and (layer,head,how)==(None,None,'mean'))
     fig = plt.figure(figsize=(box.width, box.height))
     t,y = np.append(answer.times[:,0], answer.times[-1,1]),box.top
@@ -438,8 +445,8 @@ def plot_attention(
         if box.peak: _picture(box.axes(fig, y, box.lane, beside=True), answer.peaks[answer.names.index(q)], box.peak/box.lane)
         ax = box.axes(fig, y, box.lane); y += box.lane+box.gap
         a,edges = pool_max(maps[q].numpy(), t, int(150*box.middle))
-        _lane(ax, a, edges, len(t)-1, spans[q])
+        _lane(ax, a, edges, len(t)-1, spans[q], top=top)
         _text(ax, box, q, _peak(maps[q]), *_verdict(answer, q, truth.get(q)))
         _bare(ax)
-    _foot(fig, ax, box, bool(extents), _short(title if title is not None else answer.name, 80))
+    _foot(fig, ax, box, bool(extents), _short(title if title is not None else answer.name, 80), scale)
     return fig
