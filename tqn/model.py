@@ -7,9 +7,9 @@ __all__ = ['READINGS', 'run_packed', 'QuestionHeads', 'union_vocabulary', 'Share
            'read_classes', 'as_backbone', 'TemporalQueryNetwork', 'answer_losses', 'tqn_loss', 'param_groups',
            'split_attention', 'published_name', 'published_config', 'new_files', 'weights_file', 'fill_saved', 'TQN']
 
-# %% ../nbs/07_model.ipynb #895ec09f
+# %% ../nbs/07_model.ipynb #c5c01457
 import inspect, json, os, tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +156,7 @@ def _check_settings(queries, heads, class_reading): # Nothing
     if heads not in ('per_query','shared'): raise ValueError(f"heads must be 'per_query' or 'shared', got {heads!r}")
     if class_reading not in READINGS: raise ValueError(f"class_reading must be one of {READINGS}, got {class_reading!r}")
 
-# %% ../nbs/07_model.ipynb #2d8c4b1a
+# %% ../nbs/07_model.ipynb #03a77599
 class TemporalQueryNetwork(nn.Module):
     "Ask a video questions, see where each one looked"
     def __init__(self,
@@ -193,9 +193,11 @@ class TemporalQueryNetwork(nn.Module):
         x:Tensor,               # Clips (b, n, 3, t, h, w), or features (b, n, d_features)
         valid:Tensor|None=None, # Which clips are real (b, n); None for all
         chunk:int|None=None,    # In eval mode: clips through the backbone at a time
+        splice:Callable|None=None, # (features, valid) -> the same of the whole video, where x is a part of it; see `tqn.stage2`
     )->TQNOutput:               # Logits, attention, features
         "Features of the real clips, responses of the queries, an answer from each head"
         features,valid = self.encode(x, valid, chunk)
+        if splice: features,valid = splice(features, valid)
         vectors,attn = self.decoder(features, valid)
         r = self.dropout(vectors)
         classes = None if self.class_head is None else self.class_head(r[:,-1]).float()
