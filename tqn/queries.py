@@ -6,12 +6,13 @@
 __all__ = ['KINDS', 'nearest', 'unknown', 'refuse_unknown', 'Query', 'encode_answer', 'decode_answer', 'Questions', 'class_table',
            'ClassTable', 'write_atomic', 'queries_from_rows', 'QuerySet']
 
-# %% ../nbs/00_queries.ipynb #2ce44138
+# %% ../nbs/00_queries.ipynb #5bf7c6b0
 import html, json, os, re, yaml
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from importlib import import_module
 from operator import index as as_index
 from pathlib import Path
 import torch
@@ -375,7 +376,7 @@ def _dump(d, kind): # The text of a file
     if kind=='json': return json.dumps(d, ensure_ascii=False, indent=2)+'\n'
     return yaml.safe_dump(d, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
 
-# %% ../nbs/00_queries.ipynb #7967eda9
+# %% ../nbs/00_queries.ipynb #cfc961d3
 class QuerySet(ClassTable):
     "Questions with their answer sets, and classes spelled in answers"
     def to_dict(self)->dict: # {'queries': [{'name', 'text', 'kind', 'answers'}], 'classes': [{'name', 'answers'}]}
@@ -402,6 +403,18 @@ class QuerySet(ClassTable):
     )->'QuerySet': # Questions takeoff, somersault, twist, position, and the classes
         "Diving48's questions and classes"
         with _named(path): return cls(*_diving48(path))
+
+    @classmethod
+    def from_categories(cls,
+        path:str|Path, # FineGym's gym99_categories.txt or gym288_categories.txt, or any list of class names
+        rules=None, # A table of phrases (see tqn.text), or its text; None takes the kit's own
+        warn:bool=True, # Warn where something was not understood
+    )->'QuerySet': # Questions and classes; `.report` says how every name was read
+        "Questions read out of class names"
+        read = import_module('tqn.text').from_categories(path, rules, warn)   # a notebook that builds on this one
+        qs = cls.from_dict(read.to_dict())
+        qs.report = read.report
+        return qs
 
     def save(self,
         path:str|Path, # A .yaml, .yml or .json file
