@@ -6,7 +6,7 @@
 __all__ = ['Recipe', 'make_recipe', 'count_clips', 'bank_digest', 'read_notes', 'own_videos', 'part_folder', 'bank_parts',
            'open_bank', 'build_bank', 'ready_items']
 
-# %% ../nbs/08_build.ipynb #7a7776f2
+# %% ../nbs/08_build.ipynb #0ac4c78d
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from .backbone import S3D, fuse
 from .bank import FeatureBank
-from .data import Item, as_items, fit_stride, stream_features, weights_digest
+from .data import Item, as_items, fit_stride, open_item, stream_features, weights_digest
 from .queries import write_atomic
 from .transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform, TrainTransform
 from .video import VideoError, clip_grid
@@ -48,7 +48,7 @@ def make_recipe(
     look = dict(size=p['size'], mean=tuple(p['mean']), std=tuple(p['std']))
     return Recipe(p['clip_len'], p['stride'], TrainTransform(**look, stage=2) if augment else EvalTransform(**look, resize=p['resize']), seed)
 
-# %% ../nbs/08_build.ipynb #419db16f
+# %% ../nbs/08_build.ipynb #06f20816
 def _name_damage(item, error, on_error, damaged):
     "Raise, or write down and go on"
     if on_error == 'raise': raise ValueError(f"video {item.id!r}: {error}; leave it out, or pass on_error='skip'") from error
@@ -63,14 +63,9 @@ def count_clips(
     "Clips of every video"
     lengths,damaged = {},{}
     for o in tqdm(items, 'look', unit='video', disable=not progress or all(o.n_frames for o in items)):
-        try: lengths[o.id] = recipe.n_clips(o.n_frames or len(_open(o)))
+        try: lengths[o.id] = recipe.n_clips(o.n_frames or len(open_item(o)))
         except VideoError as e: _name_damage(o, e, on_error, damaged)
     return lengths, damaged
-
-def _open(item):
-    "The video of an item, or the excerpt that it is"
-    from tqn import data,video
-    return data.open_item(item) if hasattr(data, 'open_item') else video.open_video(item.path)
 
 # %% ../nbs/08_build.ipynb #f6537476
 def bank_digest(
