@@ -1,8 +1,9 @@
 // The attention viewer: one lane of attention a question, under the film it looks at.
-// Plain functions first (numbers in, numbers out; tested under node), then the parts that touch the page.
+// First plain functions, tested under node; then what touches the page.
 
 // ---------------------------------------------------------------- numbers
 
+const {abs, ceil, floor, log, max, min, round} = Math
 const SIZES = {float16: 2, float32: 4, float64: 8, int32: 4}
 const KINDS = {float32: Float32Array, float64: Float64Array, int32: Int32Array}
 
@@ -12,7 +13,7 @@ export function half(u) {
   return e === 31 ? (f ? NaN : s * Infinity) : e ? s * (1 + f / 1024) * 2 ** (e - 15) : s * f * 2 ** -24
 }
 
-/** Little-endian bytes, however they came, as numbers in memory of their own. */
+/** Little-endian bytes as numbers. */
 export function typed(v, kind) {
   const b = !v ? new Uint8Array(0) : v instanceof ArrayBuffer ? new Uint8Array(v) : new Uint8Array(v.buffer, v.byteOffset, v.byteLength)
   if (!(kind in SIZES)) throw new Error(`expected float16, float32, float64 or int32 numbers, got ${kind}`)
@@ -31,13 +32,13 @@ export function lastAtMost(a, x, step = 1) {
 /** The frame on show at time t: the last whose time has come. */
 export const frameAt = (times, t) => lastAtMost(times, t + 1e-4)
 
-/** Where to seek so that frame i is shown, whatever the browser rounds: its middle. */
-export const seekTime = (times, i, end) => (times[i] + (i + 1 < times.length ? times[i + 1] : Math.max(end, times[i]))) / 2
+/** Where to seek for frame i: its middle, whatever the browser rounds. */
+export const seekTime = (times, i, end) => (times[i] + (i + 1 < times.length ? times[i + 1] : max(end, times[i]))) / 2
 
 /** The clip (or column) that holds a frame; spans are [first, last) pairs. */
 export const clipAt = (spans, frame) => lastAtMost(spans, frame, 2)
 
-/** Attention (layers, heads, questions, n) as one map a question. layer -1: mean; head -1: mean, -2: max of heads. */
+/** Attention (layers, heads, questions, n) as one map a question. layer, head -1: mean; head -2: max. */
 export function combine(attn, [L, H, Q, N], layer = -1, head = -1) {
   const out = new Float32Array(Q * N), top = new Float32Array(head === -2 ? Q * N : 0)
   const layers = layer < 0 ? [...Array(L).keys()] : [layer], heads = head < 0 ? [...Array(H).keys()] : [head]
@@ -55,10 +56,10 @@ export function combine(attn, [L, H, Q, N], layer = -1, head = -1) {
   return out
 }
 
-/** The highest value under each of px columns over [t0, t1); NaN where there is none. edges: n + 1 times. */
+/** The highest value under each of px pixels over [t0, t1); NaN where there is none. */
 export function pool(a, edges, t0, t1, px) {
   const out = new Float32Array(px).fill(NaN), n = a.length, s = (t1 - t0) / px
-  let i = Math.min(lastAtMost(edges, t0), n - 1)
+  let i = min(lastAtMost(edges, t0), n - 1)
   for (let x = 0; x < px; x++) {
     const from = t0 + x * s, to = from + s, e = s * 1e-6
     while (i < n - 1 && edges[i + 1] <= from + e) i++
@@ -76,13 +77,13 @@ export function argmax(a, from = 0, to = a.length) {
   return m
 }
 
-/** How far from uniform a map is: 0 everywhere alike, 1 all on one clip. */
+/** 0 for uniform attention, 1 for all on one clip. */
 export function focus(a) {
   let s = 0, h = 0
   for (const v of a) s += v
   if (!(s > 0) || a.length < 2) return 0
-  for (const v of a) if (v > 0) h -= v / s * Math.log(v / s)
-  return 1 - h / Math.log(a.length)
+  for (const v of a) if (v > 0) h -= v / s * log(v / s)
+  return 1 - h / log(a.length)
 }
 
 /** Local peaks at least a quarter as high as the highest, first to last. */
@@ -97,7 +98,7 @@ export function peaks(a) {
   return found
 }
 
-/** The nearest peak after (dir 1) or before (dir -1) column i; -1 if there is none. */
+/** The nearest peak after (dir 1) or before (-1) i, or -1. */
 export function nextPeak(a, i, dir) {
   const all = peaks(a).filter(p => (p - i) * dir > 0)
   return all.length ? all[dir > 0 ? 0 : all.length - 1] : -1
@@ -113,9 +114,9 @@ export function order(lanes, by) {
 /** Ranges [first, last) in order, touching ones joined, within n. */
 export function merge(ranges, n = Infinity) {
   const out = []
-  for (const [a, b] of ranges.map(([a, b]) => [Math.max(0, a), Math.min(n, b)]).filter(([a, b]) => a < b).sort((x, y) => x[0] - y[0])) {
+  for (const [a, b] of ranges.map(([a, b]) => [max(0, a), min(n, b)]).filter(([a, b]) => a < b).sort((x, y) => x[0] - y[0])) {
     const end = out.at(-1)
-    if (end && a <= end[1]) end[1] = Math.max(end[1], b); else out.push([a, b])
+    if (end && a <= end[1]) end[1] = max(end[1], b); else out.push([a, b])
   }
   return out
 }
@@ -133,25 +134,25 @@ export function unseen(ranges, keep, n) {
 export function ticks(t0, t1, most) {
   const step = [.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200].find(s => (t1 - t0) / s <= most) ?? 14400
   const out = []
-  for (let k = Math.ceil(t0 / step - 1e-9); k * step <= t1 + step * 1e-9; k++) out.push(+(k * step).toFixed(2))
+  for (let k = ceil(t0 / step - 1e-9); k * step <= t1 + step * 1e-9; k++) out.push(+(k * step).toFixed(2))
   return out
 }
 
 /** Seconds for people: 4.80 s, 1:04.80, 1:02:03.00. */
 export function clock(t, digits = 2) {
-  const k = 10 ** digits, all = Math.max(0, Math.round(t * k)), s = all / k
+  const k = 10 ** digits, all = max(0, round(t * k)), s = all / k
   if (s < 60) return `${s.toFixed(digits)} s`
-  const two = x => String(x).padStart(2, '0'), m = Math.floor(s / 60)
+  const two = x => String(x).padStart(2, '0'), m = floor(s / 60)
   const rest = (all % (60 * k) / k).toFixed(digits).padStart(digits ? digits + 3 : 2, '0')
-  return m < 60 ? `${m}:${rest}` : `${Math.floor(m / 60)}:${two(m % 60)}:${rest}`
+  return m < 60 ? `${m}:${rest}` : `${floor(m / 60)}:${two(m % 60)}:${rest}`
 }
 
 export const prob = p => p == null || Number.isNaN(p) ? '' : p >= .995 && p < 1 ? '>0.99' : p > 0 && p < .005 ? '<0.01' : p.toFixed(2)
-export const times_ = r => `${r >= 9.95 ? Math.round(r) : r.toFixed(1)}×`
-export const number = v => v === 0 ? '0' : v >= .1 ? v.toFixed(3) : v >= 1e-4 ? v.toFixed(Math.min(6, 2 - Math.floor(Math.log10(v)))) : v.toExponential(1)
-export const change = d => (d < 0 ? '−' : '+') + Math.abs(d).toFixed(2)
+export const times_ = r => `${r >= 9.95 ? round(r) : r.toFixed(1)}×`
+export const number = v => v === 0 ? '0' : v >= .1 ? v.toFixed(3) : v >= 1e-4 ? v.toFixed(min(6, 2 - floor(Math.log10(v)))) : v.toExponential(1)
+export const change = d => abs(d) < .005 ? 'no change' : (d < 0 ? '−' : '+') + abs(d).toFixed(2)
 
-/** Rows as CSV; text that a spreadsheet would run as a formula is defused. */
+/** Rows as CSV; no text becomes a formula. */
 export function csv(rows) {
   const cell = v => typeof v === 'number' ? String(v) : `"${(/^[=+\-@\t\r]/.test(v) ? "'" : '') + String(v).replaceAll('"', '""')}"`
   return rows.map(r => r.map(cell).join(',')).join('\r\n') + '\r\n'
@@ -159,27 +160,27 @@ export function csv(rows) {
 
 const RAMPS = {light: ['c4deeb', '7db5d3', '3a86b4', '155a8a', '082f54'], dark: ['1b4058', '23658d', '3f9aca', '8bcdec', 'e6f6ff']}
 
-/** 256 colours from faint to strong against the ground of a theme. */
+/** 256 colours from faint to strong. */
 export function ramp(theme) {
   const stops = RAMPS[theme].map(s => [0, 2, 4].map(i => parseInt(s.slice(i, i + 2), 16)))
-  return Array.from({length: 256}, (_, i) => {
-    const x = i / 255 * (stops.length - 1), k = Math.min(stops.length - 2, Math.floor(x))
-    return `rgb(${stops[k].map((a, c) => Math.round(a + (stops[k + 1][c] - a) * (x - k))).join(',')})`
+  return range(256, i => {
+    const x = i / 255 * (stops.length - 1), k = min(stops.length - 2, floor(x))
+    return `rgb(${stops[k].map((a, c) => round(a + (stops[k + 1][c] - a) * (x - k))).join(',')})`
   })
 }
 
-/** Everything the traits say, as numbers, checked against each other. */
+/** What the traits say, as numbers that fit each other. */
 export function read(model) {
   const meta = model.get('meta') ?? {}, wrong = s => { throw new Error(s) }
   const Q = meta.questions?.length ?? 0, N = meta.n_clips ?? 0
   if (!meta.n_frames || !N) wrong('This video has no frames, so there is nothing to show.')
   const times = typed(model.get('times'), 'float64'), spans = typed(model.get('spans'), 'int32')
-  const bin = meta.bin || 1, cols = Math.ceil(N / bin)
+  const bin = meta.bin || 1, cols = ceil(N / bin)
   const attn = typed(model.get('attn'), meta.attn_dtype || 'float32'), roll = typed(model.get('rollout'), 'float32')
   if (!Q || !attn.length) wrong('No attention was captured: the model returned none for this video.')
-  if (times.length !== meta.n_frames) wrong(`The film has ${times.length} frames, but ${meta.n_frames} were expected; make the viewer again.`)
-  if (spans.length !== 2 * N) wrong(`The attention covers ${N} clips, but ${spans.length / 2} have a place in the film; make the viewer again.`)
-  if (spans[2 * N - 1] > times.length) wrong(`The attention reaches frame ${spans[2 * N - 1]}, but the film has ${times.length}: they belong to different films.`)
+  if (times.length !== meta.n_frames) wrong(`The film has times for ${times.length} frames, but ${meta.n_frames} were expected.`)
+  if (spans.length !== 2 * N) wrong(`The attention has ${N} clips, but ${spans.length / 2} have a place in the film.`)
+  if (spans[2 * N - 1] > times.length) wrong(`The attention reaches frame ${spans[2 * N - 1]}, but the film has ${times.length}: they do not belong together.`)
   const shape = [meta.layers, meta.heads, Q, cols], want = shape.reduce((a, b) => a * b)
   if (attn.length !== want) wrong(`Expected ${want} attention values (layers, heads, questions, clips = ${shape.join(', ')}), got ${attn.length}.`)
   const more = meta.fps > 0 ? 1 / meta.fps : times.length > 1 ? times.at(-1) - times.at(-2) : .04
@@ -187,26 +188,31 @@ export function read(model) {
   const columns = new Int32Array(2 * cols), edges = new Float64Array(cols + 1)
   for (let c = 0; c < cols; c++) {
     columns[2 * c] = spans[2 * c * bin]
-    columns[2 * c + 1] = spans[2 * Math.min(N, (c + 1) * bin) - 1]
+    columns[2 * c + 1] = spans[2 * min(N, (c + 1) * bin) - 1]
     edges[c] = at(columns[2 * c])
   }
   edges[cols] = at(columns[2 * cols - 1])
-  return {meta, times, spans, bin, cols, columns, edges, attn, shape, end, at, roll: roll.length === Q * cols ? roll : null, uniform: 1 / N}
+  const ratio = meta.width && meta.height ? meta.width / meta.height : 16 / 9
+  return {meta, times, spans, bin, cols, columns, edges, attn, shape, end, at, ratio, roll: roll.length === Q * cols ? roll : null, uniform: 1 / N}
 }
 
 // ---------------------------------------------------------------- page
 
-/** An element with attributes, listeners (on...) and children; text stays text. */
-function h(tag, props = {}, ...kids) {
-  const svg = tag === 'svg' || tag === 'path'
+const range = (n, f) => Array.from({length: n}, (_, i) => f(i)), box = e => e.getBoundingClientRect(), put = (e, k, v) => e.setAttribute(k, v), write = (e, text) => { e.textContent = text }
+const SVG = ['svg', 'path', 'line', 'text', 'polyline', 'polygon']
+
+/** An element, 'tag.name.name' (names get the prefix tqn-), with attributes and children; text stays text. */
+function h(what, props, ...kids) {
+  const [tag, ...names] = what.split('.'), svg = SVG.includes(tag)
   const e = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag)
+  if (props == null || typeof props !== 'object' || props instanceof Node || Array.isArray(props)) { kids.unshift(props); props = {} }
+  if (names.length) put(e, 'class', names.map(n => `tqn-${n}`).join(' '))
   for (const [k, v] of Object.entries(props)) {
     if (v == null || v === false) continue
-    if (k === 'text') e.textContent = v
-    else if (k in e && !svg && typeof v !== 'string') e[k] = v
-    else e.setAttribute(k, v === true ? '' : v)
+    if (k in e && !svg && typeof v !== 'string') e[k] = v
+    else put(e, k, v === true ? '' : v)
   }
-  e.append(...kids.filter(k => k != null && k !== false))
+  e.append(...kids.flat(3).filter(k => k != null && k !== false))
   return e
 }
 
@@ -214,166 +220,163 @@ const ICONS = {
   play: 'M4 2.5v11l9-5.5z', pause: 'M4 3h3v10H4zM9 3h3v10H9z', frameBack: 'M10.5 3.5 5 8l5.5 4.5z', frameOn: 'M5.5 3.5 11 8l-5.5 4.5z',
   clipBack: 'M3 3.5h1.6v9H3zM13 3.5v9L6 8z', clipOn: 'M11.4 3.5H13v9h-1.6zM3 3.5v9L10 8z', close: 'm4 4 8 8m0-8-8 8',
 }
-const icon = name => h('svg', {viewBox: '0 0 16 16', width: 16, height: 16, 'aria-hidden': 'true', class: `tqn-icon tqn-icon-${name}`}, h('path', {d: ICONS[name]}))
-const MARKS = {true: ['✓', 'right', 'right'], false: ['✗', 'wrong', 'wrong'], none: ['', '', '']}
+const icon = name => h(`svg.icon.icon-${name}`, {viewBox: '0 0 16 16', width: 16, height: 16, 'aria-hidden': 'true'}, h('path', {d: ICONS[name]}))
+const MARKS = {true: ['✓', 'right'], false: ['✗', 'wrong'], null: ['', '']}
 const SPEEDS = [.1, .25, .5, 1, 1.5, 2, 4]
-const KEYS = [
-  ['Space', 'play or pause'], ['← →', 'one frame back or on'], ['Shift ← →', 'one clip back or on'], ['Home End', 'first or last frame'],
-  ['P N', 'previous or next peak of the lane'], ['↑ ↓', 'lane above or below'], ['< >', 'slower or faster'], ['+ − 0', 'zoom in, out, whole film'],
-  ['[ ]', 'begin or end a range at this clip'], ['H K', 'hide the range, or keep only it'], ['U', 'undo'], ['C', 'show everything again'], ['T', 'table of numbers'],
-  ['D', 'deletion and insertion curves'], ['Esc', 'close'], ['?', 'these keys'],
-]
-const POINTER = ['Click a lane or the film to go there. Drag along the film to scrub; drag along a lane to choose a range. Ctrl and wheel zooms.']
-const SLOW = 5000
+const KEYS = `Space: play or pause
+  ← →: one frame back or on
+  Shift ← →: one clip back or on
+  Home End: first or last frame
+  P N: previous or next peak of the lane
+  ↑ ↓: lane above or below
+  < >: slower or faster
+  + − 0: zoom in, out, whole film
+  [ ]: begin or end a range at this clip
+  H K: hide the range, or keep only it
+  U C: undo, or show everything again
+  T: table of numbers
+  D: deletion and insertion curves
+  Esc: close
+  ?: these keys`.split('\n').map(k => k.trim().split(': '))
+const SLOW = 5000, clamp = (x, a, b) => max(a, min(b, x))
+const message = text => h('div.viewer', h('div.message', {role: 'alert'}, text))
 
-function message(text, kind = 'alert') { return h('div', {class: 'tqn-message', role: kind, text}) }
-
-/** Follows the page's theme, or the one asked for; calls back with 'light' or 'dark'. */
+/** Follows the theme of the page, or the one asked for. */
 function themes(model, done, signal) {
-  const media = matchMedia('(prefers-color-scheme: dark)')
+  const media = matchMedia('(prefers-color-scheme: dark)'), {body, documentElement: html} = document
   const look = () => {
-    const own = model.get('theme'), body = document.body, jp = body.dataset.jpThemeLight, html = document.documentElement
-    const colab = html.getAttribute('theme')
-    done(own === 'light' || own === 'dark' ? own : jp ? (jp === 'true' ? 'light' : 'dark') : colab ? (colab === 'dark' ? 'dark' : 'light')
-      : body.classList.contains('vscode-dark') || body.classList.contains('vscode-high-contrast') ? 'dark' : body.classList.contains('vscode-light') ? 'light'
-      : media.matches ? 'dark' : 'light')
+    const own = model.get('theme'), jp = body.dataset.jpThemeLight, colab = html.getAttribute('theme'), code = /vscode-(dark|high-contrast|light)/.exec(body.className)
+    done(own === 'light' || own === 'dark' ? own === 'dark' : jp ? jp !== 'true' : colab ? colab === 'dark' : code ? code[1] !== 'light' : media.matches)
   }
   const seen = new MutationObserver(look)
-  seen.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light', 'class']})
-  seen.observe(document.documentElement, {attributes: true, attributeFilter: ['theme']})
+  for (const e of [body, html]) seen.observe(e, {attributes: true, attributeFilter: ['data-jp-theme-light', 'class', 'theme']})
   media.addEventListener('change', look, {signal})
   signal.addEventListener('abort', () => seen.disconnect())
   look()
   return look
 }
 
-/** The film: fetched in parts, shown frame by frame. Tells `on` what happens; works as a clock where there is none. */
+/** The film: fetched in parts, shown frame by frame; a clock where there is none. */
 function makeFilm(model, data, on, signal) {
-  const video = h('video', {class: 'tqn-video', muted: true, playsInline: true, preload: 'auto', 'aria-hidden': 'true', tabindex: '-1', disablePictureInPicture: true})
-  const spy = h('video', {muted: true, playsInline: true, preload: 'auto'})  // looks ahead for previews
-  const {times, end} = data
+  const {times, end} = data, props = {muted: true, playsInline: true, preload: 'auto', 'aria-hidden': 'true', tabindex: '-1', disablePictureInPicture: true}
+  const video = h('video.video', props), spy = h('video.spy', props), exact = 'requestVideoFrameCallback' in video
   const film = {video, spy, state: 'none', frame: 0, shown: -1, playing: false, speed: 1}
-  let parts = [], url = '', timer = 0, pending = -1, clockAt = 0, loop = 0, jobs = [], job = null
   const listen = (e, name, f) => e.addEventListener(name, f, {signal})
-  const status = (s, text, share) => { film.state = s; on.status(s, text, share) }
+  const status = (state, text = '', share = 0) => { film.state = state; on.status(state, text, share) }
+  let parts = [], url = '', timer = 0, again = false, since = 0, now = 0, loop = 0
 
-  film.load = () => {
-    if (data.meta.video === false) return status('none', '')
-    parts = []; ask(0)
-  }
   const ask = part => {
     clearTimeout(timer)
     timer = setTimeout(() => status('late', 'The film has not come yet: the kernel is busy or has stopped. Everything else works.'), SLOW)
-    if (!part) status('loading', 'Loading the film', 0)
     model.send({type: 'video', part})
+  }
+  film.load = () => {
+    if (data.meta.video === false) return status('none')
+    status('loading', 'Loading the film')
+    parts = []; ask(0)
   }
   film.receive = (m, buffers) => {
     if (m.error) { clearTimeout(timer); return status('error', m.error) }
-    if (film.state === 'ready' || m.part !== parts.length || !buffers?.length) return
+    if (url || m.part !== parts.length || !buffers?.length) return
     parts.push(buffers[0])
     status('loading', 'Loading the film', parts.length / m.parts)
     if (parts.length < m.parts) return ask(parts.length)
     clearTimeout(timer)
-    url = URL.createObjectURL(new Blob(parts, {type: m.mime || 'video/mp4'}))
+    video.src = spy.src = url = URL.createObjectURL(new Blob(parts, {type: m.mime || 'video/mp4'}))
     parts = []
-    video.src = spy.src = url
   }
-  const go = () => {
-    if (video.seeking) { pending = film.frame; return }
-    pending = -1
-    video.currentTime = seekTime(times, film.frame, end)
-  }
-  const show = i => { if (i !== film.shown) { film.shown = i; on.shown(i) } }
-  const tell = i => { if (i !== film.frame) { film.frame = i; on.frame(i) } }
-  const presented = (_, m) => {
-    const i = frameAt(times, m.mediaTime)
-    show(i)
-    if (film.playing && !video.paused && !video.seeking) tell(i)
-    video.requestVideoFrameCallback(presented)
-  }
+  const go = () => { again = video.seeking; if (!again) video.currentTime = seekTime(times, film.frame, end) }
+  const show = i => { if (i !== film.shown) on.shown(film.shown = i) }
+  const tell = i => { if (i !== film.frame) on.frame(film.frame = i) }
+  const presented = t => { const i = frameAt(times, t); show(i); if (film.playing && !video.paused && !video.seeking) tell(i) }
+  const each = (_, m) => { presented(m.mediaTime); video.requestVideoFrameCallback(each) }
+  if (exact) video.requestVideoFrameCallback(each); else listen(video, 'timeupdate', () => presented(video.currentTime))
   listen(video, 'loadeddata', () => {
     if (film.state === 'ready') return
-    status('ready', '')
+    status('ready')
     video.playbackRate = film.speed
     go()
-    if (film.playing) { stopClock(); video.play().catch(() => film.pause()) }
+    if (film.playing) { halt(); roll() }
   })
-  listen(video, 'seeked', () => {
-    if (pending >= 0) return go()
-    if (!video.requestVideoFrameCallback) show(frameAt(times, video.currentTime))
-  })
+  listen(video, 'seeked', () => { if (again) go(); else if (!exact) show(frameAt(times, video.currentTime)) })
   listen(video, 'error', () => url && status('error', 'This browser cannot play the film. Everything else works.'))
   listen(video, 'ended', () => { tell(times.length - 1); film.pause() })
-  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(presented)
-  else listen(video, 'timeupdate', () => { const i = frameAt(times, video.currentTime); show(i); if (film.playing) tell(i) })
 
   film.seek = i => {
-    film.frame = Math.max(0, Math.min(times.length - 1, Math.round(i)))
+    film.frame = clamp(round(i), 0, times.length - 1)
+    since = 0
     if (film.state === 'ready') go()
-    clockAt = 0
     on.frame(film.frame)
   }
-  const tick = now => {  // time passes without a film, too
-    if (clockAt) {
-      const t = film.t + (now - clockAt) / 1000 * film.speed
-      if (t >= end) { tell(times.length - 1); clockAt = 0; return film.pause() }
-      film.t = t; tell(frameAt(times, t))
-    } else film.t = times[film.frame]
-    clockAt = now
+  const tick = at => {
+    now = since ? now + (at - since) / 1000 * film.speed : times[film.frame]
+    since = at
+    if (now >= end) { tell(times.length - 1); return film.pause() }
+    tell(frameAt(times, now))
     loop = requestAnimationFrame(tick)
   }
-  const stopClock = () => { cancelAnimationFrame(loop); loop = clockAt = 0 }
+  const halt = () => { cancelAnimationFrame(loop); since = 0 }
+  const roll = () => { if (film.state === 'ready') video.play().catch(() => film.pause()); else loop = requestAnimationFrame(tick) }
   film.play = () => {
-    if (film.playing) return
     if (film.frame >= times.length - 1) film.seek(0)
     film.playing = true
-    if (film.state === 'ready') video.play().catch(() => film.pause()); else loop = requestAnimationFrame(tick)
-    on.playing(true)
+    roll(); on.playing(true)
   }
   film.pause = () => {
     if (!film.playing) return
     film.playing = false
-    stopClock()
+    halt()
     if (film.state === 'ready') { video.pause(); if (film.shown >= 0 && !video.ended) tell(film.shown); go() }
     on.playing(false)
   }
-  film.rate = s => { film.speed = s; if (film.state === 'ready') video.playbackRate = s }
+  film.rate = x => { film.speed = video.playbackRate = x }
 
-  // Pictures of other moments, one after the other; an urgent one goes first and drops older urgent ones
-  film.picture = (frame, draw, urgent = false) => {
+  // Pictures of other moments, one after the other; an urgent one goes first and replaces the last urgent one
+  let jobs = [], job = null, seen = -1
+  const next = () => {
+    job = jobs.shift() ?? null
+    if (!job) return
+    if (job.frame === seen) return done()
+    spy.currentTime = seekTime(times, job.frame, end)
+  }
+  const done = () => { job?.draw(spy); next() }
+  const spied = (_, m) => { seen = frameAt(times, m.mediaTime); spy.requestVideoFrameCallback(spied); if (job?.frame === seen) done() }
+  if (exact) spy.requestVideoFrameCallback(spied); else listen(spy, 'seeked', done)
+  film.picture = (frame, draw, urgent) => {
     if (film.state !== 'ready') return
-    if (urgent) { jobs = jobs.filter(j => !j.urgent); jobs.unshift({frame, draw, urgent}) } else jobs.push({frame, draw, urgent})
-    if (!job) next()
+    jobs = urgent ? [{frame, draw, urgent}, ...jobs.filter(j => !j.urgent)] : [...jobs, {frame, draw}]
+    if (!job || job.urgent) next()
   }
   film.forget = () => { jobs = jobs.filter(j => j.urgent) }
-  const next = () => { job = jobs.shift() ?? null; if (job) spy.currentTime = seekTime(times, job.frame, end) }
-  listen(spy, 'seeked', () => { const j = job; next(); if (j) j.draw(spy) })
+
   signal.addEventListener('abort', () => {
-    clearTimeout(timer); stopClock(); jobs = []; job = null
+    clearTimeout(timer); halt(); jobs = []; job = null
     for (const v of [video, spy]) { v.pause(); v.removeAttribute('src'); v.load() }
     if (url) URL.revokeObjectURL(url)
   })
   return film
 }
 
-/** Questions to the kernel: one of a kind on its way, the latest waits, a late one is reported. */
+/** Questions to the kernel: one of a kind on its way, the latest waits; a late answer still counts. */
 function makeAsk(model, late, signal) {
-  let id = Math.floor(Math.random() * 1e6) * 1000
+  let id = floor(Math.random() * 1e6) * 1000
   const kinds = {}
   const send = k => {
-    k.sent = {...k.next, id: ++id}; k.next = null
+    [k.sent, k.next] = [k.next, null]
+    k.id = ++id
     clearTimeout(k.timer)
-    k.timer = setTimeout(() => { k.sent = null; k.late = id; late(true); if (k.next) send(k) }, SLOW)
-    model.send(k.sent)
+    k.timer = setTimeout(() => { k.sent = null; late(true); if (k.next) send(k) }, SLOW)
+    model.send({...k.sent, id})
   }
   signal.addEventListener('abort', () => Object.values(kinds).forEach(k => clearTimeout(k.timer)))
   return {
     put(m) { const k = kinds[m.type] ??= {}; k.next = m; if (!k.sent) send(k) },
-    drop(type) { const k = kinds[type]; if (k) { clearTimeout(k.timer); k.sent = k.next = k.late = null } },
-    take(m) {  // whether this is an answer we wait for
-      const k = kinds[m.type], mine = k && (k.sent?.id === m.id || k.late === m.id)
-      if (!mine) return false
-      clearTimeout(k.timer); k.sent = k.late = null; late(false)
+    drop(type) { clearTimeout(kinds[type]?.timer); delete kinds[type] },
+    take(m) {  // whether this is the answer we wait for
+      const k = kinds[m.type]
+      if (k?.id !== m.id) return false
+      clearTimeout(k.timer)
+      k.sent = null; late(false)
       if (k.next) send(k)
       return true
     },
@@ -384,567 +387,514 @@ const STATE = {frame: 0, playing: false, speed: 1, layer: -1, head: -1, how: 'at
 
 /** One viewer in one element. Returns what takes it away again. */
 function mount(model, el) {
-  const data = read(model), {meta, times, spans, bin, cols, columns, edges, end, at} = data
-  const Q = meta.questions.length, N = meta.n_clips, t0 = times[0]
-  const stop = new AbortController(), signal = stop.signal
-  const on = (e, names, f, options) => { for (const n of names.split(' ')) e.addEventListener(n, f, {signal, ...options}) }
+  const data = read(model), {meta, times, spans, bin, cols, columns, edges, end, at, ratio} = data
+  const asked = meta.questions, Q = asked.length, N = meta.n_clips, t0 = times[0], live = !!meta.has_kernel
+  const stop = new AbortController(), {signal} = stop
+  const on = (e, name, f, options) => e.addEventListener(name, f, {signal, ...options})
   const get = k => model.get(k) ?? STATE[k]
-  const s = {frame: 0, view: [t0, end], theme: 'light', maps: null, info: [], rows: [], range: null, answers: null, undo: [], panel: '', sprite: null, curves: {}}
-  const bits = {}  // the elements that change
+  const s = {frame: 0, view: [t0, end], undo: [], panel: '', curves: {}, width: 1}  // what only this view knows
+  const $ = {}  // the elements that change
+  const when = t => clock(t - t0), column = () => lastAtMost(columns, s.frame, 2)
 
-  // ---- state shared with Python
-  let saving = 0, quiet = 0
-  const set = (k, value, slow = false) => {
+  let saving = 0
+  /** Share a value with Python; slow: four times a second. */
+  const set = (k, value, slow) => {
     if (JSON.stringify(model.get(k)) === JSON.stringify(value)) return
     model.set(k, value)
-    if (!slow) { clearTimeout(saving); saving = 0; model.save_changes() }
-    else saving ||= setTimeout(() => { saving = 0; model.save_changes() }, 250)
+    const save = () => { clearTimeout(saving); saving = 0; model.save_changes() }
+    if (slow) saving ||= setTimeout(save, 250); else save()
   }
-  const say = text => { if (bits.live.textContent !== text) bits.live.textContent = text }
-
-  // ---- small builders
-  const button = (label, act, props = {}, ...kids) => {
-    const b = h('button', {type: 'button', 'aria-label': label, title: label, ...props}, ...kids)
+  const say = text => { write($.live, text) }
+  const button = (kind, label, act, ...kids) => {
+    const b = h(`button.${kind}`, {type: 'button', 'aria-label': label, title: label}, ...kids)
     on(b, 'click', act)
     return b
   }
-  const choose = (label, key, options) => {
-    const list = h('select', {'aria-label': label}, ...options.map(([v, text]) => h('option', {value: String(v), text})))
-    on(list, 'change', () => { const v = options[list.selectedIndex][0]; set(key, v); changed(key) })
-    bits[key] = list
+  const choice = (label, key, options) => {
+    const list = $[key] = h('select', {'aria-label': label}, options.map(([v, text]) => h('option', {value: v}, text)))
     list.pick = () => { list.selectedIndex = options.findIndex(o => o[0] === get(key)) }
     list.pick()
-    return h('label', {class: 'tqn-choice'}, h('span', {text: label}), list)
+    on(list, 'change', () => { set(key, options[list.selectedIndex][0]); changed(key) })
+    return h('label.choice', h('span', label), list)
   }
-  const canvas = (height, props = {}) => h('canvas', {height, ...props})
 
-  // ---- film
   const film = makeFilm(model, data, {
-    frame: i => { s.frame = i; root.dataset.frame = i; moved(); set('frame', i, film?.playing) },
+    frame: i => { s.frame = root.dataset.frame = i; moved(); set('frame', i, film.playing) },
     shown: i => { root.dataset.shown = i },
-    playing: p => { root.classList.toggle('is-playing', p); bits.play.setAttribute('aria-label', p ? 'Pause' : 'Play'); bits.play.title = p ? 'Pause (space)' : 'Play (space)'
-      set('frame', s.frame); set('playing', p) },
+    playing: p => {
+      root.classList.toggle('is-playing', p)
+      put($.play, 'aria-label', p ? 'Pause' : 'Play'); $.play.title = `${p ? 'Pause' : 'Play'} (space)`
+      set('frame', s.frame); set('playing', p)
+    },
     status: (state, text, share) => {
       root.dataset.video = state
-      bits.status.textContent = text ? (share > 0 ? `${text}: ${Math.round(share * 100)} %` : text) : ''
-      bits.again.hidden = state !== 'late' && state !== 'error'
-      bits.stage.hidden = state === 'none'
-      if (state === 'ready') { moments(); say('The film is ready.') }
+      write($.status, text + (share ? `: ${round(share * 100)} %` : ''))
+      $.again.hidden = state !== 'late' && state !== 'error'
+      $.stage.hidden = state === 'none'
+      if (state === 'ready') moments()
     },
   }, signal)
   const ask = makeAsk(model, late => { s.late = late; what() }, signal)
-  const go = (i, word = true) => { film.seek(i); follow(); if (word) say(where(s.frame)) }
-  const where = i => `frame ${i + 1 > times.length ? times.length : i}, ${clock(times[i] - t0)}, clip ${clipAt(spans, i)}`
+  const where = i => `frame ${i}, ${when(times[i])}, clip ${clipAt(spans, i)}`
+  const go = (i, quiet) => { film.seek(i); follow(); if (!quiet) say(where(s.frame)) }
 
   // ---- the parts of the page
-  const root = h('div', {class: 'tqn-viewer', role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1', 'data-lm-suppress-shortcuts': 'true', 'data-frame': '0'})
-  const facts = [`${times.length.toLocaleString('en')} frames`, meta.fps ? `${+meta.fps.toFixed(2)} fps` : '', clock(end - t0), `${N.toLocaleString('en')} clips`,
-                 `${meta.layers} layers × ${meta.heads} heads`].filter(Boolean).join('  ·  ')
-  const header = h('div', {class: 'tqn-header'}, h('strong', {text: meta.name, title: meta.name}), h('span', {class: 'tqn-facts', text: facts}))
-  bits.stage = h('div', {class: 'tqn-stage', style: `--ratio:${meta.width && meta.height ? meta.width / meta.height : 16 / 9}`}, film.video, h('div', {class: 'tqn-status'},
-    bits.status = h('span', {role: 'status'}), bits.again = button('Load the film again', () => film.load(), {class: 'tqn-plain', hidden: true, text: 'Try again'})))
-  bits.detail = h('div', {class: 'tqn-detail'})
-  const nav = (label, name, act) => button(label, act, {class: 'tqn-nav'}, icon(name))
-  bits.play = button('Play', () => toggle(), {class: 'tqn-nav tqn-play', title: 'Play (space)'}, icon('play'), icon('pause'))
-  const bar = h('div', {class: 'tqn-bar'},
-    h('div', {class: 'tqn-transport', role: 'group', 'aria-label': 'Play'}, nav('Previous clip', 'clipBack', () => clip(-1)), nav('Previous frame', 'frameBack', () => go(s.frame - 1)),
-      bits.play, nav('Next frame', 'frameOn', () => go(s.frame + 1)), nav('Next clip', 'clipOn', () => clip(1))),
-    bits.clock = h('div', {class: 'tqn-clock'}, bits.time = h('b'), bits.place = h('span')),
-    h('div', {class: 'tqn-choices'},
-      choose('Speed', 'speed', SPEEDS.map(x => [x, `${x}×`])),
-      choose('Show', 'how', [['attn', 'attention'], ...(data.roll ? [['rollout', 'rollout']] : [])]),
-      choose('Layer', 'layer', [[-1, 'mean'], ...Array.from({length: meta.layers}, (_, i) => [i, `${i + 1} of ${meta.layers}`])]),
-      choose('Head', 'head', [[-1, 'mean'], [-2, 'max'], ...Array.from({length: meta.heads}, (_, i) => [i, `${i + 1} of ${meta.heads}`])]),
-      choose('Scale', 'scale', [['lane', 'each lane'], ['shared', 'shared']]),
-      choose('Order', 'order', [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']])))
-  const film_ = h('div', {class: 'tqn-track', role: 'slider', tabindex: '0', 'aria-label': 'Frame', 'aria-valuemin': '0', 'aria-valuemax': String(times.length - 1)}, bits.film = canvas(60))
-  bits.slider = film_
-  bits.lanes = h('div', {class: 'tqn-lanes', role: 'listbox', 'aria-label': 'Questions'})
-  bits.head = h('div', {class: 'tqn-playhead'}); bits.hover = h('div', {class: 'tqn-hover', hidden: true})
-  bits.over = h('div', {class: 'tqn-over'}, bits.veil = h('div', {class: 'tqn-veil'}), bits.range = h('div', {class: 'tqn-range', hidden: true}), bits.hover, bits.head)
-  bits.axis = canvas(22, {'aria-hidden': 'true'})
-  const tools = h('div', {class: 'tqn-tools'}, ...[['curves', 'Curves', meta.has_kernel], ['table', 'Table', true], ['help', '?', true]].filter(x => x[2]).map(([k, text]) =>
-    bits[`b_${k}`] = button({curves: 'Deletion and insertion curves (D)', table: 'Table of numbers (T)', help: 'Keys (?)'}[k], () => panel(k), {class: 'tqn-plain', text, 'aria-expanded': 'false'})))
-  bits.whole = button('Show the whole film (0)', () => zoom(t0, end), {class: 'tqn-plain', text: 'Whole film', hidden: true})
-  bits.board = h('div', {class: 'tqn-board'},
-    h('div', {class: 'tqn-row tqn-filmrow'}, h('div', {class: 'tqn-name tqn-key'}), film_, h('div', {class: 'tqn-said tqn-zoom'}, bits.whole)),
-    bits.lanes, h('div', {class: 'tqn-row tqn-axisrow'}, h('div', {class: 'tqn-name'}), h('div', {class: 'tqn-track tqn-axis'}, bits.axis), h('div', {class: 'tqn-said'}, tools)), bits.over)
-  bits.tip = h('div', {class: 'tqn-tip', hidden: true, 'aria-hidden': 'true'}, bits.look = canvas(90, {width: 160}), bits.tip1 = h('b'), bits.tip2 = h('span'), bits.tip3 = h('span'))
-  bits.pop = h('div', {class: 'tqn-pop', role: 'group', 'aria-label': 'Chosen range', hidden: true})
-  bits.what = h('div', {class: 'tqn-what', hidden: true})
-  bits.panel = h('div', {class: 'tqn-panel', role: 'region', hidden: true})
-  bits.live = h('div', {class: 'tqn-live', 'aria-live': 'polite', role: 'status'})
-  root.append(header, h('div', {class: 'tqn-top'}, bits.stage, bits.detail), bar, bits.board, bits.what, bits.panel,
-    ...(meta.notes?.length ? [h('div', {class: 'tqn-notes'}, ...meta.notes.map(text => h('p', {text})))] : []), bits.tip, bits.pop, bits.live)
+  const nav = (label, name, act) => button('nav', label, act, icon(name))
+  const facts = [`${times.length.toLocaleString('en')} frames`, meta.fps && `${+meta.fps.toFixed(2)} fps`, when(end), `${N.toLocaleString('en')} clips`, `${meta.layers} layers × ${meta.heads} heads`]
+  const root = h('div.viewer', {role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1', 'data-lm-suppress-shortcuts': 'true'},
+    h('div.header', h('strong', meta.name), h('span.facts', facts.filter(Boolean).map(f => f.replaceAll(' ', '\xa0')).join('  ·  '))),
+    h('div.top', $.stage = h('div.stage', {style: `--ratio:${ratio}`}, film.video, film.spy,
+      h('div.status', $.status = h('span', {role: 'status'}), $.again = button('plain', 'Load the film again', film.load, 'Try again'))), $.detail = h('div.detail')),
+    h('div.bar', h('div.transport', {role: 'group', 'aria-label': 'Play'}, nav('Previous clip', 'clipBack', () => clip(-1)), nav('Previous frame', 'frameBack', () => go(s.frame - 1)),
+      $.play = button('nav.play', 'Play', () => toggle(), icon('play'), icon('pause')), nav('Next frame', 'frameOn', () => go(s.frame + 1)), nav('Next clip', 'clipOn', () => clip(1))),
+    h('div.clock', $.time = h('b'), $.place = h('span')),
+    h('div.choices', choice('Speed', 'speed', SPEEDS.map(x => [x, `${x}×`])), choice('Show', 'how', [['attn', 'attention'], ...(data.roll ? [['rollout', 'rollout']] : [])]),
+      choice('Layer', 'layer', [[-1, 'mean'], ...range(meta.layers, i => [i, `${i + 1} of ${meta.layers}`])]),
+      choice('Head', 'head', [[-1, 'mean'], [-2, 'max'], ...range(meta.heads, i => [i, `${i + 1} of ${meta.heads}`])]),
+      choice('Scale', 'scale', [['lane', 'each lane'], ['shared', 'shared']]),
+      choice('Order', 'order', [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']]))),
+    $.board = h('div.board',
+      h('div.row.filmrow', h('div.name'), $.slider = h('div.track', {role: 'slider', tabindex: '0', 'aria-label': 'Frame', 'aria-valuemin': '0', 'aria-valuemax': times.length - 1}, $.film = h('canvas')),
+        h('div.said.end', $.whole = button('plain', 'Show the whole film (0)', () => zoom(t0, end), 'Whole film'))),
+      $.lanes = h('div.lanes', {role: 'listbox', 'aria-label': 'Questions'}),
+      h('div.row.axisrow', h('div.name'), h('div.track.axis', $.axis = h('canvas', {'aria-hidden': 'true'})), h('div.said.end.tools', $.curves = live && button('plain', 'Deletion and insertion curves (D)', () => panel('curves'), 'Curves'),
+        $.table = button('plain', 'Table of numbers (T)', () => panel('table'), 'Table'), $.help = button('plain', 'Keys (?)', () => panel('help'), '?'))),
+      h('div.over', $.veil = h('div'), $.range = h('div.range'), $.hover = h('div.hover'), $.head = h('div.playhead'))),
+    $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), h('div.notes', (meta.notes ?? []).map(n => h('p', n))),
+    $.tip = h('div.tip', {'aria-hidden': 'true'}, $.look = h('canvas', {height: 180, width: round(180 * clamp(ratio, .6, 1.78))}), $.tip1 = h('b'), $.tip2 = h('span'), $.tip3 = h('span')),
+    $.pop = h('div.pop', {role: 'group', 'aria-label': 'Chosen range'}), $.live = h('div.live', {role: 'status'}))
+  for (const k of ['whole', 'range', 'hover', 'tip', 'pop', 'what', 'panel', 'again']) $[k].hidden = true
 
-  // ---- one row a question
-  s.rows = meta.questions.map((q, i) => {
+  const rows = asked.map((q, i) => {
     const r = {q, i}
-    r.el = h('div', {class: 'tqn-row tqn-lane', role: 'option', tabindex: '-1', 'data-name': q.name},
-      h('div', {class: 'tqn-name'}, h('b', {text: q.name, title: q.name}), r.note = h('span')),
-      r.track = h('div', {class: 'tqn-track'}, r.canvas = canvas(36, {'aria-hidden': 'true'})),
-      h('div', {class: 'tqn-said'}, r.mark = h('i', {class: 'tqn-mark'}), h('div', {}, r.first = h('div', {class: 'tqn-first'}, r.answer = h('span'), r.p = h('b')), r.second = h('div', {class: 'tqn-second'}))))
+    r.el = h('div.row.lane', {role: 'option', 'data-name': q.name}, h('div.name', h('b', {title: q.name}, q.name), r.note = h('span')), r.track = h('div.track', r.canvas = h('canvas', {'aria-hidden': 'true'})),
+      h('div.said', r.mark = h('i'), h('div', h('div.first', r.answer = h('span'), r.p = h('b')), r.second = h('div.second'))))
     on(r.el, 'focus', () => pick(i))
-    on(r.el, 'pointerdown', e => { if (!r.track.contains(e.target)) pick(i, true) })
+    on(r.el, 'pointerdown', e => r.track.contains(e.target) || pick(i, true))
     return r
   })
 
-  /** What a lane says now: its own answer, or the one under the what-if. */
+  // ---- what the lanes say: the model's answers, or those of the what-if
   function said(i) {
-    const q = meta.questions[i], w = s.answers?.[q.name]
-    const text = w ? w.said : q.said, p = w ? w.p : q.p
-    const same = w && String(w.said) === String(q.said)
-    return {text: String(text), p, ranked: (w?.ranked ?? q.ranked) || [], was: w ? q : null, same, right: q.truth == null ? null : w ? String(w.said) === String(q.truth) : q.right}
+    const q = asked[i], w = s.answers?.[q.name], text = String((w ?? q).said), same = !w || text === String(q.said)
+    return {text, p: (w ?? q).p, ranked: (w ?? q).ranked ?? [], was: w && q, same, right: q.truth == null ? null : w && !same ? text === String(q.truth) : q.right}
   }
+  const over = v => times_(v / data.uniform)
   function labels() {
-    for (const r of s.rows) {
-      const {text, p, was, same, right, ranked} = said(r.i), q = r.q, [sign, name] = MARKS[right ?? 'none'], m = s.info[r.i]
-      r.answer.textContent = r.answer.title = text; r.p.textContent = prob(p)
-      r.mark.textContent = sign; r.mark.className = `tqn-mark ${name && `is-${name}`}`
-      const truth = right === false ? `truth: ${q.truth}` : ''
-      r.second.textContent = was ? (same ? (p == null || was.p == null ? 'no change' : `${change(p - was.p)}  from ${prob(was.p)}`) : `was ${was.said} ${prob(was.p)}`) : truth || (ranked[1] ? `then ${ranked[1][0]} ${prob(ranked[1][1])}` : '')
-      r.second.title = truth || r.second.textContent
-      r.el.classList.toggle('is-changed', !!was && !same)
-      r.note.textContent = `peak ${times_(m.top / data.uniform)}`
-      r.note.title = `Its highest attention is ${number(m.top)}, ${times_(m.top / data.uniform)} what every clip would get if all were alike`
-      r.el.setAttribute('aria-label', [`${q.name}: ${text}`, prob(p) && `probability ${prob(p)}`, name, truth, was && !same && `was ${was.said}`,
-        `attention peaks at ${clock(edges[m.at] - t0)}, ${times_(m.top / data.uniform)} uniform`].filter(Boolean).join(', '))
+    for (const r of rows) {
+      const {text, p, was, same, right, ranked} = said(r.i), q = r.q, [sign, name] = MARKS[right], m = s.info[r.i], truth = right === false ? `truth: ${q.truth}` : ''
+      write(r.answer, r.answer.title = text); write(r.p, prob(p))
+      write(r.mark, sign); r.mark.className = `tqn-mark is-${name}`
+      write(r.second, r.second.title = !was ? truth || (ranked[1] ? `then ${ranked[1][0]} ${prob(ranked[1][1])}` : '') : !same ? `was ${was.said} ${prob(was.p)}` : p == null ? '' : change(p - was.p))
+      r.el.classList.toggle('is-changed', !same)
+      write(r.note, `peak ${over(m.top)}`)
+      r.note.title = `Highest attention ${number(m.top)}: ${over(m.top)} what each clip would get if all got the same`
+      put(r.el, 'aria-label', [`${q.name}: ${text}`, prob(p) && `probability ${prob(p)}`, name, truth, !same && `was ${q.said}`, `attention peaks at ${when(edges[m.at])}, ${over(m.top)} uniform`].filter(Boolean).join(', '))
     }
   }
+  function detail() {
+    const i = lane(), q = asked[i], {ranked, right, was, text} = said(i), [sign, name] = MARKS[right], before = Object.fromEntries(was?.ranked ?? [])
+    const how = q.name === 'class' && meta.reading ? `read by ${meta.reading}` : {many: 'several answers', count: 'a count'}[q.kind]
+    $.detail.replaceChildren(
+      h('div.title', h('strong', q.name), how && h('span.soft', how), sign && h('span', {class: `tqn-verdict is-${name}`}, h('i.mark', sign), right ? 'right' : `wrong: it is ${q.truth}`)),
+      h('div.answers', {role: 'list', 'aria-label': `Answers to ${q.name}`}, ranked.slice(0, 6).map(([a, p]) => h(`div.answer.${a === text ? 'best' : 'other'}`, {role: 'listitem'}, h('span', {title: a}, a),
+        h('div.gauge', h('div', {style: `width:${100 * p}%`}), a in before && h('em', {style: `left:${100 * before[a]}%`, title: `was ${prob(before[a])}`})), h('b', prob(p)), h('i', String(a) === String(q.truth) ? 'truth' : '')))),
+      h('div.caption', 'Looked at most'), $.moments = h('div.moments'))
+    moments()
+  }
+  const middle = c => columns[2 * c] + columns[2 * c + 1] >> 1
+  function moments() {
+    film.forget()
+    const a = map(lane())
+    $.moments?.replaceChildren(...peaks(a).sort((x, y) => a[y] - a[x]).slice(0, 3).map(c => {
+      const f = middle(c), t = times[f] - t0, pic = h('canvas', {height: 144, width: round(144 * clamp(ratio, .6, 1.78))})
+      paint(pic, sprite(times[f]))
+      film.picture(f, v => paint(pic, v))
+      return button('moment', `Go to the peak at ${clock(t)}, ${over(a[c])} uniform`, () => go(f), pic, h('span', `${clock(t, 1)} `, h('b', over(a[c]))))
+    }))
+  }
 
-  // ---- maps
-  function map(i) { return s.maps.subarray(i * cols, (i + 1) * cols) }
+  // ---- maps, lanes, the chosen lane
+  const map = i => s.maps.subarray(i * cols, (i + 1) * cols)
+  const lane = () => clamp(get('lane'), 0, Q - 1)
   function remap() {
-    const how = get('how')
-    for (const k of ['layer', 'head']) bits[k].disabled = how === 'rollout'
-    s.maps = how === 'rollout' && data.roll ? data.roll : combine(data.attn, data.shape, get('layer'), get('head'))
-    s.info = meta.questions.map((q, i) => { const a = map(i), k = argmax(a); return {at: k, top: a[k], peak: edges[k], p: q.p, focus: focus(a)} })
-    s.all = Math.max(...s.info.map(m => m.top))
+    const how = get('how') === 'rollout' && data.roll
+    $.layer.disabled = $.head.disabled = !!how
+    s.maps = how || combine(data.attn, data.shape, get('layer'), get('head'))
+    s.info = asked.map((q, i) => { const a = map(i), k = argmax(a); return {at: k, top: a[k], peak: edges[k], p: q.p, focus: focus(a)} })
+    s.top = max(...s.info.map(m => m.top))
     arrange()
   }
   function arrange() {
+    const held = document.activeElement
     s.order = order(s.info, get('order'))
-    const held = bits.lanes.contains(document.activeElement) ? document.activeElement : null
-    bits.lanes.replaceChildren(...s.order.map(i => s.rows[i].el))
-    held?.focus()
-    labels(); pick(get('lane'), false, true); redraw()
+    $.lanes.replaceChildren(...s.order.map(i => rows[i].el))
+    if (held?.classList.contains('tqn-lane')) held.focus()
+    labels(); pick(lane()); detail(); redraw()
+    if (s.panel === 'table') table()
   }
-  const lane = () => Math.max(0, Math.min(Q - 1, get('lane')))
-  function pick(i, focus = false, silent = false) {
-    i = Math.max(0, Math.min(Q - 1, i))
+  function pick(i, focus) {
     const same = s.lane === i
     s.lane = i
-    if (!silent) set('lane', i)
-    for (const r of s.rows) { r.el.setAttribute('aria-selected', String(r.i === i)); r.el.tabIndex = r.i === i ? 0 : -1 }
-    if (focus) s.rows[i].el.focus({preventScroll: true})
-    if (!same || silent) { detail(); if (s.panel === 'curves') curves() }
-    if (s.range && !same) popover()
+    set('lane', i)
+    for (const r of rows) { put(r.el, 'aria-selected', r.i === i); r.el.tabIndex = r.i === i ? 0 : -1 }
+    if (focus) rows[i].el.focus({preventScroll: true})
+    if (same) return
+    detail()
+    if (s.panel === 'curves') curves()
+    if (s.range && !$.pop.hidden) popover()
   }
-
-  // ---- the selected question in full
-  function detail() {
-    const i = lane(), q = meta.questions[i], {ranked, right, was, text} = said(i), [sign, name] = MARKS[right ?? 'none']
-    const before = Object.fromEntries(was ? q.ranked : [])
-    const bars = ranked.slice(0, 6).map(([answer, p]) => h('div', {class: `tqn-answer${String(answer) === text ? ' is-said' : ''}`, role: 'listitem'},
-      h('span', {text: answer, title: answer}), h('div', {class: 'tqn-gauge'}, h('div', {style: `width:${100 * p}%`}), answer in before && h('em', {style: `left:${100 * before[answer]}%`, title: `was ${prob(before[answer])}`})),
-      h('b', {text: prob(p)}), String(answer) === String(q.truth) ? h('i', {text: 'truth', class: 'tqn-truth'}) : h('i')))
-    const how = q.name === 'class' && meta.reading ? h('span', {class: 'tqn-soft', text: `read by ${meta.reading}`}) : q.kind && q.kind !== 'one' ? h('span', {class: 'tqn-soft', text: {many: 'several answers', count: 'a count'}[q.kind] ?? q.kind}) : null
-    const verdict = sign && h('span', {class: `tqn-verdict is-${name}`}, h('i', {class: `tqn-mark is-${name}`, text: sign}), name === 'wrong' ? `wrong: it is ${q.truth}` : 'right')
-    bits.detail.replaceChildren(h('div', {class: 'tqn-title'}, h('strong', {text: q.name}), how, verdict), h('div', {role: 'list', class: 'tqn-answers', 'aria-label': `Answers to ${q.name}`}, ...bars),
-      h('div', {class: 'tqn-caption', text: 'Looked at most'}), bits.moments = h('div', {class: 'tqn-moments'}))
-    moments()
-  }
-  function moments() {
-    if (!bits.moments) return
-    film.forget()
-    const a = map(lane()), ratio = meta.width && meta.height ? meta.width / meta.height : 16 / 9
-    const best = peaks(a).sort((x, y) => a[y] - a[x]).slice(0, 3)
-    bits.moments.replaceChildren(...best.map(c => {
-      const f = middle(c), pic = canvas(96, {width: Math.round(96 * Math.min(ratio, 1.78))})
-      paint(pic, sprite(times[f]))
-      film.picture(f, v => paint(pic, v))
-      return button(`Go to the peak at ${clock(times[f] - t0)}, ${times_(a[c] / data.uniform)} uniform`, () => go(f), {class: 'tqn-moment'}, pic, h('span', {}, `${clock(times[f] - t0, 1)} `, h('b', {text: times_(a[c] / data.uniform)})))
-    }))
-  }
-  const middle = c => columns[2 * c] + columns[2 * c + 1] >> 1
 
   // ---- pictures
-  /** Draw a picture (video, or a part of the sprite) so that it fills a canvas. */
-  function paint(c, pic) {
+  /** Fill a canvas with a picture: a video, or [image, x, width] of the film strip. */
+  function paint(c, pic, x = 0, w = c.width) {
     if (!pic) return
-    const [img, sx, sy, sw, sh] = Array.isArray(pic) ? pic : [pic, 0, 0, pic.videoWidth, pic.videoHeight]
-    if (!sw || !sh) return
-    const k = Math.min(sw / c.width, sh / c.height), w = c.width * k, hh = c.height * k, g = c.getContext('2d')
+    const [img, sx, sw, sh] = Array.isArray(pic) ? pic : [pic, 0, pic.videoWidth, pic.videoHeight], g = c.getContext('2d')
+    const k = min(sw / w, sh / c.height)
     g.imageSmoothingQuality = 'high'
-    g.drawImage(img, sx + (sw - w) / 2, sy + (sh - hh) / 2, w, hh, 0, 0, c.width, c.height)
+    if (k) g.drawImage(img, sx + (sw - w * k) / 2, (sh - c.height * k) / 2, w * k, c.height * k, x, 0, w, c.height)
   }
   function sprite(t) {
     if (!s.sprite) return null
-    const {img, when} = s.sprite, w = img.width / when.length
-    let i = lastAtMost(when, t)
-    if (i + 1 < when.length && when[i + 1] - t < t - when[i]) i++
-    return [img, i * w, 0, w, img.height]
+    const {img, taken: k} = s.sprite, w = img.width / k.length, i = lastAtMost(k, t), j = min(i + 1, k.length - 1)
+    return [img, (k[j] - t < t - k[i] ? j : i) * w, w, img.height]
   }
   async function openSprite() {
-    const strip = model.get('strip'), when = typed(model.get('strip_times'), 'float64')
-    if (!strip?.byteLength || !when.length) return
-    try {
-      const img = await createImageBitmap(new Blob([strip], {type: 'image/jpeg'}))
-      if (signal.aborted) return img.close()
-      s.sprite = {img, when}; signal.addEventListener('abort', () => img.close())
-      moments(); redraw()
-    } catch { bits.film.parentNode.classList.add('is-empty') }
+    const strip = model.get('strip'), taken = typed(model.get('strip_times'), 'float64')
+    if (!strip?.byteLength || !taken.length) return
+    const img = await createImageBitmap(new Blob([strip])).catch(() => null)
+    if (!img || signal.aborted) return img?.close()
+    s.sprite = {img, taken}
+    signal.addEventListener('abort', () => img.close())
+    moments(); redraw()
   }
 
   // ---- drawing
-  let frameAsked = 0
-  const redraw = () => { frameAsked ||= requestAnimationFrame(() => { frameAsked = 0; draw() }) }
+  let due = 0
+  const redraw = () => { due ||= requestAnimationFrame(() => { due = 0; draw() }) }
   const x = t => (t - s.view[0]) / (s.view[1] - s.view[0])
-  /** A canvas at the screen's own resolution; its width and height in device pixels. */
-  function sharp(c, height) {
-    const k = devicePixelRatio || 1, W = Math.max(1, Math.round(c.clientWidth * k)), H = Math.round(height * k)
-    if (c.width !== W || c.height !== H) { c.width = W; c.height = H } else c.getContext('2d').clearRect(0, 0, W, H)
-    return [c.getContext('2d'), W, H, k]
+  /** A canvas at the screen's own resolution: context, width, height, device pixels a pixel. */
+  function sharp(c) {
+    const k = devicePixelRatio || 1, W = max(1, round(c.clientWidth * k)), H = max(1, round(c.clientHeight * k)), g = c.getContext('2d')
+    if (c.width !== W || c.height !== H) [c.width, c.height] = [W, H]; else g.clearRect(0, 0, W, H)
+    return [g, W, H, k]
   }
   function draw() {
-    if (!root.isConnected || !bits.film.clientWidth) return
-    const css = getComputedStyle(root), ink = css.getPropertyValue('--ink').trim(), soft = css.getPropertyValue('--soft').trim(), ground = css.getPropertyValue('--bg').trim()
-    s.ramp = ramp(s.theme)
-    for (const i of s.order) drawLane(s.rows[i], ink, soft, ground)
-    drawFilm(ground); drawAxis(soft, css.fontFamily); veil(); moved()
+    if (!$.film.clientWidth) return
+    const css = getComputedStyle(root), [ink, soft, ground] = ['--ink', '--soft', '--bg'].map(n => css.getPropertyValue(n).trim())
+    for (const i of s.order) drawLane(rows[i], ink, soft, ground)
+    drawFilm(); drawAxis(soft, css.fontFamily); veil(); moved()
     root.dataset.ready = '1'
   }
   function drawLane(r, ink, soft, ground) {
-    const [g, W, H, k] = sharp(r.canvas, 36), top = get('scale') === 'shared' ? s.all : s.info[r.i].top, room = H - 4 * k
-    const e = r.q.extent
-    if (e) { g.fillStyle = ink; g.globalAlpha = .07; const a = x(at(e[0])) * W; g.fillRect(a, 0, x(at(e[1])) * W - a, H); g.globalAlpha = 1 }
+    const [g, W, H, k] = sharp(r.canvas), top = get('scale') === 'shared' ? s.top : s.info[r.i].top, room = H - 4 * k, e = r.q.extent, [from, to] = (e ?? [0, 0]).map(f => x(at(f)) * W)
+    if (e) { g.globalAlpha = .06; g.fillStyle = ink; g.fillRect(from, 0, to - from, H); g.globalAlpha = 1 }
     const a = pool(map(r.i), edges, ...s.view, W)
-    for (let c = 0; c < W;) {
-      let d = c + 1
-      while (d < W && a[d] === a[c]) d++
-      if (a[c] > 0 && top > 0) {
-        const v = Math.min(1, a[c] / top), tall = Math.max(k, v * room)
-        g.fillStyle = s.ramp[Math.round(v * 255)]
-        g.fillRect(c, H - tall, d - c, tall)
-      }
-      c = d
+    for (let c = 0, d; c < W; c = d) {
+      for (d = c + 1; d < W && a[d] === a[c];) d++
+      if (!(a[c] > 0 && top > 0)) continue
+      const v = min(1, a[c] / top), tall = max(k, v * room)
+      g.fillStyle = s.ramp[round(v * 255)]
+      g.fillRect(c, H - tall, d - c, tall)
     }
-    const level = H - data.uniform / top * room
-    if (level > 0) { g.strokeStyle = soft; g.lineWidth = k; g.setLineDash([k, 3 * k]); g.beginPath(); g.moveTo(0, Math.round(level) + .5); g.lineTo(W, Math.round(level) + .5); g.stroke(); g.setLineDash([]) }
-    if (e) for (const [width, colour] of [[4.5, ground], [1.8, ink]]) {
-      g.strokeStyle = colour; g.lineWidth = width * k; g.lineJoin = 'miter'
-      const a = x(at(e[0])) * W, b = x(at(e[1])) * W, n = Math.min(5 * k, (b - a) / 3), o = 1.2 * k
-      g.beginPath()
-      g.moveTo(a + n, o); g.lineTo(a, o); g.lineTo(a, H - o); g.lineTo(a + n, H - o)
-      g.moveTo(b - n, o); g.lineTo(b, o); g.lineTo(b, H - o); g.lineTo(b - n, H - o)
+    const y = round(H - data.uniform / top * room) + .5, path = (width, colour, ...lines) => {
+      g.lineWidth = width * k; g.strokeStyle = colour; g.beginPath()
+      for (const [[x0, y0], ...rest] of lines) { g.moveTo(x0, y0); for (const p of rest) g.lineTo(...p) }
       g.stroke()
     }
+    if (y > 0) { g.setLineDash([k, 3 * k]); path(1, soft, [[0, y], [W, y]]); g.setLineDash([]) }
+    const n = min(5 * k, (to - from) / 3), o = 1.2 * k, bracket = (p, n) => [[p + n, o], [p, o], [p, H - o], [p + n, H - o]]
+    if (e) for (const style of [[4.6, ground], [1.8, ink]]) path(...style, bracket(from, n), bracket(to, -n))
   }
-  function drawFilm(ground) {
-    const [g, W, H, k] = sharp(bits.film, 60)
-    if (!s.sprite) return
-    const ratio = s.sprite.img.width / s.sprite.when.length / s.sprite.img.height, n = Math.max(1, Math.round(W / (H * Math.min(1.78, Math.max(.6, ratio)))))
-    g.imageSmoothingQuality = 'high'
+  function drawFilm() {
+    const [, W, H, k] = sharp($.film), n = max(1, round(W / (H * clamp(ratio, .6, 1.78))))
     for (let j = 0; j < n; j++) {
-      const a = Math.round(j * W / n), b = Math.round((j + 1) * W / n) - (j < n - 1 ? k : 0)
-      const [img, sx, , sw, sh] = sprite(s.view[0] + (j + .5) / n * (s.view[1] - s.view[0]))
-      const z = Math.min(sw / (b - a), sh / H), w = (b - a) * z, hh = H * z
-      g.drawImage(img, sx + (sw - w) / 2, (sh - hh) / 2, w, hh, a, 0, b - a, H)
+      const a = round(j * W / n), b = round((j + 1) * W / n) - (j < n - 1 ? k : 0)
+      paint($.film, sprite(s.view[0] + (j + .5) / n * (s.view[1] - s.view[0])), a, b - a)
     }
   }
   function drawAxis(soft, font) {
-    const [g, W, H, k] = sharp(bits.axis, 22)
-    g.fillStyle = g.strokeStyle = soft; g.lineWidth = k; g.font = `${11 * k}px ${font}`; g.textBaseline = 'top'
-    const [a, b] = s.view.map(t => t - t0), all = ticks(a, b, Math.max(2, W / k / 78)), step = all.length > 1 ? all[1] - all[0] : 1, digits = step < .1 ? 2 : step < 1 ? 1 : 0
+    const [g, W, , k] = sharp($.axis), all = ticks(...s.view.map(t => t - t0), max(2, W / k / 78)), step = all[1] - all[0] || 1
+    g.fillStyle = soft; g.font = `${11 * k}px ${font}`; g.textBaseline = 'top'
     for (const t of all) {
-      const p = Math.min(W - k, Math.round(x(t + t0) * W)), text = clock(t, digits), w = g.measureText(text).width
+      const p = min(W - k, round(x(t + t0) * W)), text = clock(t, step < .1 ? 2 : step < 1 ? 1 : 0), w = g.measureText(text).width
       g.fillRect(p, 0, k, 4 * k)
-      g.fillText(text, Math.max(0, Math.min(W - w, p - w / 2)), 7 * k)
+      g.fillText(text, clamp(p - w / 2, 0, W - w), 7 * k)
     }
   }
-  function veil() {
-    bits.veil.replaceChildren(...unseen(get('hidden'), get('keep'), N).map(([a, b]) => band(h('div', {class: 'tqn-hidden'}), a, b)))
-  }
-  const band = (e, a, b) => {  // over clips [a, b)
-    const l = Math.max(0, x(at(spans[2 * a]))), r = Math.min(1, x(at(spans[2 * b - 1])))
-    e.style.left = `${100 * l}%`; e.style.width = `${100 * Math.max(0, r - l)}%`
+  /** Lay an element over clips [a, b). */
+  function band(e, a, b) {
+    const l = max(0, x(at(spans[2 * a]))), r = min(1, x(at(spans[2 * b - 1])))
+    e.style.left = `${100 * l}%`; e.style.width = `${100 * max(0, r - l)}%`
     return e
   }
+  const veil = () => $.veil.replaceChildren(...unseen(get('hidden'), get('keep'), N).map(r => band(h('div.hidden'), ...r)))
   /** What follows the play head; nothing is painted anew. */
   function moved() {
-    const i = s.frame, p = x(times[i] + (i + 1 < times.length ? times[i + 1] - times[i] : end - times[i]) / 2), text = clock(times[i] - t0)
-    bits.head.style.transform = `translateX(${(p * s.width).toFixed(2)}px)`
-    bits.head.hidden = p < 0 || p > 1
-    bits.time.textContent = text
-    bits.place.textContent = `frame ${i} of ${times.length - 1}   clip ${clipAt(spans, i)} of ${N - 1}`
-    bits.slider.setAttribute('aria-valuenow', i); bits.slider.setAttribute('aria-valuetext', where(i))
+    const i = s.frame, p = x((times[i] + (i + 1 < times.length ? times[i + 1] : end)) / 2)
+    $.head.style.transform = `translateX(${(p * s.width).toFixed(2)}px)`
+    $.head.hidden = p < 0 || p > 1
+    write($.time, when(times[i]))
+    write($.place, `frame ${i} of ${times.length - 1}   clip ${clipAt(spans, i)} of ${N - 1}`)
+    put($.slider, 'aria-valuenow', i); put($.slider, 'aria-valuetext', where(i))
     if (film.playing) follow()
-    if (s.panel === 'table') bits.mark?.(i)
+    s.here?.()
   }
   function measure() {
-    const b = bits.board.getBoundingClientRect(), f = bits.film.getBoundingClientRect()
-    s.left = f.left - b.left; s.width = f.width
-    Object.assign(bits.over.style, {left: `${s.left}px`, width: `${f.width}px`, top: `${f.top - b.top}px`, bottom: `${b.bottom - bits.axis.getBoundingClientRect().top}px`})
+    const [b, f, a] = [$.board, $.film, $.axis].map(box)
+    s.width = f.width
+    Object.assign($.head.parentNode.style, {left: `${f.left - b.left}px`, width: `${f.width}px`, top: `${f.top - b.top}px`, bottom: `${b.bottom - a.top}px`})
   }
   function zoom(a, b) {
-    const least = Math.min(end - t0, 8 * (end - t0) / times.length), len = Math.max(least, Math.min(end - t0, b - a)), from = Math.max(t0, Math.min(end - len, (a + b - len) / 2))
-    s.view = len >= (end - t0) * .999 ? [t0, end] : [from, from + len]
-    bits.whole.hidden = s.view[0] === t0 && s.view[1] === end
+    const all = end - t0, len = clamp(b - a, min(all, 8 * all / times.length), all), from = clamp((a + b - len) / 2, t0, end - len)
+    s.view = len > .999 * all ? [t0, end] : [from, from + len]
+    $.whole.hidden = len > .999 * all
     shade(); redraw()
   }
-  function scale(k, t) { zoom(t - (t - s.view[0]) * k, t + (s.view[1] - t) * k) }
+  const scale = (k, t = times[s.frame]) => zoom(t - (t - s.view[0]) * k, t + (s.view[1] - t) * k)
   function follow() {
-    const [a, b] = s.view, t = times[s.frame]
-    if (t < a || t > b) zoom(t - (b - a) * (film.playing ? .05 : .5), t + (b - a) * (film.playing ? .95 : .5))
+    const [a, b] = s.view, t = times[s.frame], k = film.playing ? .05 : .5
+    if (t < a || t > b) zoom(t - (b - a) * k, t + (b - a) * (1 - k))
   }
 
   // ---- pointing: hover, click, scrub, choose a range
-  /** What lies under x (in the track): a time, a frame, and in a lane the clip drawn there (the highest, where several share a pixel). */
-  function under(px, r) {
-    const per = (s.view[1] - s.view[0]) / s.width, t = Math.max(t0, Math.min(end, s.view[0] + px * per))
-    let frame = frameAt(times, t), c = Math.min(cols - 1, lastAtMost(columns, frame, 2))
-    if (r) {
-      const a = lastAtMost(edges, s.view[0] + Math.floor(px) * per + per * 1e-6), b = lastAtMost(edges, s.view[0] + (Math.floor(px) + 1) * per - per * 1e-6)
-      if (b - a > 1) { c = argmax(map(r.i), Math.min(a, cols - 1), Math.min(b + 1, cols)); frame = middle(c) }
-    }
-    return {t, frame, c, clip: clipAt(spans, frame)}
+  const px = e => e.clientX - box($.film).left
+  /** What lies under p pixels: a frame and a column; in a lane the highest, where several share a pixel. */
+  function under(p, r) {
+    const per = (s.view[1] - s.view[0]) / s.width, left = s.view[0] + floor(p) * per, [a, b] = [left, left + per].map((t, i) => lastAtMost(edges, t + (i ? -1e-6 : 1e-6) * per))
+    if (r && b - a > 1) { const c = argmax(map(r.i), min(a, cols - 1), min(b + 1, cols)); return {c, frame: middle(c)} }
+    const frame = frameAt(times, clamp(s.view[0] + p * per, t0, end))
+    return {frame, c: lastAtMost(columns, frame, 2)}
   }
-  const rowAt = e => s.rows.find(r => r.track.contains(e.target))
+  const rowAt = e => rows.find(r => r.track.contains(e.target))
   const frames = (a, b) => b - a > 1 ? `frames ${a}–${b - 1}` : `frame ${a}`
+  const clips = c => bin > 1 ? `${c * bin}–${min(N, (c + 1) * bin) - 1}` : String(c)
   function tip(e, r) {
-    const px = e.clientX - bits.film.getBoundingClientRect().left, u = under(px, r), c = u.c, v = r && map(r.i)[c], box = root.getBoundingClientRect()
-    const several = bin > 1 ? `highest of clips ${c * bin}–${Math.min(N, (c + 1) * bin) - 1}` : `clip ${c}`
-    bits.tip1.textContent = r ? `${number(v)}   ${times_(v / data.uniform)} uniform` : `frame ${u.frame}`
-    bits.tip2.textContent = r ? `${several}, ${frames(columns[2 * c], columns[2 * c + 1])}` : `clip ${u.clip}`
-    bits.tip3.textContent = r ? `${clock(edges[c] - t0)} – ${clock(edges[c + 1] - t0)}` : clock(times[u.frame] - t0)
-    bits.hover.hidden = bits.tip.hidden = false
-    bits.hover.style.transform = `translateX(${px}px)`
-    if (s.tipped !== u.frame) {
-      s.tipped = u.frame
-      const g = bits.look, ratio = meta.width && meta.height ? meta.width / meta.height : 16 / 9
-      if (g.height !== 180) { g.height = 180; g.width = Math.round(180 * Math.min(1.78, Math.max(.6, ratio))); g.style.aspectRatio = `${g.width} / 180` }
-      g.hidden = !s.sprite && film.state !== 'ready'
-      paint(g, sprite(times[u.frame]))
-      film.picture(u.frame, v => { if (s.tipped === u.frame) { paint(g, v); root.dataset.preview = u.frame } }, true)
+    const p = px(e), {c, frame} = under(p, r), v = r && map(r.i)[c], whole = box(root)
+    write($.tip1, r ? `${number(v)}   ${over(v)} uniform` : `frame ${frame}`)
+    write($.tip2, r ? `${bin > 1 ? 'highest of clips' : 'clip'} ${clips(c)}, ${frames(columns[2 * c], columns[2 * c + 1])}` : `clip ${clipAt(spans, frame)}`)
+    write($.tip3, r ? `${when(edges[c])} – ${when(edges[c + 1])}` : when(times[frame]))
+    $.hover.hidden = $.tip.hidden = false
+    $.hover.style.transform = `translateX(${p}px)`
+    if (s.tipped !== frame) {
+      s.tipped = frame
+      $.look.hidden = !s.sprite && film.state !== 'ready'
+      paint($.look, sprite(times[frame]))
+      film.picture(frame, v => { if (s.tipped === frame) { paint($.look, v); root.dataset.preview = frame } }, true)
     }
-    const w = bits.tip.offsetWidth, tall = bits.tip.offsetHeight, y = (r ? r.track : film_).getBoundingClientRect().top - box.top, left = e.clientX - box.left
-    bits.tip.style.transform = `translate(${Math.max(4, Math.min(box.width - w - 4, left - w / 2))}px, ${y - tall - 8 > -60 ? y - tall - 8 : y + (r ? 44 : 70)}px)`
+    const {offsetWidth: w, offsetHeight: tall} = $.tip, y = box(r?.track ?? $.slider).top - whole.top, up = y - tall - 8
+    $.tip.style.transform = `translate(${clamp(e.clientX - whole.left - w / 2, 4, whole.width - w - 4)}px, ${up > 0 ? up : y + (r ? 44 : 70)}px)`
   }
-  const untip = () => { bits.tip.hidden = bits.hover.hidden = true; s.tipped = -1 }
+  const untip = () => { $.tip.hidden = $.hover.hidden = true; s.tipped = -1 }
   let drag = null
-  on(bits.board, 'pointerdown', e => {
-    const r = rowAt(e), strip = film_.contains(e.target)
-    if (e.button || (!r && !strip)) return
-    const px = e.clientX - bits.film.getBoundingClientRect().left
-    drag = {r, strip, px, from: under(px).clip, id: e.pointerId}
+  on($.board, 'pointerdown', e => {
+    const r = rowAt(e)
+    if (e.button || !(r || $.slider.contains(e.target))) return
     e.target.setPointerCapture(e.pointerId)
-    if (r) { e.preventDefault(); pick(r.i, true) }
-    else { film_.focus({preventScroll: true}); go(under(px).frame, false) }
+    e.preventDefault()
+    drag = {r, p: px(e), clip: clipAt(spans, under(px(e)).frame)}
+    if (r) pick(r.i, true); else { $.slider.focus({preventScroll: true}); go(under(drag.p).frame, true) }
   })
-  on(bits.board, 'pointermove', e => {
-    const px = e.clientX - bits.film.getBoundingClientRect().left
-    if (!drag) { const r = rowAt(e); return r || film_.contains(e.target) ? tip(e, r) : untip() }
-    if (drag.strip) return go(under(px).frame, false)
-    if (!drag.moved && Math.abs(px - drag.px) < 5) return
-    drag.moved = true; untip()
-    const to = under(px).clip
-    choose_(Math.min(drag.from, to), Math.max(drag.from, to) + 1)
+  on($.board, 'pointermove', e => {
+    const p = px(e), r = rowAt(e)
+    if (!drag) return r || $.slider.contains(e.target) ? tip(e, r) : untip()
+    untip()
+    if (!drag.r) return go(under(p).frame, true)
+    if (!drag.moved && abs(p - drag.p) < 5) return
+    drag.moved = true
+    const c = clipAt(spans, under(p).frame)
+    choose(min(drag.clip, c), max(drag.clip, c) + 1)
   })
-  on(bits.board, 'pointerup', e => {
-    if (!drag) return
-    const d = drag; drag = null
-    if (d.moved) return popover()
-    if (d.r) { choose_(null); go(under(d.px, d.r).frame) } else say(where(s.frame))
+  on($.board, 'pointerup', () => {
+    const d = drag
+    drag = null
+    if (d?.moved) popover()
+    else if (d?.r) { choose(); go(under(d.p, d.r).frame) } else if (d) say(where(s.frame))
   })
-  on(bits.board, 'pointercancel', () => { drag = null; choose_(null) })
-  on(bits.board, 'pointerleave', untip)
-  on(bits.board, 'wheel', e => {
-    const per = (s.view[1] - s.view[0]) / s.width
-    if (e.ctrlKey || e.metaKey) { e.preventDefault(); scale(Math.exp(Math.max(-50, Math.min(50, e.deltaY)) / 100), under(e.clientX - bits.film.getBoundingClientRect().left).t) }
-    else if (!bits.whole.hidden && Math.abs(e.deltaX) > Math.abs(e.deltaY)) { e.preventDefault(); zoom(s.view[0] + e.deltaX * per, s.view[1] + e.deltaX * per) }
+  on($.board, 'pointercancel', () => { drag = null; choose() })
+  on($.board, 'pointerleave', untip)
+  on($.board, 'wheel', e => {
+    const {ctrlKey, metaKey, deltaX, deltaY} = e, d = deltaX * (s.view[1] - s.view[0]) / s.width
+    if (ctrlKey || metaKey) { e.preventDefault(); scale(Math.exp(clamp(deltaY, -50, 50) / 100), times[under(px(e)).frame]) }
+    else if (!$.whole.hidden && abs(deltaX) > abs(deltaY)) { e.preventDefault(); zoom(s.view[0] + d, s.view[1] + d) }
   }, {passive: false})
 
-  /** Choose clips [a, b), or nothing; while it changes, the model is asked what it would say without them. */
-  function choose_(a, b) {
+  /** Choose clips [a, b), or none; the model is asked at once what it says without them. */
+  function choose(a, b) {
     const had = s.range
-    s.range = a == null ? null : [a, b]
-    if (!s.range) { bits.pop.hidden = true; bits.range.hidden = true; if (had) revise(); return }
+    s.range = b ? [a, b] : null
     if (String(had) === String(s.range)) return
+    if (!b) { $.pop.hidden = $.range.hidden = true; return revise() }
     shade()
-    if (meta.has_kernel) ask.put({type: 'whatif', hidden: merge([...(get('keep') ? [] : get('hidden')), s.range], N), keep: false})
+    if (live) ask.put({type: 'whatif', hidden: merge([...(get('keep') ? [] : get('hidden')), s.range], N), keep: false})
   }
-  function shade() { bits.range.hidden = !s.range; if (s.range) { band(bits.range, ...s.range); if (!bits.pop.hidden) popover() } }
+  function shade() { $.range.hidden = !s.range; if (s.range) { band($.range, ...s.range); if (!$.pop.hidden) popover() } }
   function popover() {
-    const [a, b] = s.range, i = lane(), q = meta.questions[i], m = map(i), f = [spans[2 * a], spans[2 * b - 1]]
+    const [a, b] = s.range, r = rows[lane()], m = map(r.i), f0 = spans[2 * a], f1 = spans[2 * b - 1], whole = box(root)
     let part = 0, all = 0
-    for (let c = 0; c < cols; c++) { all += m[c]; if (c >= Math.floor(a / bin) && c < Math.ceil(b / bin)) part += m[c] }
-    bits.pop.replaceChildren(h('div', {class: 'tqn-poptext'}, h('b', {text: `${frames(...f)}`}), h('span', {text: `${b - a} ${b - a > 1 ? 'clips' : 'clip'}, ${clock(at(f[1]) - at(f[0]))}`}),
-      h('span', {text: `${Math.round(100 * part / all)} % of the attention of ${q.name}`})),
-      h('div', {class: 'tqn-popacts'}, meta.has_kernel && button('Hide this range from the model (H)', () => hide(false), {class: 'tqn-plain', text: 'Hide'}),
-        meta.has_kernel && button('Show the model only this range (K)', () => hide(true), {class: 'tqn-plain', text: 'Keep only'}),
-        button('Zoom in', () => { zoom(at(f[0]), at(f[1])); choose_(null) }, {class: 'tqn-plain', text: 'Zoom'}), button('Close (Escape)', () => choose_(null), {class: 'tqn-nav'}, icon('close'))))
-    bits.pop.hidden = false
-    const box = root.getBoundingClientRect(), p = bits.range.getBoundingClientRect(), r = s.rows[i].track.getBoundingClientRect(), w = bits.pop.offsetWidth
-    bits.pop.style.transform = `translate(${Math.max(6, Math.min(box.width - w - 6, (p.left + p.right) / 2 - box.left - w / 2))}px, ${r.bottom - box.top + 6}px)`
-    say(`Chosen: ${frames(...f)}, ${b - a} clips`)
+    m.forEach((v, c) => { all += v; if (c >= floor(a / bin) && c * bin < b) part += v })
+    $.pop.replaceChildren(h('div', h('b', frames(f0, f1)), h('span', `${b - a} clip${b - a > 1 ? 's' : ''}, ${clock(at(f1) - at(f0))}`), h('span', `${round(100 * part / all)} % of the attention of ${r.q.name}`)),
+      h('div.acts', live && [button('plain', 'Hide this range from the model (H)', () => hide(false), 'Hide'), button('plain', 'Show the model only this range (K)', () => hide(true), 'Keep only')],
+        button('plain', 'Zoom in', () => { zoom(at(f0), at(f1)); choose() }, 'Zoom'), button('nav', 'Close (Escape)', () => choose(), icon('close'))))
+    $.pop.hidden = false
+    const p = box($.range), w = $.pop.offsetWidth
+    $.pop.style.transform = `translate(${clamp((p.left + p.right) / 2 - whole.left - w / 2, 6, whole.width - w - 6)}px, ${box(r.track).bottom - whole.top + 6}px)`
+    say(`Chosen: ${frames(f0, f1)}, ${b - a} clips`)
   }
 
   // ---- what if
   function hide(keep) {
-    if (!meta.has_kernel) return say('What-if needs a running notebook.')
-    const c = clipAt(spans, s.frame), range = s.range ?? [c, c + 1]
-    rule(keep === get('keep') || !get('hidden').length ? [...get('hidden'), range] : [range], keep)
-    choose_(null)
+    if (!live) return say('This needs a running notebook.')
+    const c = clipAt(spans, s.frame), range = s.range ?? [c, c + 1], old = get('hidden')
+    s.range = null
+    rule(keep === get('keep') ? [...old, range] : [range], keep)
+    choose(); $.pop.hidden = $.range.hidden = true
   }
   /** A new rule for what the model sees; the old one can be had back. */
-  function rule(hidden, keep, undo = false) {
+  function rule(hidden, keep, undo) {
     if (!undo) s.undo.push([get('hidden'), get('keep')])
     set('hidden', merge(hidden, N)); set('keep', keep)
     revise(); redraw()
   }
   const back = () => { const u = s.undo.pop(); if (u) rule(...u, true) }
   function revise() {
-    if (get('hidden').length) ask.put({type: 'whatif', hidden: get('hidden'), keep: get('keep')})
+    const hidden = get('hidden'), keep = get('keep')
+    s.rule = JSON.stringify([hidden, keep]); s.trouble = ''
+    if (hidden.length && live) ask.put({type: 'whatif', hidden, keep})
     else { ask.drop('whatif'); s.late = false; s.answers = null; labels(); detail() }
     what()
   }
   function what() {
-    const ranges = get('hidden'), keep = get('keep'), changed = s.answers ? s.rows.filter(r => !said(r.i).same).length : 0
-    bits.what.hidden = !ranges.length && !s.late && !s.trouble
-    bits.what.replaceChildren(...(ranges.length ? [h('b', {text: keep ? 'Only' : 'Without'}), ...ranges.map(([a, b], i) => {
-      const text = frames(spans[2 * a], spans[2 * b - 1])
-      return h('span', {class: 'tqn-chip'}, text, button(`Undo for ${text}`, () => rule(ranges.filter((_, j) => j !== i), keep), {class: 'tqn-nav'}, icon('close')))
-    }), h('span', {class: 'tqn-soft', text: s.answers ? `${changed} of ${Q} answers ${changed === 1 ? 'changes' : 'change'}` : ''}),
-      s.undo.length > 0 && button('Undo (U)', back, {class: 'tqn-plain', text: 'Undo'}), button('Show the model everything (C)', () => rule([], false), {class: 'tqn-plain', text: 'Show all'})] : []),
-      h('span', {class: 'tqn-trouble', role: 'status', text: s.trouble || (s.late ? 'The kernel has not answered for 5 s: it is busy or has stopped. The rest of the viewer works.' : '')}))
+    const ranges = get('hidden'), keep = get('keep'), n = s.answers ? rows.filter(r => !said(r.i).same).length : 0
+    $.what.hidden = !(ranges.length || s.late || s.trouble)
+    $.what.replaceChildren(...(ranges.length ? [h('b', keep ? 'Only' : 'Without'), ...ranges.map((r, i) => {
+      const text = frames(spans[2 * r[0]], spans[2 * r[1] - 1])
+      return h('span.chip', text, button('nav', `Take back ${text}`, () => rule(ranges.filter((_, j) => j !== i), keep), icon('close')))
+    }), h('span.soft', s.answers ? `${n} of ${Q} answers ${n === 1 ? 'changes' : 'change'}` : ''), ...(s.undo.length ? [button('plain', 'Undo (U)', back, 'Undo')] : []),
+    button('plain', 'Show the model everything (C)', () => rule([], false), 'Show all')] : []),
+    h('span.trouble', {role: 'status'}, s.trouble || (s.late ? 'The kernel has not answered for 5 s: it is busy or has stopped. The rest of the viewer works.' : '')))
   }
 
   // ---- panels: curves, numbers, keys
   function panel(k) {
     s.panel = s.panel === k ? '' : k
-    for (const n of ['curves', 'table', 'help']) bits[`b_${n}`]?.setAttribute('aria-expanded', String(s.panel === n))
-    bits.panel.hidden = !s.panel; bits.mark = null
-    if (s.panel) { ({curves, table, help})[s.panel](); bits.panel.scrollIntoView({block: 'nearest'}) }
+    s.here = null
+    for (const n of ['curves', 'table', 'help']) if ($[n]) put($[n], 'aria-expanded', s.panel === n)
+    $.panel.hidden = !s.panel
+    if (s.panel) { ({curves, table, help})[k](); $.panel.scrollIntoView({block: 'nearest'}) }
   }
-  function fill(title, extra, ...kids) {
-    bits.panel.setAttribute('aria-label', title)
-    bits.panel.replaceChildren(h('div', {class: 'tqn-title'}, h('strong', {text: title}), extra, button('Close (Escape)', () => panel(s.panel), {class: 'tqn-nav tqn-end'}, icon('close'))), ...kids)
+  function fill(title, ...kids) {
+    put($.panel, 'aria-label', title)
+    $.panel.replaceChildren(h('div.title', h('strong', title), button('nav.close', 'Close (Escape)', () => panel(s.panel), icon('close'))), ...kids)
   }
-  const help = () => fill('Keys', null, h('dl', {class: 'tqn-keys'}, ...KEYS.map(([k, text]) => h('div', {}, h('dt', {}, ...k.split(' ').map(k => h('kbd', {text: k}))), h('dd', {text})))), h('p', {class: 'tqn-soft', text: POINTER}))
+  const help = () => fill('Keys', h('dl.keys', KEYS.map(([k, text]) => h('div', h('dt', k.split(' ').map(k => h('kbd', k))), h('dd', text)))),
+    h('p.soft', 'Click a lane or the film to go there. Drag along the film to scrub; drag along a lane to choose a range. Ctrl and wheel zooms.'))
   function curves() {
-    const q = meta.questions[lane()], c = s.curves[q.name]
-    if (!c) ask.put({type: 'curves', question: q.name})
-    fill(`Does ${q.name} need what it looked at?`, null, c ? plot(c) : h('p', {class: 'tqn-soft', role: 'status', text: 'Asking the model' }),
-      h('p', {class: 'tqn-soft', text: 'Clips are taken out of the film (deletion) or put into an empty one (insertion), most attended first. If attention explains the answer, deletion falls fast and insertion rises fast; random is the same with clips in random order.'}))
+    const i = lane(), q = asked[i], c = s.curves[i]
+    if (!c) ask.put({type: 'curves', question: i})
+    fill(`Does ${q.name} need what it looked at?`, c ? plot(c) : h('p.soft', {role: 'status'}, 'Asking the model'),
+      h('p.soft', 'The film is shown to the model clip by clip: insertion begins with the clips this question attends to most, deletion with those it attends to least. If attention finds what matters, insertion rises early and deletion late; random orders lie between.'))
   }
   function plot(c) {
-    const box = h('div', {class: 'tqn-curves', role: 'img', 'aria-label': `Probability of the answer. ${['deletion', 'insertion', 'random'].filter(k => c[k]?.length).map(k => `${k}: ${c[k].map(v => v.toFixed(2)).join(', ')}`).join('; ')}`})
-    const W = 560, H = 190, L = 34, R = 96, T = 10, B = 30, px = v => L + v * (W - L - R), py = v => T + (1 - v) * (H - T - B), mean = a => a.reduce((x, y) => x + y, 0) / a.length
-    const add = (tag, props, text) => { const e = document.createElementNS('http://www.w3.org/2000/svg', tag); for (const k in props) e.setAttribute(k, props[k]); if (text) e.textContent = text; return e }
-    const svg = add('svg', {viewBox: `0 0 ${W} ${H}`})
-    for (const v of [0, .5, 1]) svg.append(add('line', {x1: px(0), x2: px(1), y1: py(v), y2: py(v), class: 'tqn-grid'}), add('text', {x: L - 6, y: py(v) + 4, 'text-anchor': 'end'}, String(v)), add('text', {x: px(v), y: H - B + 16, 'text-anchor': 'middle'}, `${100 * v} %`))
-    svg.append(add('text', {x: px(.5), y: H - 1, 'text-anchor': 'middle'}, 'of the clips, most attended first'))
-    const ends = ['insertion', 'deletion', 'random'].filter(k => c[k]?.length).map(k => {
-      svg.append(add('polyline', {points: c[k].map((v, i) => `${px(c.share[i])},${py(v)}`).join(' '), class: `tqn-${k}`}))
-      return {k, y: py(c[k].at(-1)), area: mean(c[k])}
-    }).sort((a, b) => a.y - b.y)
-    ends.forEach((e, i) => { if (i && e.y < ends[i - 1].y + 14) e.y = ends[i - 1].y + 14 })
-    const over = Math.max(0, ends.at(-1)?.y - (H - B)) || 0
-    for (const e of ends) svg.append(add('text', {x: px(1) + 6, y: e.y - over + 4, class: `tqn-label tqn-${e.k}`}, `${e.k} ${e.area.toFixed(2)}`))
-    box.append(svg)
-    return box
+    const W = 600, H = 226, X = v => 36 + v * 450, Y = v => 26 + (1 - v) * 156, kinds = ['insertion', 'deletion', 'random'].filter(k => c[k]?.length), line = a => a.map((v, i) => `${X(c.share[i])},${Y(v)}`)
+    const mean = k => c.areas?.[k] ?? c[k].reduce((a, b) => a + b, 0) / c[k].length
+    const names = kinds.map(k => ({k, y: Y(c[k][floor(c[k].length / 3)])})).sort((a, b) => a.y - b.y)
+    names.forEach((e, i) => { e.y = max(e.y, i ? names[i - 1].y + 16 : 20) })
+    const text = (x, y, t, more) => h('text', {x, y, ...more}, t)
+    return h('div.curves', {role: 'img', 'aria-label': kinds.map(k => `${k}: ${c[k].map(v => v.toFixed(2)).join(', ')}`).join('; ')}, h('svg', {viewBox: `0 0 ${W} ${H}`},
+      [0, .5, 1].map(v => [h('line.grid', {x1: X(0), x2: X(1), y1: Y(v), y2: Y(v)}), text(30, Y(v) + 4, String(v), {'text-anchor': 'end'}), text(X(v), H - 24, `${100 * v} %`, {'text-anchor': 'middle'})]),
+      text(X(.5), H - 6, 'share of the clips shown', {'text-anchor': 'middle'}), text(X(0), 9, `probability of ${c.answer ?? 'the answer'}`),
+      c.low && c.high && h('polygon.spread', {points: [...line(c.low), ...line(c.high).reverse()].join(' ')}),
+      kinds.map(k => h(`polyline.${k}`, {points: line(c[k]).join(' ')})),
+      names.map(({k, y}) => text(X(1) + 10, y, `${k} ${mean(k).toFixed(2)}`, {class: `tqn-${k}`}))))
   }
   function table() {
-    const TALL = 24, head = ['clip', 'frames', 'from', 'to', ...s.order.map(i => meta.questions[i].name)]
-    const row = c => [bin > 1 ? `${c * bin}–${Math.min(N, (c + 1) * bin) - 1}` : c, `${columns[2 * c]}–${columns[2 * c + 1] - 1}`, clock(edges[c] - t0), clock(edges[c + 1] - t0), ...s.order.map(i => number(map(i)[c]))]
-    const body = h('tbody'), over = h('tr', {'aria-hidden': 'true'}), under_ = h('tr', {'aria-hidden': 'true'})
-    const scroll = h('div', {class: 'tqn-scroll', tabindex: '0', role: 'group', 'aria-label': 'Numbers'}, h('table', {'aria-rowcount': cols + 1}, h('thead', {}, h('tr', {}, ...head.map(text => h('th', {scope: 'col', text})))), body))
-    let first = -1, here = -1
-    const show = () => {
-      const n = 24, k = Math.max(0, Math.min(cols - n, Math.floor(scroll.scrollTop / TALL) - 6)), now = lastAtMost(columns, s.frame, 2)
-      if (k === first && now === here) return
-      first = k; here = now
-      over.style.height = `${k * TALL}px`; under_.style.height = `${Math.max(0, cols - k - n) * TALL}px`
-      body.replaceChildren(over, ...Array.from({length: Math.min(n, cols)}, (_, j) => {
-        const c = k + j, tr = h('tr', {'aria-rowindex': c + 2, class: c === now ? 'is-now' : ''}, ...row(c).map(v => h('td', {text: String(v)})))
-        tr.onclick = () => go(middle(c))
+    const TALL = 24, n = 24, hidden = {'aria-hidden': 'true'}, body = h('tbody'), above = h('tr', hidden), below = h('tr', hidden)
+    const lanes = s.order.map(i => [asked[i].name, map(i)]), head = ['clip', 'frames', 'from', 'to', ...lanes.map(l => l[0])]
+    const row = c => [clips(c), `${columns[2 * c]}–${columns[2 * c + 1] - 1}`, when(edges[c]), when(edges[c + 1]), ...lanes.map(l => number(l[1][c]))]
+    const scroll = h('div.scroll', {tabindex: '0', role: 'group', 'aria-label': 'Numbers'}, h('table', {'aria-rowcount': cols + 1}, h('thead', h('tr', head.map(t => h('th', {scope: 'col'}, t)))), body))
+    let seen = ''
+    s.here = () => {  // only the rows in sight are in the page
+      const k = clamp(floor(scroll.scrollTop / TALL) - 6, 0, max(0, cols - n)), c0 = column()
+      if (seen === (seen = `${k} ${c0}`)) return
+      above.style.height = `${k * TALL}px`; below.style.height = `${max(0, cols - k - n) * TALL}px`
+      body.replaceChildren(above, ...range(min(n, cols), j => {
+        const tr = h('tr', {'aria-rowindex': k + j + 2, class: k + j === c0 && 'is-now'}, row(k + j).map(v => h('td', v)))
+        tr.onclick = () => go(middle(k + j))
         return tr
-      }), under_)
+      }), below)
     }
-    on(scroll, 'scroll', show)
-    bits.mark = show
+    on(scroll, 'scroll', () => s.here?.())
     const save = () => {
-      const rows = Array.from({length: cols}, (_, c) => [bin > 1 ? String(row(c)[0]) : c, columns[2 * c], columns[2 * c + 1] - 1, edges[c] - t0, edges[c + 1] - t0, ...s.order.map(i => map(i)[c])])
-      const url = URL.createObjectURL(new Blob([csv([['clip', 'first frame', 'last frame', 'from (s)', 'to (s)', ...head.slice(4)], ...rows])], {type: 'text/csv'}))
-      h('a', {href: url, download: `${meta.name}.attention.csv`}).click()
-      setTimeout(() => URL.revokeObjectURL(url), 1000)
+      const text = csv([['clip', 'first frame', 'last frame', 'from (s)', 'to (s)', ...head.slice(4)], ...range(cols, c => [bin > 1 ? clips(c) : c, columns[2 * c], columns[2 * c + 1] - 1, edges[c] - t0, edges[c + 1] - t0, ...lanes.map(l => l[1][c])])])
+      const href = URL.createObjectURL(new Blob([text], {type: 'text/csv'}))
+      h('a', {href, download: `${meta.name}.attention.csv`}).click()
+      setTimeout(() => URL.revokeObjectURL(href), 1000)
     }
-    fill('Attention', button('Save these numbers as a CSV file', save, {class: 'tqn-plain', text: 'Save CSV'}), scroll)
-    scroll.scrollTop = Math.max(0, lastAtMost(columns, s.frame, 2) - 4) * TALL
-    show()
+    fill('Attention', scroll, button('plain', 'Save these numbers as a CSV file', save, 'Save CSV'))
+    s.here()
+    scroll.scrollTop = (column() - 4) * TALL
+    s.here()
   }
 
   // ---- keys
   const toggle = () => film.playing ? film.pause() : film.play()
-  const clip = d => { const c = clipAt(spans, s.frame), inside = s.frame > spans[2 * c]; go(spans[2 * Math.max(0, Math.min(N - 1, d < 0 && inside ? c : c + d))]) }
-  const peak = d => { const c = nextPeak(map(lane()), lastAtMost(columns, s.frame, 2), d); c < 0 ? say('No more peaks this way') : go(middle(c)) }
-  const step = d => { const k = s.order.indexOf(lane()) + d; if (k >= 0 && k < Q) { pick(s.order[k], true); s.rows[s.order[k]].el.scrollIntoView({block: 'nearest'}) } }
-  const speed = d => { const k = SPEEDS.indexOf(get('speed')); const v = SPEEDS[Math.max(0, Math.min(SPEEDS.length - 1, (k < 0 ? 3 : k) + d))]; set('speed', v); changed('speed'); say(`Speed ${v}×`) }
-  const border = last => { const c = clipAt(spans, s.frame), [a, b] = s.range ?? [c, c + 1]; last ? choose_(Math.min(a, c), c + 1) : choose_(c, Math.max(b, c + 1)); popover() }
+  const clip = d => { const c = clipAt(spans, s.frame); go(spans[2 * clamp(d < 0 && s.frame > spans[2 * c] ? c : c + d, 0, N - 1)]) }
+  const peak = d => { const c = nextPeak(map(lane()), column(), d); if (c < 0) say('No more peaks this way'); else go(middle(c)) }
+  const step = d => { const i = s.order[s.order.indexOf(lane()) + d]; if (i >= 0) { pick(i, true); rows[i].el.scrollIntoView({block: 'nearest'}) } }
+  const speed = d => { const k = SPEEDS.indexOf(get('speed')), v = SPEEDS[clamp((k < 0 ? 3 : k) + d, 0, SPEEDS.length - 1)]; set('speed', v); changed('speed'); say(`Speed ${v}×`) }
+  const border = last => { const c = clipAt(spans, s.frame), [a, b] = s.range ?? [c, c + 1]; if (last) choose(min(a, c), c + 1); else choose(c, max(b, c + 1)); popover() }
   const ACTS = {
     ' ': toggle, ArrowLeft: e => e.shiftKey ? clip(-1) : go(s.frame - 1), ArrowRight: e => e.shiftKey ? clip(1) : go(s.frame + 1), Home: () => go(0), End: () => go(times.length - 1),
-    p: () => peak(-1), n: () => peak(1), ArrowUp: () => step(-1), ArrowDown: () => step(1), '<': () => speed(-1), '>': () => speed(1), '+': () => scale(.5, times[s.frame]), '=': () => scale(.5, times[s.frame]),
-    '-': () => scale(2, times[s.frame]), 0: () => zoom(t0, end), '[': () => border(false), ']': () => border(true), h: () => hide(false), k: () => hide(true), u: back, c: () => get('hidden').length && rule([], false),
-    t: () => panel('table'), d: () => meta.has_kernel && panel('curves'), '?': () => panel('help'), Escape: () => { s.range ? choose_(null) : s.panel && panel(s.panel); untip() },
+    p: () => peak(-1), n: () => peak(1), ArrowUp: () => step(-1), ArrowDown: () => step(1), '<': () => speed(-1), '>': () => speed(1), '+': () => scale(.5), '=': () => scale(.5), '-': () => scale(2),
+    0: () => zoom(t0, end), '[': () => border(false), ']': () => border(true), h: () => hide(false), k: () => hide(true), u: back, c: () => get('hidden').length && rule([], false),
+    t: () => panel('table'), d: () => live && panel('curves'), '?': () => panel('help'), Escape: () => { untip(); if (s.range) choose(); else if (s.panel) panel(s.panel) },
   }
   on(root, 'keydown', e => {
-    const tag = e.target.tagName, key = e.key.length === 1 ? e.key.toLowerCase() : e.key, act = ACTS[key]
-    if (!act || e.ctrlKey || e.metaKey || e.altKey || (tag === 'SELECT' && (key === ' ' || key.startsWith('Arrow') || /^[a-z]$/.test(key))) || (tag === 'BUTTON' && key === ' ') || bits.panel.contains(e.target) && key.startsWith('Arrow')) return
+    const {tagName: tag} = e.target, key = e.key.length > 1 ? e.key : e.key.toLowerCase(), act = ACTS[key], arrow = /^(Arrow|Home|End)/.test(key)
+    if (!act || e.ctrlKey || e.metaKey || e.altKey || (tag === 'SELECT' && (arrow || /[a-z0-9 ]$/.test(key) && key !== 'Escape')) || (tag === 'BUTTON' && key === ' ') || (arrow && $.panel.contains(e.target))) return
     e.preventDefault(); e.stopPropagation()
     act(e)
   })
-  on(bits.stage, 'click', e => { if (e.target === film.video) toggle() })
+  on(film.video, 'click', toggle)
 
   // ---- what comes from Python
   function changed(k) {
-    if (bits[k]?.pick) bits[k].pick()
-    if (['layer', 'head', 'how'].includes(k)) { remap(); if (s.panel === 'table') table() }
-    else if (k === 'order') { arrange(); if (s.panel === 'table') table() }
+    $[k]?.pick?.()
+    const v = get(k)
+    if (['layer', 'head', 'how'].includes(k)) remap()
+    else if (k === 'order') arrange()
     else if (k === 'scale') redraw()
-    else if (k === 'lane') get('lane') !== s.lane && pick(get('lane'))
-    else if (k === 'speed') film.rate(get('speed'))
-    else if (k === 'frame') get('frame') !== s.frame && !film.playing && go(get('frame'), false)
-    else if (k === 'playing') get('playing') !== film.playing && toggle()
+    else if (k === 'lane') { if (v !== s.lane) pick(lane()) }
+    else if (k === 'speed') film.rate(v)
+    else if (k === 'frame') { if (v !== s.frame && !film.playing) go(v, true) }
+    else if (k === 'playing') { if (v !== film.playing) toggle() }
     else if (k === 'theme') theme()
-    else if (String(get('hidden')) !== s.seen || get('keep') !== s.kept) revise()
-    s.seen = String(get('hidden')); s.kept = get('keep')
-    if (k === 'hidden' || k === 'keep') redraw()
+    else if (JSON.stringify([get('hidden'), get('keep')]) !== s.rule) { revise(); redraw() }
   }
   const heard = [...Object.keys(STATE), 'theme'].map(k => [`change:${k}`, () => changed(k)])
   heard.push(['msg:custom', (m, buffers) => {
     if (m.type === 'video') return film.receive(m, buffers)
     if (!ask.take(m)) return
     s.trouble = m.error ?? ''
-    if (m.type === 'whatif' && !m.error) { s.answers = Object.fromEntries(m.answers.map(a => [a.name, a])); labels(); detail() }
-    if (m.type === 'curves') { if (!m.error) s.curves[m.question] = m; if (s.panel === 'curves' && !m.error) curves() }
+    if (m.answers) { s.answers = Object.fromEntries(m.answers.map(a => [a.name, a])); labels(); detail() }
+    if (m.share) { s.curves[m.question] = m; if (s.panel === 'curves') curves() }
     what()
-    if (m.type === 'whatif' && !m.error && !drag) say(bits.what.textContent)
+    if (m.answers && !drag) say($.what.textContent)
   }])
-  for (const [name, f] of heard) model.on(name, f)
 
   // ---- begin, and end
   el.append(root)
-  const theme = themes(model, name => { s.theme = name; root.classList.toggle('is-dark', name === 'dark'); redraw() }, signal)
-  const watch = new ResizeObserver(() => { measure(); draw(); if (s.range && !bits.pop.hidden) popover() })
-  watch.observe(root); watch.observe(bits.board)
-  remap(); openSprite()
+  const theme = themes(model, dark => { s.ramp = ramp(dark ? 'dark' : 'light'); root.classList.toggle('is-dark', dark); redraw() }, signal)
+  const watch = new ResizeObserver(() => { measure(); draw(); shade() })
+  for (const e of [root, $.board]) watch.observe(e)
+  remap(); openSprite(); revise()
   film.rate(get('speed')); film.load()
-  go(get('frame'), false)
-  if (get('hidden').length) revise()
-  s.seen = String(get('hidden')); s.kept = get('keep')
+  go(get('frame'), true)
+  for (const [name, f] of heard) model.on(name, f)
   if (get('playing')) film.play()
   return () => {
-    stop.abort(); watch.disconnect(); clearTimeout(saving); cancelAnimationFrame(frameAsked)
+    stop.abort(); watch.disconnect(); clearTimeout(saving); cancelAnimationFrame(due)
     for (const [name, f] of heard) model.off(name, f)
     root.remove()
   }
@@ -954,17 +904,17 @@ function mount(model, el) {
 export function render({model, el}) {
   let end = null, due = false
   const start = () => {
+    const error = model.get('error')
     due = false; end?.(); end = null
     el.replaceChildren()
-    const error = model.get('error')
-    if (error) return void el.append(h('div', {class: 'tqn-viewer'}, message(error)))
-    try { end = mount(model, el) } catch (e) { el.replaceChildren(h('div', {class: 'tqn-viewer'}, message(e.message))) }
+    if (error) return el.append(message(error))
+    try { end = mount(model, el) } catch (e) { el.replaceChildren(message(e.message)) }
   }
-  const again = () => { if (!due) { due = true; queueMicrotask(() => { if (due) start() }) } }
+  const again = () => { if (!due) { due = true; queueMicrotask(() => due && start()) } }
   const names = ['meta', 'times', 'spans', 'attn', 'rollout', 'strip', 'error'].map(k => `change:${k}`)
   for (const n of names) model.on(n, again)
   start()
-  return () => { due = false; for (const n of names) model.off(n, again); end?.(); el.replaceChildren() }
+  return () => { due = false; for (const n of names) model.off(n, again); end?.() }
 }
 
 export default {render}
