@@ -17,10 +17,9 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .backbone import S3D, fuse
-from .data import fit_stride
+from .data import Item, fit_stride, open_item
 from .metrics import clip_spans
 from .transforms import EvalTransform, IMAGENET_MEAN, IMAGENET_STD
-from .video import open_video
 
 # %% ../nbs/11_attention.ipynb #59cf7e70
 @contextmanager
@@ -219,7 +218,7 @@ def _open(model, video, chunk, fps, features=None):
         step = p['clip_len']*p['stride']
         frames = clip_spans(len(video), len(video)*step)
         return video, frames, frames/fps, 'features', None
-    source = open_video(video) if isinstance(video, (str,Path)) else video
+    source = open_item(video) if isinstance(video, (str,Path,Item)) else video
     features,(clip_len,stride,n) = clip_features(model, source, chunk) if features is None else features,_grid(model, source)
     frames = clip_spans(n, len(source), clip_len, stride)
     return features, frames, clip_times(frames, source.timestamps, source.fps), Path(source.path).name, source
@@ -227,7 +226,7 @@ def _open(model, video, chunk, fps, features=None):
 # %% ../nbs/11_attention.ipynb #065f7331
 def answer(
     model:nn.Module,        # A trained TQN
-    video,                  # Path, `Video`, `FrameFolder`, or features (n, d)
+    video,                  # Path, `Item`, `Video`, `FrameFolder`, or features (n, d)
     reading:str|None=None,  # Of the class: 'query', 'product', 'both'; None: the model's own
     n_thumbs:int=24,        # Pictures in the filmstrip; 0 for none
     chunk:int=4,            # Clips in the backbone at a time
