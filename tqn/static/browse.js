@@ -291,7 +291,8 @@ function makeList(model, meta, on, signal) {
     const at = rows.get(list.active)
     if (at) box.setAttribute('aria-activedescendant', at.el.id); else box.removeAttribute('aria-activedescendant')
     pages.want(pagesFor(first, last).reverse())
-    on.range(first, last)
+    const seen = place(box.scrollTop, box.clientHeight, look.rowH, list.count, 0)
+    on.range(seen.first, seen.last)
   }
   list.soon = () => { if (!frame) frame = requestAnimationFrame(draw) }
   list.again = () => { for (const row of rows.values()) row.filled = false; list.soon() }
@@ -308,6 +309,7 @@ function makeList(model, meta, on, signal) {
       e.classList.toggle('is-narrow', look.narrow); e.classList.toggle('is-named', look.named)
     }
     head.hidden = look.named
+    head.style.setProperty('--bar', `${box.offsetWidth - box.clientWidth}px`)
     head.replaceChildren(h('span', {text: 'video'}), h('div', {class: 'tqb-cells'}, ...shown.map(i => h('span', {text: meta.names[i], title: meta.names[i]}))))
     if (moved) { sizer.style.height = `${list.count * look.rowH}px`; box.scrollTop = was * look.rowH }
     list.again()
