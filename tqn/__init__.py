@@ -16,10 +16,12 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
     from .bank import FeatureBank
     from .attention import answer, plot_attention
     from .opening import open_data
+    from .widgets import AttentionViewer, view
 
 _home = dict(Query='queries', QuerySet='queries', Video='video', FrameFolder='video', VideoError='video',
              SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model', FeatureBank='bank',
-             answer='attention', plot_attention='attention', open_data='opening')
+             answer='attention', plot_attention='attention', open_data='opening',
+             view='widgets', AttentionViewer='widgets')
 __all__ = list(_home)
 
 if 'IN_TEST' in os.environ:  # nbdev_test runs a notebook on every core: more threads each would only wait for one another

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['why_copy', 'copy_path', 'Film', 'playable', 'strip_frames', 'sprite', 'pool_columns', 'fit_budget', 'lanes',
-           'check_answer', 'ViewData', 'view_data', 'film_part']
+           'check_answer', 'ViewData', 'view_data', 'unpack', 'ask_about', 'film_part']
 
-# %% ../nbs/12_payload.ipynb #179a54f6
+# %% ../nbs/12_payload.ipynb #8c242858
 import io, json, os, tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,11 +16,13 @@ import av
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor, nn
 from tqdm.auto import tqdm
-from .attention import Answer
+from .attention import Answer, clip_features
+from .attention import answer as ask
 from .attention import rollout as follow
 from .queries import refuse_unknown
-from .video import FrameFolder, FrameSource, Video, VideoError, cache_folder, open_stream, resize, write_video
+from .video import FrameFolder, FrameSource, Video, VideoError, cache_folder, open_stream, open_video, write_video
 
 # %% ../nbs/12_payload.ipynb #b22d7a96
 _PLAYS = {'mp4': ('h264','vp9','av1','libdav1d','libaom-av1'), 'webm': ('vp8','vp9','libvpx','libvpx-vp9','av1','libdav1d','libaom-av1')}
@@ -132,7 +134,7 @@ def playable(
         made = Video(path, 'pyav', check=False)
     return Film(path, 'video/mp4', made.timestamps, made.size, made.fps, reason)
 
-# %% ../nbs/12_payload.ipynb #5f6c032f
+# %% ../nbs/12_payload.ipynb #f6ed7b26
 def strip_frames(
     video:FrameSource, # An open video or a folder of frames
     n:int=40,          # Pictures, at most
@@ -148,7 +150,7 @@ def strip_frames(
     return np.unique(np.where(np.abs(t[near]-want)<.49*slot, near, at))
 
 def sprite(
-    pictures:torch.Tensor, # uint8 (m, h, w, 3)
+    pictures:Tensor, # uint8 (m, h, w, 3)
     quality:int=80,        # Of the JPEG
 )->bytes:                  # One row of pictures
     "Put pictures side by side into one JPEG"
@@ -300,6 +302,36 @@ def view_data(
     meta = dict(version=1, **_film_meta(answer, film, 1/np.diff(times).mean() if len(times)>1 else 25.), layers=attn.shape[0], heads=attn.shape[1], bin=int(k),
                 attn_dtype=str(attn.dtype), questions=questions, has_rollout=flow is not None, has_kernel=kernel, reading=answer.reading, notes=_notes(answer, film, k))
     return ViewData(meta, **small, attn=attn.tobytes(), rollout=b'' if flow is None else flow.tobytes(), film=film, source=source, answer=answer)
+
+# %% ../nbs/12_payload.ipynb #0330dc8e
+def unpack(
+    video,                  # A row of a data set (mapping or object with path and answers), or anything else
+    truth:dict|None=None,   # Given truth, which goes before the row's
+    extents:dict|None=None, # Given extents, likewise
+)->tuple:                   # Video, truth, extents
+    "Take a row of a data set apart"
+    row = video if isinstance(video, Mapping) else vars(video) if hasattr(video, 'answers') and hasattr(video, 'path') else None
+    if row is None: return video, truth, extents
+    if 'path' not in row: raise ValueError(f"expected a row of a data set with 'path', got one with {', '.join(map(str, row))}")
+    named = {'class': row['class_name']} if row.get('class_name') else {}
+    return row['path'], truth if truth is not None else {**(row.get('answers') or {}), **named}, extents if extents is not None else row.get('extents')
+
+def ask_about(
+    model:'nn.Module|Answer',  # A TQN, or what it has said already
+    video,                     # Path, `Video`, `FrameFolder`, features (n, d), or None
+    features:Tensor|None=None, # Features of the video (n, d), where they are known
+    reading:str|None=None,     # Of the class; None: the model's own
+    progress:bool=True,        # Show a progress bar while the backbone runs
+)->tuple[Answer,FrameSource|None,Tensor|None]: # What the model says; the open film; the features
+    "Ask a model about a video, and keep what is needed to ask again"
+    source = open_video(video) if isinstance(video, (str,Path)) else None if isinstance(video, Tensor) else video
+    if isinstance(model, Answer): return model, source, None
+    if isinstance(video, Tensor): features = video
+    if features is None and source is None: raise ValueError('expected a video or its features, got neither')
+    if features is None: features = clip_features(model, source, progress=progress)
+    features = torch.as_tensor(features)
+    said = ask(model, features, reading) if source is None else ask(model, source, reading, n_thumbs=0, features=features)
+    return said, source, features
 
 # %% ../nbs/12_payload.ipynb #bd35225a
 def film_part(
