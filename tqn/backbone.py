@@ -7,10 +7,10 @@ __all__ = ['MIXED', 'ConvNorm', 'SepConv', 'SelfGating', 'Inception', 'max_pool'
            'read_weights', 'assign_weights', 'kinetics_name', 'rename_weights', 'load_kinetics', 'torchvision_name',
            'load_torchvision', 'fuse', 'save_backbone', 'load_backbone', 'small_backbone']
 
-# %% ../nbs/05_backbone.ipynb #268cbf4b
-import copy, json, os
+# %% ../nbs/05_backbone.ipynb #a5f94c6c
+import copy, hashlib, json, os, re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -197,7 +197,22 @@ class S3D(nn.Module):
         x = reduce(x, 'b d t h w -> b d t', 'mean')
         return x if self.config['time']=='keep' else x.mean(-1)
 
-# %% ../nbs/05_backbone.ipynb #efaab78d
+# %% ../nbs/05_backbone.ipynb #69782387
+def _digest(source): # 64 hexadecimal digits
+    "SHA-256 of a file, or of the names, types, shapes and bytes of tensors"
+    if not isinstance(source, Mapping):
+        with open(source, 'rb') as f: found = hashlib.file_digest(f, 'sha256').hexdigest()
+        named = re.search(r'-([0-9a-f]{8,64})(\.\w+)+$', Path(source).name)
+        if named and not found.startswith(named[1]):
+            raise ValueError(f"the name of {source} promises a SHA-256 that begins with {named[1]}, but it begins with {found[:len(named[1])]}; the download was cut or the file changed: fetch it again, or rename it")
+        return found
+    h = hashlib.sha256()
+    for name,t in source.items():
+        h.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode())
+        h.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()
+
+# %% ../nbs/05_backbone.ipynb #63d4d7a7
 @dataclass(frozen=True)
 class LoadReport:
     "What became of every name when weights were loaded"
@@ -205,6 +220,7 @@ class LoadReport:
     missing:list[str]     # Names of the model that the file lacks
     unexpected:list[str]  # Names of the file that the model lacks
     ignored:list[str]     # Names known and left out on purpose: classifiers
+    digest:str=''         # SHA-256 of the file, or of the tensors where there is no file
 
     def __str__(self)->str:
         "One line for people"
@@ -212,6 +228,7 @@ class LoadReport:
         for what in ('missing','unexpected','ignored'):
             names = getattr(self, what)
             if names: parts.append(f"{len(names)} {what} ({', '.join(names[:6])}{', ...' if len(names)>6 else ''})")
+        if self.digest: parts.append(f'sha256 {self.digest[:16]}')
         return '; '.join(parts)
 
 # %% ../nbs/05_backbone.ipynb #9e1f5567
@@ -232,12 +249,13 @@ def read_weights(
         raise ValueError("expected a state dict {name: tensor}, got something else; pass model.state_dict()")
     return dict(source)
 
-# %% ../nbs/05_backbone.ipynb #e9f0b566
+# %% ../nbs/05_backbone.ipynb #548d776f
 def assign_weights(
     model:nn.Module,         # Model to fill
     weights:dict[str,Tensor],# Tensors under the model's own names
     ignored:list[str]=(),    # Names left out before, for the report
     strict:bool=True,        # Refuse missing and unexpected names
+    source:str|os.PathLike|Mapping|None=None, # Where they came from, for the digest; None for the tensors themselves
 )->LoadReport:               # What became of every name
     "Copy weights into a model, all or nothing, and say what happened"
     own = model.state_dict()
@@ -247,6 +265,7 @@ def assign_weights(
     wrong = [f"{k} {tuple(weights[k].shape)} where the model has {tuple(own[k].shape)}" for k in shared if weights[k].shape!=own[k].shape]
     if wrong: raise ValueError(f"{len(wrong)} tensors have another shape: {'; '.join(wrong[:4])}; build the model with the checkpoint's settings (width, gating, d_model, questions)")
     if strict and (missing or report.unexpected): raise ValueError(f"names do not match: {report}; pass strict=False to load what fits")
+    report = replace(report, digest=_digest(weights if source is None else source))
     model.load_state_dict({k: weights[k] for k in shared}, strict=False)
     return report
 
@@ -276,7 +295,7 @@ def rename_weights(
         out[new] = weights[old]
     return out
 
-# %% ../nbs/05_backbone.ipynb #36af2ba8
+# %% ../nbs/05_backbone.ipynb #46db7215
 def load_kinetics(
     model:S3D,                      # Backbone to fill
     source:str|os.PathLike|Mapping, # The authors' Kinetics checkpoint: path or state dict
@@ -285,7 +304,7 @@ def load_kinetics(
     "Load S3D weights in the format of the authors' code"
     weights = read_weights(source)
     heads = [k for k in weights if k.removeprefix('module.').startswith(('fc.','classifier.','final_fc.'))]
-    return assign_weights(model, rename_weights(weights, {k: kinetics_name(k) for k in weights if k not in heads}), heads, strict)
+    return assign_weights(model, rename_weights(weights, {k: kinetics_name(k) for k in weights if k not in heads}), heads, strict, source)
 
 # %% ../nbs/05_backbone.ipynb #cd7ce5b6
 def torchvision_name(
@@ -298,7 +317,7 @@ def torchvision_name(
     part = {'conv':'0', 'bn':'1', 'conv1':'0.0', 'bn1':'0.1', 'conv2':'1.0', 'bn2':'1.1'}.get(part, part)
     return '.'.join(['features', str(layers.index(layer)), *mid, part, leaf])
 
-# %% ../nbs/05_backbone.ipynb #84f29a5b
+# %% ../nbs/05_backbone.ipynb #98dae4b4
 def load_torchvision(
     model:S3D,                      # Backbone to fill
     source:str|os.PathLike|Mapping, # Weights of torchvision.models.video.s3d: path or state dict
@@ -309,7 +328,7 @@ def load_torchvision(
     layers = [n for n,_ in model.named_children()]
     ours = {torchvision_name(k, layers): k for k in model.state_dict()}
     heads = [k for k in weights if k.startswith('classifier.')]
-    report = assign_weights(model, rename_weights(weights, {k: ours.get(k, f'?{k}') for k in weights if k not in heads}), heads, strict)
+    report = assign_weights(model, rename_weights(weights, {k: ours.get(k, f'?{k}') for k in weights if k not in heads}), heads, strict, source)
     for m in model.modules():
         if isinstance(m, nn.BatchNorm3d): m.eps = 1e-3
     model.config['bn_eps'] = 1e-3
@@ -348,10 +367,10 @@ def _read_notes(path): # {'config': settings, 'meta': what else was said}, as fa
     try: return {k: json.loads(notes[k]) for k in ('config','meta') if k in notes}
     except json.JSONDecodeError as e: raise ValueError(f"the notes in {path} are not JSON ({e}); save it again with save_backbone") from e
 
-# %% ../nbs/05_backbone.ipynb #b1c6fe04
+# %% ../nbs/05_backbone.ipynb #e18fd352
 def load_backbone(
     path:str|os.PathLike, # A file that `save_backbone` wrote
-)->S3D:                   # The network, in eval mode; `.meta` holds the notes
+)->S3D:                   # The network, in eval mode; `.meta` holds the notes, `.load_report` the digest
     "Rebuild an S3D with its own settings and weights"
     path = Path(path)
     if not path.is_file(): raise ValueError(f"expected backbone weights, found none at {path}; check the path, or train them and save_backbone(model, path)")
@@ -359,7 +378,7 @@ def load_backbone(
     if 'config' not in notes: raise ValueError(f"{path} has weights but no settings; build S3D(...) yourself and use load_kinetics or load_torchvision")
     try: model = S3D(**notes['config'])
     except (TypeError, ValueError, RuntimeError) as e: raise ValueError(f"the settings in {path} make no S3D ({e}); save it again with save_backbone") from e
-    assign_weights(model, weights)
+    model.load_report = assign_weights(model, weights, source=path)
     model.meta = notes.get('meta', {})
     return model.eval()
 

@@ -353,18 +353,19 @@ def weights_file(
     local = Path(model_id).is_dir()
     return Path(model_id)/'model.safetensors' if local else hf_hub_download(model_id, 'model.safetensors', **hub), kwargs
 
-# %% ../nbs/07_model.ipynb #a3530611
+# %% ../nbs/07_model.ipynb #7a71754a
 def fill_saved(
     model:TemporalQueryNetwork, # A model built from a saved configuration
     weights:dict[str,Tensor],   # The weights saved beside it
+    source:str|os.PathLike|None=None, # Their file, for the digest
 )->TemporalQueryNetwork:        # The model, filled; `.load_report` says what became of every name
     "Fill a model from its own file, strictly"
     if model.backbone is None and any(k.startswith('backbone.') for k in weights):
         raise ValueError("this model was saved with a backbone that is no S3D; make one and pass it: TQN.from_pretrained(folder, backbone=...)")
-    model.load_report = assign_weights(model, weights)
+    model.load_report = assign_weights(model, weights, source=source)
     return model
 
-# %% ../nbs/07_model.ipynb #691b4ac1
+# %% ../nbs/07_model.ipynb #9742ba35
 class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', license='apache-2.0', tags=['video','tqn'],
           coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), S3D: (lambda m: m.config, lambda d: d)}):
     "Temporal Query Network: the network, and its files"
@@ -379,7 +380,7 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         weights,dropped = split_attention(read_weights(source))
         weights = rename_weights(weights, {k: published_name(k) for k in weights})
         model = cls(queries, **{**published_config(weights, queries, vocabulary), **kwargs})
-        model.load_report = assign_weights(model, weights, dropped)
+        model.load_report = assign_weights(model, weights, dropped, source=source)
         return model.eval()
 
     def save_pretrained(self,
@@ -410,4 +411,4 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         refuse_unknown(kwargs, inspect.signature(TemporalQueryNetwork).parameters, 'TQN has no setting')
         try: model = cls(**kwargs)
         except (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError) as e: raise ValueError(f"the settings of {model_id} make no TQN ({type(e).__name__}: {e}); save the model again") from e
-        return fill_saved(model, read_weights(file)).to(map_location).eval()
+        return fill_saved(model, read_weights(file), file).to(map_location).eval()
