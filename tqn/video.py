@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VideoError', 'write_video', 'open_stream', 'Index', 'read_index', 'Decoder', 'read_frames', 'make_index', 'clip_grid',
-           'resize', 'FrameSource', 'Scan', 'cache_folder', 'known_scan', 'scan', 'Video', 'FrameFolder', 'Excerpt',
-           'open_video']
+           'resize', 'FrameSource', 'Scan', 'cache_folder', 'known_scan', 'pixel_digest', 'scan', 'Video',
+           'FrameFolder', 'Excerpt', 'open_video']
 
 # %% ../nbs/01_video.ipynb #e37b8270
 import itertools, json, os, re, threading, uuid, weakref, zlib
@@ -498,7 +498,7 @@ class FrameSource:
         "Seconds from the first frame to the end of the last"
         return float(self.timestamps[-1]-self.timestamps[0])+1/self.fps
 
-# %% ../nbs/01_video.ipynb #722bd671
+# %% ../nbs/01_video.ipynb #5ee2008c
 @dataclass(frozen=True)
 class Scan:
     "What decoding a whole video strictly has shown"
@@ -507,6 +507,7 @@ class Scan:
     n_frames:int # Frames that decode before the first fault
     engine:str   # 'decord' where it is proved to be exact, else 'pyav'; '' where that was not tried
     reason:str   # What is wrong with the file; else why decord is not used
+    digest:str=''# Of the pixels of all frames: the same for films that show the same; '' where a fault ended it
 
 # %% ../nbs/01_video.ipynb #980aa1cf
 def cache_folder()->Path:
@@ -537,7 +538,7 @@ def known_scan(
         return scan if right else None
     except (OSError, ValueError, TypeError, KeyError): return None
 
-# %% ../nbs/01_video.ipynb #acc42695
+# %% ../nbs/01_video.ipynb #7be0bbee
 def _decord_frames(decoder, wanted, batch=32):
     "Frames by decord, for files that a scan has proved; yields (h, w, 3)"
     if decoder.fast is None:
@@ -548,6 +549,12 @@ def _decord_frames(decoder, wanted, batch=32):
     for k in range(0, len(wanted), batch): yield from decoder.fast.get_batch(wanted[k:k+batch]).asnumpy()
 
 def _checksum(image): return zlib.crc32(np.ascontiguousarray(image))
+
+def pixel_digest(
+    sums:Iterable[int], # CRC-32 of every frame, in order
+)->str: # 32 hexadecimal digits
+    "One name for all the pixels of a film"
+    return sha256(np.array(list(sums), '<u4').tobytes()).hexdigest()[:32]
 
 def _doubt(decoder, index, sums, n_random=8):
     "Why decord is not to be trusted with a file, or nothing"
@@ -576,7 +583,7 @@ def _strictly(path, stream=None):
     except VideoError as e: return sums,e.reason,decoder,index
     return sums,'',decoder,index
 
-# %% ../nbs/01_video.ipynb #dfddd75f
+# %% ../nbs/01_video.ipynb #738da00a
 def scan(
     path:str|Path,    # A video file or a folder of frames
     prove:bool=True,  # Also see whether decord can be trusted with it
@@ -584,14 +591,14 @@ def scan(
 )->Scan:
     "Decode a whole video strictly and remember the outcome"
     found = None if again else known_scan(path)
-    if found is not None and (found.engine or not found.ok or not prove): return found
+    if found is not None and (not found.ok or found.digest and (found.engine or not prove)): return found
     sums,fault,decoder,index = _strictly(path)
     if fault: found = Scan(str(path), False, len(sums), 'pyav', fault)
-    elif decoder is None: found = Scan(str(path), True, len(sums), 'pyav', 'a folder of frames')
-    elif not prove: found = Scan(str(path), True, len(sums), '', 'decord was not tried')
+    elif decoder is None: found = Scan(str(path), True, len(sums), 'pyav', 'a folder of frames', pixel_digest(sums))
+    elif not prove: found = Scan(str(path), True, len(sums), '', 'decord was not tried', pixel_digest(sums))
     else:
         doubt = _doubt(decoder, index, sums)
-        found = Scan(str(path), True, len(sums), 'pyav' if doubt else 'decord', doubt)
+        found = Scan(str(path), True, len(sums), 'pyav' if doubt else 'decord', doubt, pixel_digest(sums))
     if decoder is not None: _remember(found)
     return found
 
