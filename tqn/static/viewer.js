@@ -1,11 +1,11 @@
 // The attention viewer: one lane of attention a question, under the film it looks at.
 // First plain functions, tested under node; then what touches the page.
 
-// ---------------------------------------------------------------- numbers
+// ---- numbers
 
 const {abs, ceil, floor, log, max, min, round} = Math
-const SIZES = {float16: 2, float32: 4, float64: 8, int32: 4}
-const KINDS = {float32: Float32Array, float64: Float64Array, int32: Int32Array}
+const range = (n, f) => Array.from({length: n}, (_, i) => f(i)), clamp = (x, a, b) => max(a, min(b, x))
+const KINDS = {float16: Uint16Array, float32: Float32Array, float64: Float64Array, int32: Int32Array}
 
 /** One IEEE half, from its 16 bits. */
 export function half(u) {
@@ -15,11 +15,11 @@ export function half(u) {
 
 /** Little-endian bytes as numbers. */
 export function typed(v, kind) {
-  const b = !v ? new Uint8Array(0) : v instanceof ArrayBuffer ? new Uint8Array(v) : new Uint8Array(v.buffer, v.byteOffset, v.byteLength)
-  if (!(kind in SIZES)) throw new Error(`expected float16, float32, float64 or int32 numbers, got ${kind}`)
-  if (b.length % SIZES[kind]) throw new Error(`expected whole ${kind} numbers, got ${b.length} bytes`)
-  const own = b.slice().buffer
-  return kind === 'float16' ? Float32Array.from(new Uint16Array(own), half) : new KINDS[kind](own)
+  const b = !v ? new Uint8Array(0) : v instanceof ArrayBuffer ? new Uint8Array(v) : new Uint8Array(v.buffer, v.byteOffset, v.byteLength), Kind = KINDS[kind]
+  if (!Kind) throw new Error(`expected one of ${Object.keys(KINDS)}, got ${kind}`)
+  if (b.length % Kind.BYTES_PER_ELEMENT) throw new Error(`expected whole ${kind} numbers, got ${b.length} bytes`)
+  const a = new Kind(b.slice().buffer)
+  return kind === 'float16' ? Float32Array.from(a, half) : a
 }
 
 /** The last i with a[i*step] <= x, at least 0; a ascends. */
@@ -40,19 +40,16 @@ export const clipAt = (spans, frame) => lastAtMost(spans, frame, 2)
 
 /** Attention (layers, heads, questions, n) as one map a question. layer, head -1: mean; head -2: max. */
 export function combine(attn, [L, H, Q, N], layer = -1, head = -1) {
-  const out = new Float32Array(Q * N), top = new Float32Array(head === -2 ? Q * N : 0)
-  const layers = layer < 0 ? [...Array(L).keys()] : [layer], heads = head < 0 ? [...Array(H).keys()] : [head]
-  for (const l of layers) {
-    if (head === -2) top.fill(-Infinity)
-    for (const h of heads) {
-      const o = (l * H + h) * Q * N
-      if (head === -2) { for (let i = 0; i < Q * N; i++) if (attn[o + i] > top[i]) top[i] = attn[o + i] }
-      else for (let i = 0; i < Q * N; i++) out[i] += attn[o + i]
+  const n = Q * N, out = new Float32Array(n), top = head === -2, ls = layer < 0 ? range(L, l => l) : [layer], hs = head < 0 ? range(H, h => h) : [head]
+  for (let i = 0; i < n; i++) {
+    let all = 0
+    for (const l of ls) {
+      let v = top ? -Infinity : 0
+      for (const h of hs) { const a = attn[(l * H + h) * n + i]; v = top ? max(v, a) : v + a }
+      all += v
     }
-    if (head === -2) for (let i = 0; i < Q * N; i++) out[i] += top[i]
+    out[i] = all / (ls.length * (top ? 1 : hs.length))
   }
-  const k = layers.length * (head === -2 ? 1 : heads.length)
-  if (k > 1) for (let i = 0; i < Q * N; i++) out[i] /= k
   return out
 }
 
@@ -79,8 +76,8 @@ export function argmax(a, from = 0, to = a.length) {
 
 /** 0 for uniform attention, 1 for all on one clip. */
 export function focus(a) {
-  let s = 0, h = 0
-  for (const v of a) s += v
+  const s = sum(a)
+  let h = 0
   if (!(s > 0) || a.length < 2) return 0
   for (const v of a) if (v > 0) h -= v / s * log(v / s)
   return 1 - h / log(a.length)
@@ -132,7 +129,7 @@ export function unseen(ranges, keep, n) {
 
 /** Round times for an axis, at most `most`. */
 export function ticks(t0, t1, most) {
-  const step = [.01, .02, .05, .1, .2, .5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200].find(s => (t1 - t0) / s <= most) ?? 14400
+  const step = [.05, .1, .2, .5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600].find(s => (t1 - t0) / s <= most) ?? 7200
   const out = []
   for (let k = ceil(t0 / step - 1e-9); k * step <= t1 + step * 1e-9; k++) out.push(+(k * step).toFixed(2))
   return out
@@ -140,11 +137,9 @@ export function ticks(t0, t1, most) {
 
 /** Seconds for people: 4.80 s, 1:04.80, 1:02:03.00. */
 export function clock(t, digits = 2) {
-  const k = 10 ** digits, all = max(0, round(t * k)), s = all / k
-  if (s < 60) return `${s.toFixed(digits)} s`
-  const two = x => String(x).padStart(2, '0'), m = floor(s / 60)
-  const rest = (all % (60 * k) / k).toFixed(digits).padStart(digits ? digits + 3 : 2, '0')
-  return m < 60 ? `${m}:${rest}` : `${floor(m / 60)}:${two(m % 60)}:${rest}`
+  const all = max(0, +t.toFixed(digits)), m = floor(all / 60), s = (all - 60 * m).toFixed(digits), pad = (x, n = 2) => String(x).padStart(n, '0')
+  const rest = pad(s, digits ? digits + 3 : 2)
+  return !m ? `${s} s` : m < 60 ? `${m}:${rest}` : `${floor(m / 60)}:${pad(m % 60)}:${rest}`
 }
 
 export const prob = p => p == null || Number.isNaN(p) ? '' : p >= .995 && p < 1 ? '>0.99' : p > 0 && p < .005 ? '<0.01' : p.toFixed(2)
@@ -177,14 +172,13 @@ export function read(model) {
   const times = typed(model.get('times'), 'float64'), spans = typed(model.get('spans'), 'int32')
   const bin = meta.bin || 1, cols = ceil(N / bin)
   const attn = typed(model.get('attn'), meta.attn_dtype || 'float32'), roll = typed(model.get('rollout'), 'float32')
-  if (!Q || !attn.length) wrong('No attention was captured: the model returned none for this video.')
+  if (!Q || !attn.length) wrong('No attention was captured for this video.')
   if (times.length !== meta.n_frames) wrong(`The film has times for ${times.length} frames, but ${meta.n_frames} were expected.`)
   if (spans.length !== 2 * N) wrong(`The attention has ${N} clips, but ${spans.length / 2} have a place in the film.`)
-  if (spans[2 * N - 1] > times.length) wrong(`The attention reaches frame ${spans[2 * N - 1]}, but the film has ${times.length}: they do not belong together.`)
+  if (spans[2 * N - 1] > times.length) wrong(`The attention reaches frame ${spans[2 * N - 1]}, but the film has ${times.length}.`)
   const shape = [meta.layers, meta.heads, Q, cols], want = shape.reduce((a, b) => a * b)
   if (attn.length !== want) wrong(`Expected ${want} attention values (layers, heads, questions, clips = ${shape.join(', ')}), got ${attn.length}.`)
-  const more = meta.fps > 0 ? 1 / meta.fps : times.length > 1 ? times.at(-1) - times.at(-2) : .04
-  const end = times.at(-1) + more, at = f => f < times.length ? times[f] : end
+  const end = times.at(-1) + 1 / (meta.fps || 25), at = f => f < times.length ? times[f] : end
   const columns = new Int32Array(2 * cols), edges = new Float64Array(cols + 1)
   for (let c = 0; c < cols; c++) {
     columns[2 * c] = spans[2 * c * bin]
@@ -196,12 +190,13 @@ export function read(model) {
   return {meta, times, spans, bin, cols, columns, edges, attn, shape, end, at, ratio, roll: roll.length === Q * cols ? roll : null, uniform: 1 / N}
 }
 
-// ---------------------------------------------------------------- page
+// ---- page
 
-const range = (n, f) => Array.from({length: n}, (_, i) => f(i)), box = e => e.getBoundingClientRect(), put = (e, k, v) => e.setAttribute(k, v), write = (e, text) => { e.textContent = text }
+const sum = a => a.reduce((x, v) => x + v, 0), box = e => e.getBoundingClientRect(), put = (e, k, v) => e.setAttribute(k, v), write = (e, text) => { e.textContent = text }
+const MUTE = {'aria-hidden': 'true'}, RVFC = 'requestVideoFrameCallback'
 const SVG = ['svg', 'path', 'line', 'text', 'polyline', 'polygon']
 
-/** An element, 'tag.name.name' (names get the prefix tqn-), with attributes and children; text stays text. */
+/** An element from 'tag.name' (prefixed tqn-), attributes and children; text stays text. */
 function h(what, props, ...kids) {
   const [tag, ...names] = what.split('.'), svg = SVG.includes(tag)
   const e = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag)
@@ -220,36 +215,36 @@ const ICONS = {
   play: 'M4 2.5v11l9-5.5z', pause: 'M4 3h3v10H4zM9 3h3v10H9z', frameBack: 'M10.5 3.5 5 8l5.5 4.5z', frameOn: 'M5.5 3.5 11 8l-5.5 4.5z',
   clipBack: 'M3 3.5h1.6v9H3zM13 3.5v9L6 8z', clipOn: 'M11.4 3.5H13v9h-1.6zM3 3.5v9L10 8z', close: 'm4 4 8 8m0-8-8 8',
 }
-const icon = name => h(`svg.icon.icon-${name}`, {viewBox: '0 0 16 16', width: 16, height: 16, 'aria-hidden': 'true'}, h('path', {d: ICONS[name]}))
+const icon = name => h(`svg.icon.icon-${name}`, {viewBox: '0 0 16 16', width: 16, height: 16, ...MUTE}, h('path', {d: ICONS[name]}))
 const MARKS = {true: ['✓', 'right'], false: ['✗', 'wrong'], null: ['', '']}
 const SPEEDS = [.1, .25, .5, 1, 1.5, 2, 4]
 const KEYS = `Space: play or pause
-  ← →: one frame back or on
-  Shift ← →: one clip back or on
-  Home End: first or last frame
-  P N: previous or next peak of the lane
-  ↑ ↓: lane above or below
-  < >: slower or faster
-  + − 0: zoom in, out, whole film
-  [ ]: begin or end a range at this clip
-  H K: hide the range, or keep only it
-  U C: undo, or show everything again
-  T: table of numbers
-  D: deletion and insertion curves
-  Esc: close
-  ?: these keys`.split('\n').map(k => k.trim().split(': '))
-const SLOW = 5000, clamp = (x, a, b) => max(a, min(b, x))
+← →: one frame back or on
+Shift ← →: one clip back or on
+Home End: first or last frame
+P N: previous or next peak of the lane
+↑ ↓: lane above or below
+< >: slower or faster
++ − 0: zoom in, out, whole film
+[ ]: begin or end a range at this clip
+H K: hide the range, or keep only it
+U C: undo, or show everything again
+T: table of numbers
+D: deletion and insertion curves
+Esc: close
+?: these keys`.split('\n').map(k => k.split(': '))
+const SLOW = 5000
 const message = text => h('div.viewer', h('div.message', {role: 'alert'}, text))
 
 /** Follows the theme of the page, or the one asked for. */
 function themes(model, done, signal) {
   const media = matchMedia('(prefers-color-scheme: dark)'), {body, documentElement: html} = document
   const look = () => {
-    const own = model.get('theme'), jp = body.dataset.jpThemeLight, colab = html.getAttribute('theme'), code = /vscode-(dark|high-contrast|light)/.exec(body.className)
-    done(own === 'light' || own === 'dark' ? own === 'dark' : jp ? jp !== 'true' : colab ? colab === 'dark' : code ? code[1] !== 'light' : media.matches)
+    const own = model.get('theme'), jp = body.dataset.jpThemeLight, said = /^(light|dark)$/.test(own) ? own : html.getAttribute('theme') ?? /vscode-(dark|high-contrast|light)/.exec(body.className)?.[1] ?? ''
+    done(jp && said !== own ? jp !== 'true' : said ? said !== 'light' : media.matches)
   }
   const seen = new MutationObserver(look)
-  for (const e of [body, html]) seen.observe(e, {attributes: true, attributeFilter: ['data-jp-theme-light', 'class', 'theme']})
+  for (const e of [body, html]) seen.observe(e, {attributes: true})
   media.addEventListener('change', look, {signal})
   signal.addEventListener('abort', () => seen.disconnect())
   look()
@@ -258,16 +253,16 @@ function themes(model, done, signal) {
 
 /** The film: fetched in parts, shown frame by frame; a clock where there is none. */
 function makeFilm(model, data, on, signal) {
-  const {times, end} = data, props = {muted: true, playsInline: true, preload: 'auto', 'aria-hidden': 'true', tabindex: '-1', disablePictureInPicture: true}
-  const video = h('video.video', props), spy = h('video.spy', props), exact = 'requestVideoFrameCallback' in video
-  const film = {video, spy, state: 'none', frame: 0, shown: -1, playing: false, speed: 1}
+  const {times, end} = data, props = {muted: true, playsInline: true, preload: 'auto', ...MUTE}
+  const video = h('video.video', props), spy = h('video.spy', props), exact = RVFC in video
+  const film = {video, spy, ready: false, frame: 0, shown: -1, playing: false, speed: 1}
   const listen = (e, name, f) => e.addEventListener(name, f, {signal})
-  const status = (state, text = '', share = 0) => { film.state = state; on.status(state, text, share) }
+  const status = (state, text = '', share = 0) => { film.ready = state === 'ready'; on.status(state, text, share) }
   let parts = [], url = '', timer = 0, again = false, since = 0, now = 0, loop = 0
 
   const ask = part => {
     clearTimeout(timer)
-    timer = setTimeout(() => status('late', 'The film has not come yet: the kernel is busy or has stopped. Everything else works.'), SLOW)
+    timer = setTimeout(() => status('late', 'The film has not come yet: the kernel is busy or has stopped.'), SLOW)
     model.send({type: 'video', part})
   }
   film.load = () => {
@@ -276,8 +271,9 @@ function makeFilm(model, data, on, signal) {
     parts = []; ask(0)
   }
   film.receive = (m, buffers) => {
+    if (url) return
     if (m.error) { clearTimeout(timer); return status('error', m.error) }
-    if (url || m.part !== parts.length || !buffers?.length) return
+    if (m.part !== parts.length || !buffers?.length) return
     parts.push(buffers[0])
     status('loading', 'Loading the film', parts.length / m.parts)
     if (parts.length < m.parts) return ask(parts.length)
@@ -289,23 +285,23 @@ function makeFilm(model, data, on, signal) {
   const show = i => { if (i !== film.shown) on.shown(film.shown = i) }
   const tell = i => { if (i !== film.frame) on.frame(film.frame = i) }
   const presented = t => { const i = frameAt(times, t); show(i); if (film.playing && !video.paused && !video.seeking) tell(i) }
-  const each = (_, m) => { presented(m.mediaTime); video.requestVideoFrameCallback(each) }
-  if (exact) video.requestVideoFrameCallback(each); else listen(video, 'timeupdate', () => presented(video.currentTime))
+  const each = (_, m) => { presented(m.mediaTime); video[RVFC](each) }
+  if (exact) video[RVFC](each); else listen(video, 'timeupdate', () => presented(video.currentTime))
   listen(video, 'loadeddata', () => {
-    if (film.state === 'ready') return
+    if (film.ready) return
     status('ready')
     video.playbackRate = film.speed
     go()
     if (film.playing) { halt(); roll() }
   })
   listen(video, 'seeked', () => { if (again) go(); else if (!exact) show(frameAt(times, video.currentTime)) })
-  listen(video, 'error', () => url && status('error', 'This browser cannot play the film. Everything else works.'))
+  listen(video, 'error', () => url && status('error', 'This browser cannot play the film.'))
   listen(video, 'ended', () => { tell(times.length - 1); film.pause() })
 
   film.seek = i => {
     film.frame = clamp(round(i), 0, times.length - 1)
     since = 0
-    if (film.state === 'ready') go()
+    if (film.ready) go()
     on.frame(film.frame)
   }
   const tick = at => {
@@ -316,7 +312,7 @@ function makeFilm(model, data, on, signal) {
     loop = requestAnimationFrame(tick)
   }
   const halt = () => { cancelAnimationFrame(loop); since = 0 }
-  const roll = () => { if (film.state === 'ready') video.play().catch(() => film.pause()); else loop = requestAnimationFrame(tick) }
+  const roll = () => { if (film.ready) video.play().catch(() => film.pause()); else loop = requestAnimationFrame(tick) }
   film.play = () => {
     if (film.frame >= times.length - 1) film.seek(0)
     film.playing = true
@@ -326,12 +322,12 @@ function makeFilm(model, data, on, signal) {
     if (!film.playing) return
     film.playing = false
     halt()
-    if (film.state === 'ready') { video.pause(); if (film.shown >= 0 && !video.ended) tell(film.shown); go() }
+    if (film.ready) { video.pause(); if (film.shown >= 0 && !video.ended) tell(film.shown); go() }
     on.playing(false)
   }
   film.rate = x => { film.speed = video.playbackRate = x }
 
-  // Pictures of other moments, one after the other; an urgent one goes first and replaces the last urgent one
+  // Pictures of other moments, one by one; an urgent one goes first and replaces the last
   let jobs = [], job = null, seen = -1
   const next = () => {
     job = jobs.shift() ?? null
@@ -340,14 +336,13 @@ function makeFilm(model, data, on, signal) {
     spy.currentTime = seekTime(times, job.frame, end)
   }
   const done = () => { job?.draw(spy); next() }
-  const spied = (_, m) => { seen = frameAt(times, m.mediaTime); spy.requestVideoFrameCallback(spied); if (job?.frame === seen) done() }
-  if (exact) spy.requestVideoFrameCallback(spied); else listen(spy, 'seeked', done)
+  const spied = (_, m) => { seen = frameAt(times, m.mediaTime); spy[RVFC](spied); if (job?.frame === seen) done() }
+  if (exact) spy[RVFC](spied); else listen(spy, 'seeked', done)
   film.picture = (frame, draw, urgent) => {
-    if (film.state !== 'ready') return
+    if (!film.ready) return
     jobs = urgent ? [{frame, draw, urgent}, ...jobs.filter(j => !j.urgent)] : [...jobs, {frame, draw}]
     if (!job || job.urgent) next()
   }
-  film.forget = () => { jobs = jobs.filter(j => j.urgent) }
 
   signal.addEventListener('abort', () => {
     clearTimeout(timer); halt(); jobs = []; job = null
@@ -357,7 +352,7 @@ function makeFilm(model, data, on, signal) {
   return film
 }
 
-/** Questions to the kernel: one of a kind on its way, the latest waits; a late answer still counts. */
+/** Questions to the kernel: one of a kind at a time; the latest waits. */
 function makeAsk(model, late, signal) {
   let id = floor(Math.random() * 1e6) * 1000
   const kinds = {}
@@ -385,16 +380,16 @@ function makeAsk(model, late, signal) {
 
 const STATE = {frame: 0, playing: false, speed: 1, layer: -1, head: -1, how: 'attn', scale: 'lane', order: 'given', lane: 0, hidden: [], keep: false}
 
-/** One viewer in one element. Returns what takes it away again. */
+/** One viewer; returns what removes it. */
 function mount(model, el) {
   const data = read(model), {meta, times, spans, bin, cols, columns, edges, end, at, ratio} = data
-  const asked = meta.questions, Q = asked.length, N = meta.n_clips, t0 = times[0], live = !!meta.has_kernel
+  const asked = meta.questions, Q = asked.length, N = meta.n_clips, t0 = times[0], F = times.length, live = !!meta.has_kernel
   const stop = new AbortController(), {signal} = stop
   const on = (e, name, f, options) => e.addEventListener(name, f, {signal, ...options})
-  const get = k => model.get(k) ?? STATE[k]
+  const get = k => model.get(k) ?? STATE[k], hidden = () => get('hidden'), shape = clamp(ratio, .6, 1.78)
   const s = {frame: 0, view: [t0, end], undo: [], panel: '', curves: {}, width: 1}  // what only this view knows
   const $ = {}  // the elements that change
-  const when = t => clock(t - t0), column = () => lastAtMost(columns, s.frame, 2)
+  const first = c => columns[2 * c], after = c => columns[2 * c + 1], when = t => clock(t - t0), column = () => lastAtMost(columns, s.frame, 2)
 
   let saving = 0
   /** Share a value with Python; slow: four times a second. */
@@ -407,14 +402,14 @@ function mount(model, el) {
   const say = text => { write($.live, text) }
   const button = (kind, label, act, ...kids) => {
     const b = h(`button.${kind}`, {type: 'button', 'aria-label': label, title: label}, ...kids)
-    on(b, 'click', act)
+    b.onclick = act
     return b
   }
   const choice = (label, key, options) => {
     const list = $[key] = h('select', {'aria-label': label}, options.map(([v, text]) => h('option', {value: v}, text)))
     list.pick = () => { list.selectedIndex = options.findIndex(o => o[0] === get(key)) }
     list.pick()
-    on(list, 'change', () => { set(key, options[list.selectedIndex][0]); changed(key) })
+    list.onchange = () => { set(key, options[list.selectedIndex][0]); changed(key) }
     return h('label.choice', h('span', label), list)
   }
 
@@ -429,7 +424,6 @@ function mount(model, el) {
     status: (state, text, share) => {
       root.dataset.video = state
       write($.status, text + (share ? `: ${round(share * 100)} %` : ''))
-      $.again.hidden = state !== 'late' && state !== 'error'
       $.stage.hidden = state === 'none'
       if (state === 'ready') moments()
     },
@@ -440,11 +434,11 @@ function mount(model, el) {
 
   // ---- the parts of the page
   const nav = (label, name, act) => button('nav', label, act, icon(name))
-  const facts = [`${times.length.toLocaleString('en')} frames`, meta.fps && `${+meta.fps.toFixed(2)} fps`, when(end), `${N.toLocaleString('en')} clips`, `${meta.layers} layers × ${meta.heads} heads`]
+  const facts = [`${F.toLocaleString('en')} frames`, meta.fps && `${+meta.fps.toFixed(2)} fps`, when(end), `${N.toLocaleString('en')} clips`, `${meta.layers} layers × ${meta.heads} heads`]
   const root = h('div.viewer', {role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1', 'data-lm-suppress-shortcuts': 'true'},
     h('div.header', h('strong', meta.name), h('span.facts', facts.filter(Boolean).map(f => f.replaceAll(' ', '\xa0')).join('  ·  '))),
     h('div.top', $.stage = h('div.stage', {style: `--ratio:${ratio}`}, film.video, film.spy,
-      h('div.status', $.status = h('span', {role: 'status'}), $.again = button('plain', 'Load the film again', film.load, 'Try again'))), $.detail = h('div.detail')),
+      h('div.status', $.status = h('span', {role: 'status'}))), $.detail = h('div.detail')),
     h('div.bar', h('div.transport', {role: 'group', 'aria-label': 'Play'}, nav('Previous clip', 'clipBack', () => clip(-1)), nav('Previous frame', 'frameBack', () => go(s.frame - 1)),
       $.play = button('nav.play', 'Play', () => toggle(), icon('play'), icon('pause')), nav('Next frame', 'frameOn', () => go(s.frame + 1)), nav('Next clip', 'clipOn', () => clip(1))),
     h('div.clock', $.time = h('b'), $.place = h('span')),
@@ -454,20 +448,20 @@ function mount(model, el) {
       choice('Scale', 'scale', [['lane', 'each lane'], ['shared', 'shared']]),
       choice('Order', 'order', [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']]))),
     $.board = h('div.board',
-      h('div.row.filmrow', h('div.name'), $.slider = h('div.track', {role: 'slider', tabindex: '0', 'aria-label': 'Frame', 'aria-valuemin': '0', 'aria-valuemax': times.length - 1}, $.film = h('canvas')),
+      h('div.row.filmrow', h('div.name'), $.slider = h('div.track', {role: 'slider', tabindex: '0', 'aria-label': 'Frame', 'aria-valuemin': '0', 'aria-valuemax': F - 1}, $.film = h('canvas')),
         h('div.said.end', $.whole = button('plain', 'Show the whole film (0)', () => zoom(t0, end), 'Whole film'))),
       $.lanes = h('div.lanes', {role: 'listbox', 'aria-label': 'Questions'}),
-      h('div.row.axisrow', h('div.name'), h('div.track.axis', $.axis = h('canvas', {'aria-hidden': 'true'})), h('div.said.end.tools', $.curves = live && button('plain', 'Deletion and insertion curves (D)', () => panel('curves'), 'Curves'),
+      h('div.row.axisrow', h('div.name'), h('div.track.axis', $.axis = h('canvas', MUTE)), h('div.said.end.tools', $.curves = live && button('plain', 'Deletion and insertion curves (D)', () => panel('curves'), 'Curves'),
         $.table = button('plain', 'Table of numbers (T)', () => panel('table'), 'Table'), $.help = button('plain', 'Keys (?)', () => panel('help'), '?'))),
-      h('div.over', $.veil = h('div'), $.range = h('div.range'), $.hover = h('div.hover'), $.head = h('div.playhead'))),
+      h('div.over', $.veil = h('div'), $.range = h('div.range'), $.hover = h('div.hover'), $.now = h('div.playhead'))),
     $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), h('div.notes', (meta.notes ?? []).map(n => h('p', n))),
-    $.tip = h('div.tip', {'aria-hidden': 'true'}, $.look = h('canvas', {height: 180, width: round(180 * clamp(ratio, .6, 1.78))}), $.tip1 = h('b'), $.tip2 = h('span'), $.tip3 = h('span')),
+    $.tip = h('div.tip', MUTE, $.look = h('canvas', {height: 180, width: round(180 * shape)}), $.tip1 = h('b'), $.tip2 = h('span'), $.tip3 = h('span')),
     $.pop = h('div.pop', {role: 'group', 'aria-label': 'Chosen range'}), $.live = h('div.live', {role: 'status'}))
-  for (const k of ['whole', 'range', 'hover', 'tip', 'pop', 'what', 'panel', 'again']) $[k].hidden = true
+  for (const k of ['whole', 'range', 'hover', 'tip', 'pop', 'what', 'panel']) $[k].hidden = true
 
   const rows = asked.map((q, i) => {
     const r = {q, i}
-    r.el = h('div.row.lane', {role: 'option', 'data-name': q.name}, h('div.name', h('b', {title: q.name}, q.name), r.note = h('span')), r.track = h('div.track', r.canvas = h('canvas', {'aria-hidden': 'true'})),
+    r.el = h('div.row.lane', {role: 'option', 'data-name': q.name}, h('div.name', h('b', {title: q.name}, q.name), r.note = h('span')), r.track = h('div.track', r.canvas = h('canvas', MUTE)),
       h('div.said', r.mark = h('i'), h('div', h('div.first', r.answer = h('span'), r.p = h('b')), r.second = h('div.second'))))
     on(r.el, 'focus', () => pick(i))
     on(r.el, 'pointerdown', e => r.track.contains(e.target) || pick(i, true))
@@ -476,8 +470,8 @@ function mount(model, el) {
 
   // ---- what the lanes say: the model's answers, or those of the what-if
   function said(i) {
-    const q = asked[i], w = s.answers?.[q.name], text = String((w ?? q).said), same = !w || text === String(q.said)
-    return {text, p: (w ?? q).p, ranked: (w ?? q).ranked ?? [], was: w && q, same, right: q.truth == null ? null : w && !same ? text === String(q.truth) : q.right}
+    const q = asked[i], w = s.answers?.[q.name], {said, p, ranked} = w ?? q, text = String(said), same = !w || text === String(q.said)
+    return {text, p, ranked: ranked ?? [], was: w && q, same, right: q.truth == null ? null : w && !same ? text === String(q.truth) : q.right ?? null}
   }
   const over = v => times_(v / data.uniform)
   function labels() {
@@ -488,7 +482,6 @@ function mount(model, el) {
       write(r.second, r.second.title = !was ? truth || (ranked[1] ? `then ${ranked[1][0]} ${prob(ranked[1][1])}` : '') : !same ? `was ${was.said} ${prob(was.p)}` : p == null ? '' : change(p - was.p))
       r.el.classList.toggle('is-changed', !same)
       write(r.note, `peak ${over(m.top)}`)
-      r.note.title = `Highest attention ${number(m.top)}: ${over(m.top)} what each clip would get if all got the same`
       put(r.el, 'aria-label', [`${q.name}: ${text}`, prob(p) && `probability ${prob(p)}`, name, truth, !same && `was ${q.said}`, `attention peaks at ${when(edges[m.at])}, ${over(m.top)} uniform`].filter(Boolean).join(', '))
     }
   }
@@ -502,14 +495,13 @@ function mount(model, el) {
       h('div.caption', 'Looked at most'), $.moments = h('div.moments'))
     moments()
   }
-  const middle = c => columns[2 * c] + columns[2 * c + 1] >> 1
+  const middle = c => first(c) + after(c) >> 1
   function moments() {
-    film.forget()
     const a = map(lane())
     $.moments?.replaceChildren(...peaks(a).sort((x, y) => a[y] - a[x]).slice(0, 3).map(c => {
-      const f = middle(c), t = times[f] - t0, pic = h('canvas', {height: 144, width: round(144 * clamp(ratio, .6, 1.78))})
+      const f = middle(c), t = times[f] - t0, pic = h('canvas', {height: 144, width: round(144 * shape)})
       paint(pic, sprite(times[f]))
-      film.picture(f, v => paint(pic, v))
+      film.picture(f, v => pic.isConnected && paint(pic, v))
       return button('moment', `Go to the peak at ${clock(t)}, ${over(a[c])} uniform`, () => go(f), pic, h('span', `${clock(t, 1)} `, h('b', over(a[c]))))
     }))
   }
@@ -546,7 +538,7 @@ function mount(model, el) {
   }
 
   // ---- pictures
-  /** Fill a canvas with a picture: a video, or [image, x, width] of the film strip. */
+  /** Fill a canvas with a video or a part of the filmstrip. */
   function paint(c, pic, x = 0, w = c.width) {
     if (!pic) return
     const [img, sx, sw, sh] = Array.isArray(pic) ? pic : [pic, 0, pic.videoWidth, pic.videoHeight], g = c.getContext('2d')
@@ -573,7 +565,7 @@ function mount(model, el) {
   let due = 0
   const redraw = () => { due ||= requestAnimationFrame(() => { due = 0; draw() }) }
   const x = t => (t - s.view[0]) / (s.view[1] - s.view[0])
-  /** A canvas at the screen's own resolution: context, width, height, device pixels a pixel. */
+  /** A canvas in device pixels: context, width, height, scale. */
   function sharp(c) {
     const k = devicePixelRatio || 1, W = max(1, round(c.clientWidth * k)), H = max(1, round(c.clientHeight * k)), g = c.getContext('2d')
     if (c.width !== W || c.height !== H) [c.width, c.height] = [W, H]; else g.clearRect(0, 0, W, H)
@@ -607,7 +599,7 @@ function mount(model, el) {
     if (e) for (const style of [[4.6, ground], [1.8, ink]]) path(...style, bracket(from, n), bracket(to, -n))
   }
   function drawFilm() {
-    const [, W, H, k] = sharp($.film), n = max(1, round(W / (H * clamp(ratio, .6, 1.78))))
+    const [, W, H, k] = sharp($.film), n = max(1, round(W / (H * shape)))
     for (let j = 0; j < n; j++) {
       const a = round(j * W / n), b = round((j + 1) * W / n) - (j < n - 1 ? k : 0)
       paint($.film, sprite(s.view[0] + (j + .5) / n * (s.view[1] - s.view[0])), a, b - a)
@@ -628,14 +620,14 @@ function mount(model, el) {
     e.style.left = `${100 * l}%`; e.style.width = `${100 * max(0, r - l)}%`
     return e
   }
-  const veil = () => $.veil.replaceChildren(...unseen(get('hidden'), get('keep'), N).map(r => band(h('div.hidden'), ...r)))
+  const veil = () => $.veil.replaceChildren(...unseen(hidden(), get('keep'), N).map(r => band(h('div.hidden'), ...r)))
   /** What follows the play head; nothing is painted anew. */
   function moved() {
-    const i = s.frame, p = x((times[i] + (i + 1 < times.length ? times[i + 1] : end)) / 2)
-    $.head.style.transform = `translateX(${(p * s.width).toFixed(2)}px)`
-    $.head.hidden = p < 0 || p > 1
+    const i = s.frame, p = x((times[i] + (i + 1 < F ? times[i + 1] : end)) / 2)
+    $.now.style.transform = `translateX(${(p * s.width).toFixed(2)}px)`
+    $.now.hidden = p < 0 || p > 1
     write($.time, when(times[i]))
-    write($.place, `frame ${i} of ${times.length - 1}   clip ${clipAt(spans, i)} of ${N - 1}`)
+    write($.place, `frame ${i} of ${F - 1}   clip ${clipAt(spans, i)} of ${N - 1}`)
     put($.slider, 'aria-valuenow', i); put($.slider, 'aria-valuetext', where(i))
     if (film.playing) follow()
     s.here?.()
@@ -643,10 +635,10 @@ function mount(model, el) {
   function measure() {
     const [b, f, a] = [$.board, $.film, $.axis].map(box)
     s.width = f.width
-    Object.assign($.head.parentNode.style, {left: `${f.left - b.left}px`, width: `${f.width}px`, top: `${f.top - b.top}px`, bottom: `${b.bottom - a.top}px`})
+    Object.assign($.now.parentNode.style, {left: `${f.left - b.left}px`, width: `${f.width}px`, top: `${f.top - b.top}px`, bottom: `${b.bottom - a.top}px`})
   }
   function zoom(a, b) {
-    const all = end - t0, len = clamp(b - a, min(all, 8 * all / times.length), all), from = clamp((a + b - len) / 2, t0, end - len)
+    const all = end - t0, len = clamp(b - a, min(all, 8 * all / F), all), from = clamp((a + b - len) / 2, t0, end - len)
     s.view = len > .999 * all ? [t0, end] : [from, from + len]
     $.whole.hidden = len > .999 * all
     shade(); redraw()
@@ -659,7 +651,7 @@ function mount(model, el) {
 
   // ---- pointing: hover, click, scrub, choose a range
   const px = e => e.clientX - box($.film).left
-  /** What lies under p pixels: a frame and a column; in a lane the highest, where several share a pixel. */
+  /** The frame and column at pixel p; in a lane the highest that share it. */
   function under(p, r) {
     const per = (s.view[1] - s.view[0]) / s.width, left = s.view[0] + floor(p) * per, [a, b] = [left, left + per].map((t, i) => lastAtMost(edges, t + (i ? -1e-6 : 1e-6) * per))
     if (r && b - a > 1) { const c = argmax(map(r.i), min(a, cols - 1), min(b + 1, cols)); return {c, frame: middle(c)} }
@@ -672,13 +664,13 @@ function mount(model, el) {
   function tip(e, r) {
     const p = px(e), {c, frame} = under(p, r), v = r && map(r.i)[c], whole = box(root)
     write($.tip1, r ? `${number(v)}   ${over(v)} uniform` : `frame ${frame}`)
-    write($.tip2, r ? `${bin > 1 ? 'highest of clips' : 'clip'} ${clips(c)}, ${frames(columns[2 * c], columns[2 * c + 1])}` : `clip ${clipAt(spans, frame)}`)
+    write($.tip2, r ? `${bin > 1 ? 'highest of clips' : 'clip'} ${clips(c)}, ${frames(first(c), after(c))}` : `clip ${clipAt(spans, frame)}`)
     write($.tip3, r ? `${when(edges[c])} – ${when(edges[c + 1])}` : when(times[frame]))
     $.hover.hidden = $.tip.hidden = false
     $.hover.style.transform = `translateX(${p}px)`
     if (s.tipped !== frame) {
       s.tipped = frame
-      $.look.hidden = !s.sprite && film.state !== 'ready'
+      $.look.hidden = !s.sprite && !film.ready
       paint($.look, sprite(times[frame]))
       film.picture(frame, v => { if (s.tipped === frame) { paint($.look, v); root.dataset.preview = frame } }, true)
     }
@@ -726,15 +718,14 @@ function mount(model, el) {
     if (String(had) === String(s.range)) return
     if (!b) { $.pop.hidden = $.range.hidden = true; return revise() }
     shade()
-    if (live) ask.put({type: 'whatif', hidden: merge([...(get('keep') ? [] : get('hidden')), s.range], N), keep: false})
+    if (live) ask.put({type: 'whatif', hidden: merge([...(get('keep') ? [] : hidden()), s.range], N), keep: false})
   }
   function shade() { $.range.hidden = !s.range; if (s.range) { band($.range, ...s.range); if (!$.pop.hidden) popover() } }
   function popover() {
     const [a, b] = s.range, r = rows[lane()], m = map(r.i), f0 = spans[2 * a], f1 = spans[2 * b - 1], whole = box(root)
-    let part = 0, all = 0
-    m.forEach((v, c) => { all += v; if (c >= floor(a / bin) && c * bin < b) part += v })
-    $.pop.replaceChildren(h('div', h('b', frames(f0, f1)), h('span', `${b - a} clip${b - a > 1 ? 's' : ''}, ${clock(at(f1) - at(f0))}`), h('span', `${round(100 * part / all)} % of the attention of ${r.q.name}`)),
-      h('div.acts', live && [button('plain', 'Hide this range from the model (H)', () => hide(false), 'Hide'), button('plain', 'Show the model only this range (K)', () => hide(true), 'Keep only')],
+    const part = sum(m.slice(floor(a / bin), ceil(b / bin))) / sum(m)
+    $.pop.replaceChildren(h('div', h('b', frames(f0, f1)), h('span', `${b - a} clip${b - a > 1 ? 's' : ''}, ${clock(at(f1) - at(f0))}`), h('span', `${round(100 * part)} % of the attention of ${r.q.name}`)),
+      h('div.acts', live && [button('plain', 'Hide from the model (H)', () => hide(false), 'Hide'), button('plain', 'Show the model only this (K)', () => hide(true), 'Keep only')],
         button('plain', 'Zoom in', () => { zoom(at(f0), at(f1)); choose() }, 'Zoom'), button('nav', 'Close (Escape)', () => choose(), icon('close'))))
     $.pop.hidden = false
     const p = box($.range), w = $.pop.offsetWidth
@@ -745,34 +736,34 @@ function mount(model, el) {
   // ---- what if
   function hide(keep) {
     if (!live) return say('This needs a running notebook.')
-    const c = clipAt(spans, s.frame), range = s.range ?? [c, c + 1], old = get('hidden')
+    const c = clipAt(spans, s.frame), range = s.range ?? [c, c + 1], old = hidden()
     s.range = null
     rule(keep === get('keep') ? [...old, range] : [range], keep)
     choose(); $.pop.hidden = $.range.hidden = true
   }
-  /** A new rule for what the model sees; the old one can be had back. */
-  function rule(hidden, keep, undo) {
-    if (!undo) s.undo.push([get('hidden'), get('keep')])
-    set('hidden', merge(hidden, N)); set('keep', keep)
+  /** A new rule for what the model sees. */
+  function rule(ranges, keep, undo) {
+    if (!undo) s.undo.push([hidden(), get('keep')])
+    set('hidden', merge(ranges, N)); set('keep', keep)
     revise(); redraw()
   }
   const back = () => { const u = s.undo.pop(); if (u) rule(...u, true) }
   function revise() {
-    const hidden = get('hidden'), keep = get('keep')
-    s.rule = JSON.stringify([hidden, keep]); s.trouble = ''
-    if (hidden.length && live) ask.put({type: 'whatif', hidden, keep})
+    const ranges = hidden(), keep = get('keep')
+    s.rule = JSON.stringify([ranges, keep]); s.trouble = ''
+    if (ranges.length && live) ask.put({type: 'whatif', hidden: ranges, keep})
     else { ask.drop('whatif'); s.late = false; s.answers = null; labels(); detail() }
     what()
   }
   function what() {
-    const ranges = get('hidden'), keep = get('keep'), n = s.answers ? rows.filter(r => !said(r.i).same).length : 0
+    const ranges = hidden(), keep = get('keep'), n = s.answers ? rows.filter(r => !said(r.i).same).length : 0
     $.what.hidden = !(ranges.length || s.late || s.trouble)
     $.what.replaceChildren(...(ranges.length ? [h('b', keep ? 'Only' : 'Without'), ...ranges.map((r, i) => {
       const text = frames(spans[2 * r[0]], spans[2 * r[1] - 1])
       return h('span.chip', text, button('nav', `Take back ${text}`, () => rule(ranges.filter((_, j) => j !== i), keep), icon('close')))
     }), h('span.soft', s.answers ? `${n} of ${Q} answers ${n === 1 ? 'changes' : 'change'}` : ''), ...(s.undo.length ? [button('plain', 'Undo (U)', back, 'Undo')] : []),
     button('plain', 'Show the model everything (C)', () => rule([], false), 'Show all')] : []),
-    h('span.trouble', {role: 'status'}, s.trouble || (s.late ? 'The kernel has not answered for 5 s: it is busy or has stopped. The rest of the viewer works.' : '')))
+    h('span.trouble', {role: 'status'}, s.trouble || (s.late ? 'The kernel has not answered for 5 s: it is busy or has stopped. All else works.' : '')))
   }
 
   // ---- panels: curves, numbers, keys
@@ -788,20 +779,20 @@ function mount(model, el) {
     $.panel.replaceChildren(h('div.title', h('strong', title), button('nav.close', 'Close (Escape)', () => panel(s.panel), icon('close'))), ...kids)
   }
   const help = () => fill('Keys', h('dl.keys', KEYS.map(([k, text]) => h('div', h('dt', k.split(' ').map(k => h('kbd', k))), h('dd', text)))),
-    h('p.soft', 'Click a lane or the film to go there. Drag along the film to scrub; drag along a lane to choose a range. Ctrl and wheel zooms.'))
+    h('p.soft', 'Click a lane or the film to go there. Drag along the film to scrub, along a lane to choose a range. Ctrl and wheel zooms.'))
   function curves() {
     const i = lane(), q = asked[i], c = s.curves[i]
     if (!c) ask.put({type: 'curves', question: i})
     fill(`Does ${q.name} need what it looked at?`, c ? plot(c) : h('p.soft', {role: 'status'}, 'Asking the model'),
-      h('p.soft', 'The film is shown to the model clip by clip: insertion begins with the clips this question attends to most, deletion with those it attends to least. If attention finds what matters, insertion rises early and deletion late; random orders lie between.'))
+      h('p.soft', 'The model is shown more and more clips: insertion begins with those this question attends to most, deletion with those it attends to least. Where attention finds what matters, insertion rises early and deletion late. Figures: means.'))
   }
   function plot(c) {
     const W = 600, H = 226, X = v => 36 + v * 450, Y = v => 26 + (1 - v) * 156, kinds = ['insertion', 'deletion', 'random'].filter(k => c[k]?.length), line = a => a.map((v, i) => `${X(c.share[i])},${Y(v)}`)
-    const mean = k => c.areas?.[k] ?? c[k].reduce((a, b) => a + b, 0) / c[k].length
+    const mean = k => c.areas?.[k] ?? sum(c[k]) / c[k].length
     const names = kinds.map(k => ({k, y: Y(c[k][floor(c[k].length / 3)])})).sort((a, b) => a.y - b.y)
     names.forEach((e, i) => { e.y = max(e.y, i ? names[i - 1].y + 16 : 20) })
     const text = (x, y, t, more) => h('text', {x, y, ...more}, t)
-    return h('div.curves', {role: 'img', 'aria-label': kinds.map(k => `${k}: ${c[k].map(v => v.toFixed(2)).join(', ')}`).join('; ')}, h('svg', {viewBox: `0 0 ${W} ${H}`},
+    return h('div.curves', {role: 'img', 'aria-label': kinds.map(k => `${k} ${mean(k).toFixed(2)}`).join(', ')}, h('svg', {viewBox: `0 0 ${W} ${H}`},
       [0, .5, 1].map(v => [h('line.grid', {x1: X(0), x2: X(1), y1: Y(v), y2: Y(v)}), text(30, Y(v) + 4, String(v), {'text-anchor': 'end'}), text(X(v), H - 24, `${100 * v} %`, {'text-anchor': 'middle'})]),
       text(X(.5), H - 6, 'share of the clips shown', {'text-anchor': 'middle'}), text(X(0), 9, `probability of ${c.answer ?? 'the answer'}`),
       c.low && c.high && h('polygon.spread', {points: [...line(c.low), ...line(c.high).reverse()].join(' ')}),
@@ -809,9 +800,9 @@ function mount(model, el) {
       names.map(({k, y}) => text(X(1) + 10, y, `${k} ${mean(k).toFixed(2)}`, {class: `tqn-${k}`}))))
   }
   function table() {
-    const TALL = 24, n = 24, hidden = {'aria-hidden': 'true'}, body = h('tbody'), above = h('tr', hidden), below = h('tr', hidden)
+    const TALL = 24, n = 24, body = h('tbody'), above = h('tr', MUTE), below = h('tr', MUTE)
     const lanes = s.order.map(i => [asked[i].name, map(i)]), head = ['clip', 'frames', 'from', 'to', ...lanes.map(l => l[0])]
-    const row = c => [clips(c), `${columns[2 * c]}–${columns[2 * c + 1] - 1}`, when(edges[c]), when(edges[c + 1]), ...lanes.map(l => number(l[1][c]))]
+    const row = c => [clips(c), `${first(c)}–${after(c) - 1}`, when(edges[c]), when(edges[c + 1]), ...lanes.map(l => number(l[1][c]))]
     const scroll = h('div.scroll', {tabindex: '0', role: 'group', 'aria-label': 'Numbers'}, h('table', {'aria-rowcount': cols + 1}, h('thead', h('tr', head.map(t => h('th', {scope: 'col'}, t)))), body))
     let seen = ''
     s.here = () => {  // only the rows in sight are in the page
@@ -824,14 +815,14 @@ function mount(model, el) {
         return tr
       }), below)
     }
-    on(scroll, 'scroll', () => s.here?.())
+    scroll.onscroll = () => s.here?.()
     const save = () => {
-      const text = csv([['clip', 'first frame', 'last frame', 'from (s)', 'to (s)', ...head.slice(4)], ...range(cols, c => [bin > 1 ? clips(c) : c, columns[2 * c], columns[2 * c + 1] - 1, edges[c] - t0, edges[c + 1] - t0, ...lanes.map(l => l[1][c])])])
+      const text = csv([['clip', 'first frame', 'last frame', 'from (s)', 'to (s)', ...head.slice(4)], ...range(cols, c => [bin > 1 ? clips(c) : c, first(c), after(c) - 1, edges[c] - t0, edges[c + 1] - t0, ...lanes.map(l => l[1][c])])])
       const href = URL.createObjectURL(new Blob([text], {type: 'text/csv'}))
       h('a', {href, download: `${meta.name}.attention.csv`}).click()
       setTimeout(() => URL.revokeObjectURL(href), 1000)
     }
-    fill('Attention', scroll, button('plain', 'Save these numbers as a CSV file', save, 'Save CSV'))
+    fill('Attention', scroll, button('plain', 'Save as CSV', save, 'Save CSV'))
     s.here()
     scroll.scrollTop = (column() - 4) * TALL
     s.here()
@@ -842,12 +833,12 @@ function mount(model, el) {
   const clip = d => { const c = clipAt(spans, s.frame); go(spans[2 * clamp(d < 0 && s.frame > spans[2 * c] ? c : c + d, 0, N - 1)]) }
   const peak = d => { const c = nextPeak(map(lane()), column(), d); if (c < 0) say('No more peaks this way'); else go(middle(c)) }
   const step = d => { const i = s.order[s.order.indexOf(lane()) + d]; if (i >= 0) { pick(i, true); rows[i].el.scrollIntoView({block: 'nearest'}) } }
-  const speed = d => { const k = SPEEDS.indexOf(get('speed')), v = SPEEDS[clamp((k < 0 ? 3 : k) + d, 0, SPEEDS.length - 1)]; set('speed', v); changed('speed'); say(`Speed ${v}×`) }
+  const speed = d => { const k = SPEEDS.indexOf(get('speed')), v = SPEEDS[clamp((k < 0 ? 3 : k) + d, 0, SPEEDS.length - 1)]; set('speed', v); changed('speed') }
   const border = last => { const c = clipAt(spans, s.frame), [a, b] = s.range ?? [c, c + 1]; if (last) choose(min(a, c), c + 1); else choose(c, max(b, c + 1)); popover() }
   const ACTS = {
-    ' ': toggle, ArrowLeft: e => e.shiftKey ? clip(-1) : go(s.frame - 1), ArrowRight: e => e.shiftKey ? clip(1) : go(s.frame + 1), Home: () => go(0), End: () => go(times.length - 1),
-    p: () => peak(-1), n: () => peak(1), ArrowUp: () => step(-1), ArrowDown: () => step(1), '<': () => speed(-1), '>': () => speed(1), '+': () => scale(.5), '=': () => scale(.5), '-': () => scale(2),
-    0: () => zoom(t0, end), '[': () => border(false), ']': () => border(true), h: () => hide(false), k: () => hide(true), u: back, c: () => get('hidden').length && rule([], false),
+    ' ': toggle, ArrowLeft: e => e.shiftKey ? clip(-1) : go(s.frame - 1), ArrowRight: e => e.shiftKey ? clip(1) : go(s.frame + 1), Home: () => go(0), End: () => go(F - 1),
+    p: () => peak(-1), n: () => peak(1), ArrowUp: () => step(-1), ArrowDown: () => step(1), '<': () => speed(-1), '>': () => speed(1), '+': () => scale(.5), '-': () => scale(2),
+    0: () => zoom(t0, end), '[': () => border(false), ']': () => border(true), h: () => hide(false), k: () => hide(true), u: back, c: () => hidden().length && rule([], false),
     t: () => panel('table'), d: () => live && panel('curves'), '?': () => panel('help'), Escape: () => { untip(); if (s.range) choose(); else if (s.panel) panel(s.panel) },
   }
   on(root, 'keydown', e => {
@@ -870,7 +861,7 @@ function mount(model, el) {
     else if (k === 'frame') { if (v !== s.frame && !film.playing) go(v, true) }
     else if (k === 'playing') { if (v !== film.playing) toggle() }
     else if (k === 'theme') theme()
-    else if (JSON.stringify([get('hidden'), get('keep')]) !== s.rule) { revise(); redraw() }
+    else if (JSON.stringify([hidden(), get('keep')]) !== s.rule) { revise(); redraw() }
   }
   const heard = [...Object.keys(STATE), 'theme'].map(k => [`change:${k}`, () => changed(k)])
   heard.push(['msg:custom', (m, buffers) => {
@@ -911,7 +902,7 @@ export function render({model, el}) {
     try { end = mount(model, el) } catch (e) { el.replaceChildren(message(e.message)) }
   }
   const again = () => { if (!due) { due = true; queueMicrotask(() => due && start()) } }
-  const names = ['meta', 'times', 'spans', 'attn', 'rollout', 'strip', 'error'].map(k => `change:${k}`)
+  const names = ['meta', 'attn', 'error'].map(k => `change:${k}`)
   for (const n of names) model.on(n, again)
   start()
   return () => { due = false; for (const n of names) model.off(n, again); end?.() }
