@@ -64,7 +64,7 @@ def strip(
     high = np.maximum.reduceat(np.concatenate([a, a[...,:1]*0], -1), np.stack([first,last], -1).ravel(), -1)[...,::2]
     return np.rint(255*high/np.maximum(high.max(-1, keepdims=True), 1e-30)).astype(np.uint8)
 
-# %% ../nbs/12_records.ipynb #39d1359a
+# %% ../nbs/12_records.ipynb #4ad226d8
 SHAPES = {'said': ('int32','nk'), 'truth': ('int32','nk'), 'p': ('float32','nk'), 'loss': ('float32','nk'), 'entropy': ('float32','nk'),
           'heads': ('float32','nk'), 'right': ('int8','nk'), 'readings': ('float32','n'), 'clips': ('int32','n'), 'strips': ('uint8','nkm')}
 
@@ -78,6 +78,7 @@ class Records:
     columns: dict[str,np.ndarray]   # See `SHAPES`: (n,), (n, k) or (n, k, m) for n videos, k names, m columns
     items: dict = field(default_factory=dict, repr=False) # {id: Item}, where the data set has them
     reading: str|None = None        # How the class was read
+    parts: dict = field(default_factory=dict) # {question of kind 'many': its single answers}
 
     def __post_init__(self):
         n,k = len(self.ids),len(self.names)
@@ -184,13 +185,15 @@ def planted(
             extents={q.name: (8*int(a), 8*int(a)+8) for q,a in zip(qs, at)}))
     return qs,features,items
 
-# %% ../nbs/12_records.ipynb #a48fbf8c
+# %% ../nbs/12_records.ipynb #44ac4a93
 def _labels(queries, names, sets):
     "What the numbers in said and truth stand for"
     def text(q, s): return ', '.join(queries[q].answers[i] for i in s) or 'none'
     plain = {q.name: list(q.answers) for q in queries}
     if 'class' in names[len(plain):]: plain['class'] = list(queries.class_names)
     return {**plain, **{q: [text(q, s) for s in seen] for q,seen in sets.items()}}
+
+def _singles(queries): return {q.name: list(q.answers) for q in queries if q.kind=='many'}
 
 def _join(parts): return {key: np.concatenate([p[key] for p in parts]).astype(dtype) for key,(dtype,_) in SHAPES.items()}
 
@@ -213,7 +216,7 @@ def record(
     finally: model.train(was)
     if not parts: raise ValueError('the loader gave no video: check the split, the filters and the paths')
     names = [*model.queries.names, 'class'][:parts[0]['said'].shape[1]]
-    return Records(ids, names, _labels(model.queries, names, sets), sets, _join(parts), {o.id: o for o in items}, how)
+    return Records(ids, names, _labels(model.queries, names, sets), sets, _join(parts), {o.id: o for o in items}, how, _singles(model.queries))
 
 # %% ../nbs/12_records.ipynb #aa4a04a1
 SORTS = {'given': 'as given', 'loss': 'loss', 'entropy': 'undecided', 'heads': 'heads apart', 'readings': 'readings apart', 'p': 'probability', 'id': 'name', 'clips': 'length'}
@@ -283,7 +286,7 @@ def choose(
     v = sort_values(r, sort, question)[at]
     return at[np.lexsort((at, -v if descending else v, np.isnan(v)))]
 
-# %% ../nbs/12_records.ipynb #3e9d2a2a
+# %% ../nbs/12_records.ipynb #ec171dcd
 def from_evaluation(
     ev:Evaluation,  # Of `evaluate`
 )->Records:         # One row a video; strips are empty
@@ -301,15 +304,15 @@ def from_evaluation(
     names,n = [*qs.names, *(['class'] if reading else [])],len(ids)
     cols = {c: np.stack([o[c] for o in rows], 1) for c in rows[0]}
     empty = dict(heads=np.full((n,len(names)), np.nan), readings=np.full(n, np.nan), clips=np.zeros(n), strips=np.zeros((n,len(names),0)))
-    return Records(ids, names, _labels(qs, names, sets), sets, {**cols, **empty}, {}, reading and reading[7:-1])
+    return Records(ids, names, _labels(qs, names, sets), sets, {**cols, **empty}, {}, reading and reading[7:-1], _singles(qs))
 
-# %% ../nbs/12_records.ipynb #40ffca0c
+# %% ../nbs/12_records.ipynb #3be15b2a
 def save_records(
     r:Records,       # Of a data set
     path:str|Path,   # A .safetensors file
 )->Path:             # The same path
     "Write records; what the data set itself knows, such as paths, is not written"
-    head = dict(ids=r.ids, names=r.names, labels=r.labels, sets=r.sets, reading=r.reading)
+    head = dict(ids=r.ids, names=r.names, labels=r.labels, sets=r.sets, reading=r.reading, parts=r.parts)
     return write_atomic(path, save({k: np.ascontiguousarray(v) for k,v in r.columns.items()}, {'records': json.dumps(head, ensure_ascii=False)}))
 
 def load_records(
@@ -321,4 +324,4 @@ def load_records(
         with safe_open(path, 'np') as f: head,columns = json.loads((f.metadata() or {})['records']),{k: f.get_tensor(k) for k in f.keys()}
     except (OSError, SafetensorError, KeyError, ValueError) as e: raise ValueError(f'{path} holds no records ({type(e).__name__}: {e}); make them with record and save_records') from e
     sets = {q: [tuple(s) for s in seen] for q,seen in head['sets'].items()}
-    return Records(head['ids'], head['names'], head['labels'], sets, columns, {o.id: o for o in items}, head['reading'])
+    return Records(head['ids'], head['names'], head['labels'], sets, columns, {o.id: o for o in items}, head['reading'], head['parts'])
