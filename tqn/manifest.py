@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'SPLITS', 'Row', 'csv_rows', 'json_rows', 'seconds', 'Manifest', 'read_manifest', 'load_items',
-           'guess_queries', 'write_manifest']
+           'guess_queries', 'read_own', 'write_manifest']
 
-# %% ../nbs/04_manifest.ipynb #da4a3dd3
+# %% ../nbs/04_manifest.ipynb #c3ab4d0a
 import csv, io, json, math, os, re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 from .data import Item, split_answers
-from .dataset import Problem, inside, refuse
+from .dataset import Problem, VideoSet, inside, make_set, refuse
 from .queries import Query, QuerySet, nearest, write_atomic
 
 # %% ../nbs/04_manifest.ipynb #8df95b77
@@ -326,6 +326,29 @@ def guess_queries(
     single = [q.name for q in queries if q.kind!='many']
     def shared(c, q): return {o.answers.get(q) for o in items if o.class_name==c}
     return QuerySet(queries, [{'name': c, 'answers': {q: next(iter(a)) for q in single if len(a := shared(c, q))==1 and None not in a}} for c in classes])
+
+# %% ../nbs/04_manifest.ipynb #554c58df
+def _questions(path, queries):
+    "The questions of a manifest that somebody has written down, or None"
+    if isinstance(queries, QuerySet): return queries
+    beside = [path.parent/f'{stem}{s}' for stem in (f'{path.stem}.queries', 'queries') for s in ('.yaml', '.yml', '.json')]
+    found = Path(queries) if queries is not None else next((p for p in beside if p.is_file()), None)
+    return found and QuerySet.load(found)
+
+def read_own(
+    path:str|Path,                      # .csv or .jsonl
+    queries:QuerySet|str|Path|None=None,# The questions or their file; None looks beside the manifest, then asks what its columns ask
+    val:float=.1,                       # Share of train to carve out where the table has no val; 0 = none
+    seed:int=0,                         # Decides which
+    missing:str='refuse',               # Videos that are not there: 'refuse', 'skip' or 'keep'
+    root:str|Path|None=None,            # Folder of the videos; None = that of the manifest
+)->VideoSet: # Splits as the table has them
+    "One's own videos, from a manifest"
+    path = Path(path)
+    known = _questions(path, queries)
+    items = load_items(path, known, root)
+    notes = [] if known else ['The questions are the columns of the table, their answers those that occur; save them with data.queries.save to fix them.']
+    return make_set(path.stem, root or path.parent, known or guess_queries(items), items, val, seed, missing, notes)
 
 # %% ../nbs/04_manifest.ipynb #a251bfbf
 def _plain(item, root):
