@@ -28,7 +28,7 @@ from .metrics import Evaluation, _readings, eval_chunk
 from .model import param_groups, tqn_loss
 from .queries import refuse_unknown, unknown, write_atomic
 
-# %% ../nbs/10_train.ipynb #3d922de6
+# %% ../nbs/10_train.ipynb #73dfc88f
 _CHOICES = dict(optimiser=['adam', 'adamw'], schedule=['constant', 'cosine', 'steps'], precision=['auto', 'no', 'bf16', 'fp16'],
                 metric=['answers', 'class', 'loss'], device=['auto', 'cpu'])
 
@@ -52,6 +52,7 @@ class TrainConfig:
     attn_weight:float=0.       # Weight of `attn_loss`, a regulariser of the attention; 0 is off
     save_every:int=0           # Also save a checkpoint every so many steps; 0 only after each epoch
     device:str='auto'          # 'auto' (CUDA, MPS, CPU, whichever is there) or 'cpu'
+    unused:bool=False          # Several processes: a loss of your own may leave out parameters (costs a search in every step)
 
     def __post_init__(self):
         for name,known in _CHOICES.items():
@@ -192,7 +193,7 @@ def _update(
     optimiser.zero_grad(set_to_none=True)
     return norm
 
-# %% ../nbs/10_train.ipynb #c4849b3d
+# %% ../nbs/10_train.ipynb #bf6579a4
 def _resolve_precision(
     precision:str='auto', # 'auto', 'no', 'bf16' or 'fp16'
     device:str='auto',    # 'auto' or 'cpu'
@@ -211,14 +212,14 @@ def _refuse_lonely(
 def make_accelerator(
     precision:str='auto', # See `_resolve_precision`
     device:str='auto',    # 'auto' or 'cpu'
-)->Accelerator: # For this process; the same call is right under `accelerate launch`
+    unused:bool=False,    # Several processes: parameters may be left without a gradient
+)->Accelerator: # For this process; the same call is right under `torchrun`
     "Device, precision and processes"
     precision = _resolve_precision(precision, device)
     _refuse_lonely(os.environ)
     if AcceleratorState._shared_state and PartialState().num_processes == 1:
         AcceleratorState._reset_state(True)  # accelerate keeps the first choice for good; a notebook may choose again
-    unused = DistributedDataParallelKwargs(find_unused_parameters=True)  # a question may have no answer in a whole batch
-    return Accelerator(mixed_precision=precision, cpu=device == 'cpu', kwargs_handlers=[unused])
+    return Accelerator(mixed_precision=precision, cpu=device == 'cpu', kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)])
 
 # %% ../nbs/10_train.ipynb #06ae4ac6
 def _share(
@@ -262,9 +263,9 @@ def _check_finite(
     raise NotFinite(f"the {what} is {value} at step {step}, lr {lr:.3g}, on videos {', '.join(map(str, ids))}; the weights are those of step {step}. "
         "Look for nan or inf in these videos' input; else lower lr, set clip=1, or train with precision='no'; then pass resume=True to continue from the last checkpoint")
 
-# %% ../nbs/10_train.ipynb #d272a7f0
+# %% ../nbs/10_train.ipynb #50b08ebc
 _OURS = ('config.json', 'steps.csv', 'log.csv', 'best', 'checkpoint-*', 'stage2.json', 'visits-*.csv', 'live-bank')
-_MAY_CHANGE = {'epochs', 'patience', 'save_every', 'device', 'precision'}
+_MAY_CHANGE = {'epochs', 'patience', 'save_every', 'device', 'precision', 'unused'}
 
 def open_run(
     folder:str|Path,       # Where the run writes
@@ -518,7 +519,7 @@ def _plot(run):
     for ax in (left, right): ax.spines[['top', 'right']].set_visible(False)
     return fig
 
-# %% ../nbs/10_train.ipynb #e387b96e
+# %% ../nbs/10_train.ipynb #d74fcd9c
 class LivePlot:
     "Redraw the curves after every epoch, in a notebook; do nothing elsewhere"
     handle = None
@@ -527,9 +528,10 @@ class LivePlot:
         "Show the curves, or replace those shown"
         shell = sys.modules['IPython'].get_ipython() if 'IPython' in sys.modules else None
         if not hasattr(shell, 'kernel'): return
-        from IPython.display import display
-        if self.handle: self.handle.update(self.draw(run))
-        else: self.handle = display(self.draw(run), display_id=True)
+        from IPython.display import Image, display
+        self.draw(run).savefig(png := io.BytesIO(), format='png')
+        if self.handle: self.handle.update(Image(png.getvalue()))
+        else: self.handle = display(Image(png.getvalue()), display_id=True)
 
     def draw(self, run:Run)->'matplotlib.figure.Figure':
         "The figure to show"
@@ -566,7 +568,7 @@ def _epoch_groups(
         size = min(accumulate, n - i)
         yield size, islice(batches, size)
 
-# %% ../nbs/10_train.ipynb #2a51d257
+# %% ../nbs/10_train.ipynb #ab591c5c
 def _backward(
     acc:Accelerator,   # Precision and processes
     model:nn.Module,   # Perhaps wrapped by `acc`
@@ -577,7 +579,11 @@ def _backward(
 )->dict[str,float]: # The loss and its parts
     "Add one batch's gradient, times its videos"
     with nullcontext() if sync else acc.no_sync(model):
-        with acc.autocast(): total,parts = batch_loss(model, batch, **losses)
+        try:
+            with acc.autocast(): total,parts = batch_loss(model, batch, **losses)
+        except RuntimeError as e:
+            if 'finished reduction' not in str(e): raise
+            raise ValueError("the loss left parameters without a gradient, for which the other processes wait: pass unused=True") from e
         values = torch.stack([total.detach(), *(o.detach() for o in parts.values())]).tolist()  # the device waits once
         check(_share(acc, {'loss': values[0]}, 1)[0]['loss'])  # all stop, or none
         acc.backward(total*len(batch['id']))
@@ -685,7 +691,7 @@ def _end(acc, model, run, at):
     plain.eval()
     return run
 
-# %% ../nbs/10_train.ipynb #c8fb35f2
+# %% ../nbs/10_train.ipynb #d7cfb015
 def fit(
     model:nn.Module,                # A `TQN`, or a module with its outputs, `queries` and `read_classes`
     train:DataLoader,               # Of `make_loader`, shuffled
@@ -705,7 +711,7 @@ def fit(
     "Train, keep the best weights on val, and leave them in the model"
     run = Run(Path(folder), make_config(config, **changes))
     c,callbacks,stage = run.config,[LivePlot()] if callbacks is None else callbacks,stage or Stage()
-    acc = make_accelerator(c.precision, c.device)
+    acc = make_accelerator(c.precision, c.device, c.unused)
     if acc.is_main_process: open_run(folder, c, resume, overwrite)
     acc.wait_for_everyone()
     at,net,optimiser,batches,val = _start(acc, model, train, val, run.folder, c, stage)
