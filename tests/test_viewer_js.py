@@ -1,0 +1,74 @@
+"The viewer's JavaScript under node: its own tests, and its numbers against those of Python"
+import json, os, shutil, subprocess
+from pathlib import Path
+import numpy as np
+import pytest
+import torch
+from tqn.attention import Answer
+from tqn.picture import columns, focus, lane_order, shown_maps
+
+ROOT = Path(__file__).resolve().parents[1]
+STATIC = ROOT/'tqn'/'static'
+LOAD = "import {readFileSync} from 'node:fs'; const v = await import('data:text/javascript;base64,' + readFileSync(process.argv[1]).toString('base64'));"
+
+
+def node():
+    "node's path: the system's, or the one inside playwright; skips where there is neither"
+    if found := shutil.which('node'): return found
+    try: import playwright
+    except ImportError: playwright = None
+    inside = playwright and Path(playwright.__file__).parent/'driver'/'node'
+    if inside and inside.exists(): return str(inside)
+    reason = "node is missing; install nodejs, or playwright with python -m pip install -c constraints.txt -e '.[dev]'"
+    if os.environ.get('TQN_REQUIRE_BROWSER') == '1': pytest.fail(reason)
+    pytest.skip(reason)
+
+def run(*args, **kw):
+    return subprocess.run([node(), *map(str, args)], capture_output=True, text=True, timeout=60, **kw)
+
+
+def test_plain_functions():
+    done = run('--test', *sorted((ROOT/'tests'/'js').glob('*.mjs')))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert '# fail 0' in done.stdout and '# pass 0' not in done.stdout
+
+def test_same_numbers_as_python():
+    "Maps for each layer and head, their order and focus, and the columns of pixels that are drawn"
+    g = torch.Generator().manual_seed(0)
+    L, H, Q, n = 3, 4, 5, 91
+    attn = (4*torch.randn(L, H, Q, n, generator=g)).softmax(-1)
+    frames = np.stack([np.arange(n)*8, np.arange(n)*8+8], -1)
+    answer = Answer('a', {}, [f'q{i}' for i in range(Q)], attn, frames, frames/25)
+    questions = [dict(name=f'q{i}', p=p) for i, p in enumerate((.5, None, .9, .5, .1))]
+    edges = np.append(frames[:, 0], frames[-1, 1])/25
+    choices = [(l, h) for l in (-1, 0, 2) for h in (-2, -1, 3)]
+    given = dict(attn=attn.flatten().tolist(), shape=[L, H, Q, n], edges=edges.tolist(), choices=choices, p=[q['p'] for q in questions], widths=[37, 640])
+    code = LOAD + """
+const d = JSON.parse(readFileSync(0, 'utf8')), attn = Float32Array.from(d.attn), n = d.shape[3]
+const out = d.choices.map(([l, h]) => { const m = v.combine(attn, d.shape, l, h), maps = d.p.map((_, i) => m.subarray(i * n, (i + 1) * n))
+  const info = maps.map((a, i) => ({p: d.p[i], peak: v.argmax(a), focus: v.focus(a)}))
+  return {maps: maps.map(a => [...a]), focus: info.map(i => i.focus), orders: ['given', 'probability', 'peak', 'focus'].map(o => v.order(info, o)), columns: d.widths.map(w => [...v.pool(maps[0], d.edges, d.edges[0], d.edges.at(-1), w)])} })
+console.log(JSON.stringify(out))"""
+    done = run('--input-type=module', '-e', code, STATIC/'viewer.js', input=json.dumps(given))
+    assert done.returncode == 0, done.stderr
+    for (layer, head), got in zip(choices, json.loads(done.stdout), strict=True):
+        maps = shown_maps(answer, layer, head)
+        np.testing.assert_allclose(got['maps'], np.stack(list(maps.values())), atol=1e-6)
+        np.testing.assert_allclose(got['focus'], [focus(a) for a in maps.values()], atol=1e-4)
+        assert got['orders'] == [lane_order(questions, maps, by) for by in ('given', 'probability', 'peak', 'focus')], (layer, head)
+        for w, c in zip((37, 640), got['columns']): np.testing.assert_allclose(c, columns(maps['q0'], edges, w), atol=1e-6)
+
+@pytest.mark.parametrize('file', sorted(STATIC.glob('*.js')), ids=lambda f: f.name)
+def test_each_file_stands_alone(file):
+    "No server, no library, no markup from text; and small"
+    text = file.read_text()
+    assert len(text.encode()) <= 50_000
+    for word in ('innerHTML', 'outerHTML', 'insertAdjacentHTML', 'document.write', 'eval(', '</script', 'fetch(', 'XMLHttpRequest', 'WebSocket'): assert word not in text, word
+    assert not [l for l in text.splitlines() if l.startswith('import ')], 'anywidget sends the file as text: nothing beside it can be imported'
+    assert '://' not in text.replace('http://www.w3.org/2000/svg', ''), 'an address in the file'
+
+@pytest.mark.parametrize('file', sorted(STATIC.glob('*.css')), ids=lambda f: f.name)
+def test_styles_stay_inside(file):
+    text = file.read_text()
+    assert len(text.encode()) <= 50_000
+    assert '@import' not in text and 'url(' not in text and '://' not in text
