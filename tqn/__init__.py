@@ -17,11 +17,14 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
     from .attention import answer, plot_attention
     from .opening import open_data
     from .widgets import AttentionViewer, view
+    from .browse import DataBrowser
+    from .beside import CompareViewer, KeepAttention
+    from .confusions import Confusions
 
 _home = dict(Query='queries', QuerySet='queries', Video='video', FrameFolder='video', VideoError='video',
              SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model', FeatureBank='bank',
              answer='attention', plot_attention='attention', open_data='opening',
-             view='widgets', AttentionViewer='widgets')
+             view='widgets', AttentionViewer='widgets', DataBrowser='browse', CompareViewer='beside', KeepAttention='beside', Confusions='confusions')
 __all__ = list(_home)
 
 if 'IN_TEST' in os.environ:  # nbdev_test runs a notebook on every core: more threads each would only wait for one another

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PAGE', 'INK', 'SOFT', 'RIGHT', 'WRONG', 'FILTERS', 'pack_page', 'unpack_page', 'static', 'Companion', 'Opens',
-           'Opener', 'plot_records', 'DataBrowser', 'browse_model']
+           'Opener', 'opener', 'plot_records', 'DataBrowser', 'browse_model']
 
-# %% ../nbs/12_widgets_browse.ipynb #9c1be6ff
+# %% ../nbs/12_widgets_browse.ipynb #872b38da
 import base64, io, json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import anywidget, ipywidgets
 import numpy as np
 import traitlets as tl
 import tqn
+from .data import FeatureDataset
 from .queries import refuse_unknown, unknown
 from .records import SORTS, VERDICTS, Records, choose, record, sort_values
 
@@ -90,7 +91,7 @@ class Companion(anywidget.AnyWidget):
         fig = None if self.error else self.figure()
         return data if fig is None else {**data, 'image/png': _picture(fig)}, meta
 
-# %% ../nbs/12_widgets_browse.ipynb #f344c4a6
+# %% ../nbs/12_widgets_browse.ipynb #978afb26
 class Opens(Companion):
     "A companion that lists videos and opens them"
     selected = tl.Unicode('', help='the video that was opened last').tag(sync=True)
@@ -124,19 +125,31 @@ class Opens(Companion):
 @dataclass
 class Opener:
     "Opens a video of a data set in the viewer; for `on_open`"
-    model: object  # A TQN
-    items: dict    # {id: Item}
+    model: object     # A TQN
+    items: dict       # {id: Item}
+    data: FeatureDataset|None = None # Where features of its videos are, if they are known already
 
     def __call__(self,
         id:str,    # Of a video
     )->ipywidgets.Widget: # The viewer
         "The viewer on one video, with its truth and its extents"
-        item = self.items.get(id)
-        if item is None or not item.path: raise ValueError('the data set does not say where its file is: give its item a path')
-        if not Path(item.path).exists(): raise ValueError(f'{item.path} is not there any more')
+        item,features = self.items.get(id),None
+        path = getattr(item, 'path', None)
+        if path and not Path(path).exists(): raise ValueError(f'{path} is not there any more')
+        if self.data is not None: features = self.data[[o.id for o in self.data.items].index(id)]['features']
+        if not path and features is None: raise ValueError('the data set does not say where its file is: give its item a path')
         from tqn.widgets import view
+        if path: return view(self.model, item, features=features, progress=False)
         truth = {**item.answers, **({'class': item.class_name} if item.class_name else {})}
-        return view(self.model, item.path, truth=truth, extents=item.extents or {})
+        return view(self.model, features, truth, item.extents or {}, progress=False)
+
+def opener(
+    model,             # A TQN
+    loader:Iterable,   # Of `make_loader`
+)->Opener:             # For `on_open`
+    "Open the videos of a loader"
+    data = getattr(loader, 'dataset', None)
+    return Opener(model, {o.id: o for o in getattr(data, 'items', [])}, data if isinstance(data, FeatureDataset) else None)
 
 # %% ../nbs/12_widgets_browse.ipynb #6278f099
 INK,SOFT,RIGHT,WRONG = '#15191e','#5a636e','#0a6aa1','#b34700'
@@ -248,7 +261,7 @@ def _send_page(w, message):
     page = pack_page(w.records, w.order, start, min(max(count, 1), 200), w.values, view=view)
     w.send({'type': 'page', 'view': view, 'start': start}, buffers=[page])
 
-# %% ../nbs/12_widgets_browse.ipynb #0b78f97c
+# %% ../nbs/12_widgets_browse.ipynb #3d7f829d
 def browse_model(
     model,               # A TQN
     loader:Iterable,     # Batches of `make_loader`, of clips or features
@@ -262,4 +275,4 @@ def browse_model(
         w = DataBrowser(None, **settings)
         w.error = f'There is nothing to browse: {e}.'
         return w
-    return DataBrowser(r, **{'on_open': Opener(model, r.items), **settings})
+    return DataBrowser(r, **{'on_open': opener(model, loader), **settings})

@@ -32,7 +32,7 @@ export function worst(counts, rows, cols, square, most = 5) {
 }
 
 /** Pixels a cell, so that the map fits where it can. */
-export const cellSize = (width, labels, cols) => Math.max(15, Math.min(44, Math.floor((width - labels) / Math.max(1, cols))))
+export const cellSize = (width, labels, cols) => Math.max(15, Math.min(cols <= 8 ? 58 : 44, Math.floor((width - labels) / Math.max(1, cols))))
 
 /** Where an arrow key goes from [i, j]; null for other keys. */
 export function step(key, [i, j], rows, cols) {
@@ -52,6 +52,7 @@ export function sentence(grid, i, j, n, share) {
   return grid.square ? `truth ${grid.rows[i]}, answered ${grid.cols[j]}: ${s}, ${part} of ${grid.rows[i]}` : `${grid.rows[i]}, ${grid.cols[j]}: ${s}, ${part}`
 }
 
+export const whole = n => String(n).replace(/\B(?=(\d{3})+$)/g, ',')
 export const prob = p => p >= .995 && p < 1 ? '>0.99' : p > 0 && p < .005 ? '<0.01' : p.toFixed(2)
 
 // ---------------------------------------------------------------- page
@@ -119,7 +120,7 @@ function makeMap(choose, signal) {
       cells.push(cell)
       return cell
     })))
-    const foot = h('div', {class: 'tqf-row tqf-foot', role: 'row'}, h('span', {class: 'tqf-corner', text: grid.square ? 'truth ↑  answered →' : ''}), ...grid.cols.map(name => h('span', {class: 'tqf-col', role: 'columnheader'}, h('span', {text: name, title: name}))))
+    const foot = h('div', {class: 'tqf-row tqf-foot', role: 'row'}, h('span'), ...grid.cols.map(name => h('span', {class: 'tqf-col', role: 'columnheader'}, h('span', {text: name, title: name}))))
     box.setAttribute('aria-rowcount', R()); box.setAttribute('aria-colcount', C())
     box.replaceChildren(...rows, foot)
     colour(); mark()
@@ -220,7 +221,7 @@ function render({model, el}) {
     if (!grid?.rows || counts.length !== grid.rows.length * grid.cols.length) return
     let right = 0, all = 0
     counts.forEach((n, k) => { const i = Math.floor(k / grid.cols.length), j = k % grid.cols.length; all += n; if (grid.square ? i === j : j === 0 || j === 3) right += n })
-    facts.textContent = `${grid.n} videos, ${all ? Math.round(100 * right / all) : 0}% ${grid.left_out ? 'of those shown ' : ''}right${grid.left_out ? `; ${grid.left_out} answers with the fewest confusions are left out` : ''}`
+    facts.textContent = `${whole(grid.n)} videos with a truth, ${all ? Math.floor(100 * right / all) : 0}% ${grid.left_out ? 'of those shown ' : ''}right. ${grid.square ? 'Rows: truth; columns: answered.' : ''}${grid.left_out ? ` ${grid.left_out} answers with the fewest confusions are left out.` : ''}`
     map.fill(grid, counts)
     map.choose(model.get('cell'))
     const most = worst(counts, grid.rows.length, grid.cols.length, grid.square)
