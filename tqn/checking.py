@@ -165,7 +165,7 @@ def unused_files(
     found = (e.path for f in folders if os.path.isdir(f) for e in os.scandir(f) if e.name[0]!='.' and e.name.lower().endswith(_VIDEOS))
     return sorted(Path(p) for p in found if p not in used)
 
-# %% ../nbs/04_manifest_check.ipynb #e62f3811
+# %% ../nbs/04_manifest_check.ipynb #64d5b53a
 @dataclass
 class Report:
     "What a check has found"
@@ -190,7 +190,15 @@ class Report:
         counts,n = Counter(p.kind for p in self.problems),len(self.clean())
         speed = f', {self.frames/self.seconds:,.0f} a second' if self.seconds>.5 else ''
         head = f'{len(self.items)} videos, {self.frames:,} frames in {self.seconds:.1f} s{speed}. {n} can be used' + (' as they are.' if self.ok else '.')
-        return '\n'.join([head, *([', '.join(f'{k} {v}' for k,v in counts.most_common())] if counts else []), *map(str, self.problems)])
+        return '\n'.join([head, *([', '.join(f'{k} {v}' for k,v in counts.most_common())] if counts else []), *_told(self.problems)])
+
+def _told(problems, most=10):
+    "All errors in words, and of what is only worth knowing the first ten of each kind"
+    told,said = Counter(),[]
+    for p in problems:
+        told[p.kind] += not p.error
+        if p.error or told[p.kind]<=most: said.append(str(p))
+    return said + [f'and {n-most} more remarks of the kind {k!r}' for k,n in told.items() if n>most]
 
 def _cleaned(item, faults):
     "An item without the answers that cannot be used"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'SPLITS', 'Row', 'csv_rows', 'json_rows', 'seconds', 'Manifest', 'read_manifest', 'load_items',
-           'guess_queries', 'read_own', 'write_manifest']
+           'guess_queries', 'written_questions', 'read_own', 'write_manifest']
 
 # %% ../nbs/04_manifest.ipynb #c3ab4d0a
 import csv, io, json, math, os, re
@@ -327,9 +327,13 @@ def guess_queries(
     def shared(c, q): return {o.answers.get(q) for o in items if o.class_name==c}
     return QuerySet(queries, [{'name': c, 'answers': {q: next(iter(a)) for q in single if len(a := shared(c, q))==1 and None not in a}} for c in classes])
 
-# %% ../nbs/04_manifest.ipynb #554c58df
-def _questions(path, queries):
-    "The questions of a manifest that somebody has written down, or None"
+# %% ../nbs/04_manifest.ipynb #4ac7609f
+def written_questions(
+    path:str|Path,                       # A manifest
+    queries:QuerySet|str|Path|None=None, # The questions or their file, where they are not beside it
+)->QuerySet|None: # None where nobody has written them down
+    "The questions that belong to a manifest"
+    path = Path(path)
     if isinstance(queries, QuerySet): return queries
     beside = [path.parent/f'{stem}{s}' for stem in (f'{path.stem}.queries', 'queries') for s in ('.yaml', '.yml', '.json')]
     found = Path(queries) if queries is not None else next((p for p in beside if p.is_file()), None)
@@ -345,7 +349,7 @@ def read_own(
 )->VideoSet: # Splits as the table has them
     "One's own videos, from a manifest"
     path = Path(path)
-    known = _questions(path, queries)
+    known = written_questions(path, queries)
     items = load_items(path, known, root)
     notes = [] if known else ['The questions are the columns of the table, their answers those that occur; save them with data.queries.save to fix them.']
     return make_set(path.stem, root or path.parent, known or guess_queries(items), items, val, seed, missing, notes)
