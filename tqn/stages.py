@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['run_stage1', 'run_bank', 'run_stage2', 'run_test']
 
-# %% ../nbs/12_stages.ipynb #300c4cac
+# %% ../nbs/12_stages.ipynb #2bd753a9
 from functools import partial
 from pathlib import Path
 import torch
@@ -16,7 +16,7 @@ from .metrics import evaluate
 from .model import TQN, tqn_loss
 from .protocol import Tested, gather_scores, score_videos
 from .settings import Resolved, Settings, save_settings, train_config
-from .setup import find_model, make_model, make_views, same_reading, settle, short_videos, sound
+from .setup import as_model, find_model, make_model, make_views, settle, short_videos, sound
 from .stage2 import WholeStage, fit_stage2
 from .train import Run, fit, make_accelerator
 from .windows import WholeVideos, WindowDataset
@@ -60,7 +60,7 @@ def run_stage1(
     settle(folder, r, data, resume, overwrite, acc.is_main_process)
     return fit(model, train, val, folder, train_config(s), resume=resume, overwrite=overwrite, loss=_losses(s), stage=WholeStage(), **kw)
 
-# %% ../nbs/12_stages.ipynb #5cb77e68
+# %% ../nbs/12_stages.ipynb #68cd6bd0
 def run_bank(
     r:Resolved,           # Settings of stage 2
     data:VideoSet,        # The videos
@@ -71,14 +71,14 @@ def run_bank(
 )->Path: # The folder
     "Fill the feature bank with every clip of every training video"
     acc,model = make_accelerator(r.settings.precision, r.settings.device),TQN.from_pretrained(find_model(start))
-    s = same_reading(model, r)
+    s = (r := as_model(model, r)).settings
     build_bank(model.to(acc.device), data[s.train], folder, make_recipe(model, s.bank_augment, s.seed), dtype=s.bank_dtype, rank=acc.process_index,
                world=acc.num_processes, workers=max(1, s.workers), on_error=s.damaged, overwrite=overwrite, progress=progress and acc.is_main_process).close()
-    if acc.is_main_process: save_settings(folder, r, str(data.root))
+    if acc.is_main_process: save_settings(folder, r, r.data or str(data.root))
     acc.wait_for_everyone()
     return Path(folder)
 
-# %% ../nbs/12_stages.ipynb #fafaae0e
+# %% ../nbs/12_stages.ipynb #7616d2d4
 def _same_questions(model, data, where):
     "Refuse to go on with other questions"
     if model.queries == data.queries: return
@@ -104,8 +104,8 @@ def run_stage2(
     "Train on a few clips a step of videos of any length"
     acc,model = make_accelerator(r.settings.precision, r.settings.device),TQN.from_pretrained(find_model(start))
     _same_questions(model, data, start)
-    s = same_reading(model, r)
-    if s.freeze: model.backbone.requires_grad_(False)
+    s = (r := as_model(model, r)).settings
+    model.backbone.requires_grad_(not s.freeze)
     view,clean = make_views(model, s, 2)
     items,bank = _banked(data[s.train], bank, s)
     train = WindowDataset(items, data.queries, s.way, s.k, s.clip_len, s.stride, transform=view, seed=s.seed)
@@ -113,7 +113,7 @@ def run_stage2(
     return fit_stage2(model, train, _val(data, s, clean), folder, bank, train_config(s), batch_size=s.batch_size, workers=s.workers,
                       batch_norm=s.batch_norm, resume=resume, overwrite=overwrite, loss=_losses(s), **kw)
 
-# %% ../nbs/12_stages.ipynb #3afc5028
+# %% ../nbs/12_stages.ipynb #2f5ec26b
 def run_test(
     r:Resolved,           # Settings, of either stage
     data:VideoSet,        # The videos
@@ -130,9 +130,9 @@ def run_test(
     items,train = data[r.settings.test], data.splits.get(r.settings.train)
     if features: tested = Tested(evaluate(model.to(acc.device), make_loader(FeatureDataset(features, items, data.queries), 16), train))
     else:
-        s = same_reading(model, r)
+        s = (r := as_model(model, r)).settings
         tested = score_videos(model.to(acc.device), items, s.views, train=train, rank=acc.process_index, world=acc.num_processes, workers=max(1, s.workers),
                               on_error=s.damaged, progress=progress and acc.is_main_process)
         tested = gather_scores(tested, [o.id for o in items])
-    if acc.is_main_process: tested.save(folder); save_settings(folder, r, str(data.root))
+    if acc.is_main_process: tested.save(folder); save_settings(folder, r, r.data or str(data.root))
     return tested
