@@ -34,7 +34,21 @@ def pool_output(
     if not 2<=out.ndim<=5: raise ValueError(f"expected features (b, d), tokens (b, n, d) or maps (b, d, ...), got {tuple(out.shape)}; pass read=, a function that gives (b, d)")
     return out if out.ndim==2 else reduce(out, 'b n d -> b d', 'mean') if out.ndim==3 else reduce(out, 'b d ... -> b d', 'mean')
 
-# %% ../nbs/05_backbone_adapters.ipynb #8c1b5406
+# %% ../nbs/05_backbone_adapters.ipynb #43d2be27
+def _check_clips(x, clip_len): # Nothing
+    "Refuse what is no batch of float clips of the right length"
+    if x.ndim!=5 or x.shape[1]!=3 or not x.is_floating_point(): raise ValueError(f"expected float clips (b, 3, t, h, w), got {x.dtype} {tuple(x.shape)}; normalise them first (tqn.transforms)")
+    if clip_len and x.shape[2]!=clip_len: raise ValueError(f"this backbone reads clips of {clip_len} frames, got {x.shape[2]}; read clips with clip_len={clip_len}, or build the model with preprocess=backbone.preprocess")
+
+@torch.no_grad()
+def _width(adapter): # d
+    "Width of the features, by trying"
+    p,like = adapter.preprocess, next(adapter.net.parameters(), torch.empty(0))
+    size = p.get('size') or 224
+    try: return adapter(torch.zeros(1, 3, p.get('clip_len') or 8, size, size, dtype=like.dtype, device=like.device)).shape[-1]
+    except RuntimeError as e: raise ValueError(f"the network does not take clips laid out as {adapter.layout!r} ({e}); give the right layout, d_out and preprocess") from e
+
+# %% ../nbs/05_backbone_adapters.ipynb #2f10983c
 LAYOUTS = ('b c t h w', 'b t c h w', '(b t) c h w')
 
 class Adapter(nn.Module):
@@ -75,19 +89,6 @@ class Adapter(nn.Module):
             inputs = rearrange(x, f'b c t h w -> {self.layout}')
             f = self.read(self.net(**{self.keyword: inputs}) if self.keyword else self.net(inputs))
         return reduce(f, '(b t) d -> b d', 'mean', b=len(x)) if self.layout[0]=='(' else f
-
-def _check_clips(x, clip_len): # Nothing
-    "Refuse what is no batch of float clips of the right length"
-    if x.ndim!=5 or x.shape[1]!=3 or not x.is_floating_point(): raise ValueError(f"expected float clips (b, 3, t, h, w), got {x.dtype} {tuple(x.shape)}; normalise them first (tqn.transforms)")
-    if clip_len and x.shape[2]!=clip_len: raise ValueError(f"this backbone reads clips of {clip_len} frames, got {x.shape[2]}; read clips with clip_len={clip_len}, or build the model with preprocess=backbone.preprocess")
-
-@torch.no_grad()
-def _width(adapter): # d
-    "Width of the features, by trying"
-    p,like = adapter.preprocess, next(adapter.net.parameters(), torch.empty(0))
-    size = p.get('size') or 224
-    try: return adapter(torch.zeros(1, 3, p.get('clip_len') or 8, size, size, dtype=like.dtype, device=like.device)).shape[-1]
-    except RuntimeError as e: raise ValueError(f"the network does not take clips laid out as {adapter.layout!r} ({e}); give the right layout, d_out and preprocess") from e
 
 # %% ../nbs/05_backbone_adapters.ipynb #f1e8cc20
 _FILES = ('video_preprocessor_config.json', 'preprocessor_config.json', 'processor_config.json')
@@ -171,7 +172,7 @@ def _quiet(t): # Nothing
         log.set_verbosity(level)
         if bars: log.enable_progress_bar()
 
-# %% ../nbs/05_backbone_adapters.ipynb #c5494547
+# %% ../nbs/05_backbone_adapters.ipynb #6ec9fc15
 def _hf_report(net, info, folder): # LoadReport
     "What became of every name, and the digest of the files"
     files = sorted(Path(folder).glob('*.safetensors'))
@@ -188,6 +189,7 @@ def _check_fit(p, config, folder): # Nothing
     for what,ours,theirs in (('frames', p['clip_len'], config.get('num_frames')), ('pixels', p['size'], config.get('image_size'))):
         if theirs and ours!=theirs: raise ValueError(f"{folder} reads clips of {theirs} {what} only (its position embeddings are fixed), got {ours}; leave clip_len and size to its own files")
 
+# %% ../nbs/05_backbone_adapters.ipynb #43d3f430
 def huggingface(
     source:str|Path, # Folder of a model, or its name on the hub, such as 'facebook/vjepa2-vitl-fpc64-256'
     frozen:bool=True, # No gradient; False fine-tunes it
