@@ -114,7 +114,7 @@ def rare_answers(
             if near and len(set(a.casefold()) ^ set(near.casefold()))<2 and abs(len(a)-len(near))<2:
                 for i in ids: yield Fault(i, 'label', f'the answer {a!r} occurs {len(ids)} time{"s"*(len(ids)>1)}, {near!r} {len(answers[near])} times; is it the same?', error=False, column=q)
 
-# %% ../nbs/04_manifest_check.ipynb #4a7969fe
+# %% ../nbs/04_manifest_check.ipynb #d25b949b
 def double_faults(
     items:Sequence[Item],   # Of a data set, the ones to keep first
     seen:Mapping[str,Scan], # What was seen of each
@@ -132,7 +132,8 @@ def double_faults(
 
 KEEP = ('test', 'val', 'train') # Of a leak, the row in the split that comes first stays
 
-def _rank(split): return KEEP.index(split) if split in KEEP else len(KEEP)
+def _split(item): return item.split or 'train'
+def _rank(item): return KEEP.index(_split(item)) if _split(item) in KEEP else len(KEEP)
 
 def leak_faults(
     items:Sequence[Item],   # Of a data set
@@ -146,12 +147,12 @@ def leak_faults(
         sharing = defaultdict(list)
         for o in items: sharing[key(o)].append(o)
         for k,same in sharing.items():
-            keep = min(same, key=lambda o: _rank(o.split))
-            if not k or len({o.split for o in same})<2: continue
-            for o in (o for o in same if o.split!=keep.split and o.id not in told):
+            keep = min(same, key=_rank)
+            if not k or len({_split(o) for o in same})<2: continue
+            for o in (o for o in same if _split(o)!=_split(keep) and o.id not in told):
                 told.add(o.id)
                 strict = groups or what!='group'
-                yield Fault(o.id, 'leak', f'is in {o.split}, and {keep.id!r} with the same {what} is in {keep.split}', drop=strict, error=strict, column='split')
+                yield Fault(o.id, 'leak', f'is in {_split(o)}, and {keep.id!r} with the same {what} is in {_split(keep)}', drop=strict, error=strict, column='split')
 
 # %% ../nbs/04_manifest_check.ipynb #1caa9cee
 _VIDEOS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.ts', '.flv')
@@ -206,7 +207,7 @@ def _cleaned(item, faults):
     change = {k: v for f in faults for k,v in f.change.items()}
     return replace(item, answers={q: a for q,a in item.answers.items() if q not in gone}, class_name=None if 'class' in gone else item.class_name, **change)
 
-# %% ../nbs/04_manifest_check.ipynb #7483cedc
+# %% ../nbs/04_manifest_check.ipynb #fc6663fb
 def _placed(faults, file, lines):
     "Faults as problems with their place"
     return [Problem(file, f'video {f.id!r}: {f.text}', lines.get(f.id), f.column, f.kind, f.error) for f in faults]
@@ -226,7 +227,7 @@ def check(
     "Decode every video of a data set and compare it with the table and with all others"
     items,start = list(items),time.perf_counter()
     seen = look_at_all([o for o in items if o.path is not None and os.path.exists(o.path)], workers, prove, progress)
-    seconds,ranked = time.perf_counter()-start,sorted(items, key=lambda o: _rank(o.split))
+    seconds,ranked = time.perf_counter()-start,sorted(items, key=_rank)
     faults = [*reading_faults(items, seen, clip_len), *(label_faults(items, queries) if queries else rare_answers(items)), *double_faults(ranked, seen), *leak_faults(items, seen, groups)]
     order = {o.id: i for i,o in enumerate(items)}
     problems = [*found, *_placed(sorted(faults, key=lambda f: order[f.id]), str(file), lines or {})]

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 from .cli import app, command
 
-# %% ../nbs/13_cli_data.ipynb #5a8d64c3
+# %% ../nbs/13_cli_data.ipynb #e011c471
 def _checked(where, queries, root, which, kind, **settings):
     "The report of a check, and the questions if somebody has written them down"
     from tqn.checking import check as look
@@ -37,7 +37,7 @@ def check(
     prove:bool=False,        # Also find out which videos the faster reader gets right; takes twice as long
     overwrite:bool=False,    # Let --fix replace a table that is there
 )->None:
-    "Decode every video and list what is missing, corrupt, too short, double, mislabelled or in two splits."
+    "Decode every video, say all that is wrong. What is missing, corrupt, too short, double, mislabelled or in two splits is listed with its place."
     from tqn.checking import fix as write
     if fix and fix.exists() and not overwrite: raise ValueError(f"{fix} is there already and was not changed; choose another name, or add --overwrite")
     report,known = _checked(where, queries, root, which, kind, clip_len=clip_len, workers=workers, prove=prove)
@@ -50,7 +50,7 @@ def check(
 
 app.command()(command(check))
 
-# %% ../nbs/13_cli_data.ipynb #57514f3d
+# %% ../nbs/13_cli_data.ipynb #c386d9eb
 def _cut_set(where, which, root, queries):
     "The data set to cut and where its cuts go by default"
     from tqn.opening import open_data, what_is
@@ -68,7 +68,7 @@ def cut(
     queries:Path|None=None,  # The questions of a table; if not given, queries.yaml beside it, or whatever its columns say
     workers:int|None=None,   # Videos at a time; if not given, one a core
 )->None:
-    "Write every excerpt as a small mp4 of its own; what is there already stays, so a second run goes on where the first one ended."
+    "Write every excerpt as an mp4 of its own. What is there already stays, so a second run goes on where the first one ended."
     from tqn.cutting import cut_items
     from tqn.manifest import write_manifest
     data,usual,form = _cut_set(where, which, root, queries)

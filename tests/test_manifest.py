@@ -1,0 +1,289 @@
+"A table of videos: every mistake with its place, all at once; checking, cleaning, cutting; the commands"
+import json, os, pickle, random, shutil, subprocess, sys
+from collections import Counter
+from pathlib import Path
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from outside import FOLDER, MISSING, VIDEOS
+from tqn.checking import check, fix, look, unused_files
+from tqn.cli import run
+from tqn.cutting import cut_items, cut_path
+from tqn.data import ClipDataset, Item, as_items, encode_targets, open_item, read_clips
+from tqn.dataset import DataError, carve, inside, make_set
+from tqn.manifest import guess_queries, load_items, read_manifest, seconds, write_manifest
+from tqn.opening import open_data
+from tqn.pickles import published_queries, published_rows, read_pickle
+from tqn.queries import Query, QuerySet
+from tqn.video import VideoError, write_video
+
+@pytest.fixture
+def queries(): return QuerySet([Query('side', ['left', 'right']), Query('props', ['rope', 'ball', 'hoop'], kind='many')], classes=[('l', {'side': 'left'}), ('r', {'side': 'right'})])
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch): monkeypatch.setenv('TQN_CACHE', str(tmp_path_factory.getbasetemp()/'cache'))
+
+def film(path, n=20, shade=0):
+    "A film whose frame i has the brightness shade + 4 i"
+    write_video(path, np.broadcast_to(((shade + 4*np.arange(n)) % 256).astype(np.uint8)[:,None,None,None], (n, 32, 32, 3)))
+    return path
+
+# reading ---------------------------------------------------------------------------------------------------------------
+
+def test_manifest(tmp_path, queries):
+    (tmp_path/'m.csv').write_text(f'\ufeffid,path,class,n_frames,side,props\na,x.mp4,l,30,left,rope|hoop\nb,{tmp_path}/y.mp4,,,,\n', encoding='utf-8')
+    a,b = load_items(tmp_path/'m.csv')
+    assert (a.id, a.path, a.n_frames, b.path, b.n_frames, b.answers) == ('a', tmp_path/'x.mp4', 30, tmp_path/'y.mp4', None, {})
+    assert encode_targets(a, queries)['answers']['props'].tolist() == [1, 0, 1]
+    rows = [dict(id='a', path='x.mp4', answers={'side': 'left'}, fps=25, extents={'side': [0, 9]}, **{'class': 'l'})]
+    (tmp_path/'m.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    assert load_items(tmp_path/'m.jsonl') == as_items([{**rows[0], 'path': tmp_path/'x.mp4'}])
+
+@pytest.mark.parametrize('name,text,match', [
+    ('m.csv', 'path,n_frames\nx.mp4,9\n,9\n', r"m\.csv, line 3, column 'path': expected the path of a video"),
+    ('m.csv', 'path,n_frames\nx.mp4,0\n', r"m\.csv, line 2, column 'n_frames': .*'0'"),
+    ('m.csv', 'path,n_frames\nx.mp4,9.5\n', r"m\.csv, line 2, column 'n_frames': .*'9.5'"),
+    ('m.csv', 'path,start,end\n"x\ny.mp4",3,2\n', r"m\.csv, line 2, column 'path': expected one line of text"),
+    ('m.csv', 'path,start,end\nx.mp4,3,2\n', r"m\.csv, line 2, column 'end': expected an end after 3 s, got 2"),
+    ('m.csv', 'path,fps\nx.mp4,inf\n', r"m\.csv, line 2, column 'fps'"),
+    ('m.csv', 'pth,side\nx.mp4,left\n', r"m\.csv, line 1: expected a column 'path'.*nearest: 'pth'"),
+    ('m.csv', 'path\n', r'expected a line for each video'),
+    ('m.csv', 'path,split\nx.mp4,valid\n', r"column 'split': expected train, val, test, got 'valid'; nearest: 'val'"),
+    ('m.csv', 'path,sied\nx.mp4,left\n', r"line 1, column 'sied': there is no question 'sied'; nearest: 'side'"),
+    ('m.csv', 'path,side\nx.mp4,lfet\n', r"line 2, column 'side': question 'side' has no answer 'lfet'; nearest: 'left'"),
+    ('m.csv', 'path,class\nx.mp4,q\n', r"line 2, column 'class': there is no class 'q'"),
+    ('m.csv', 'path,side extent\nx.mp4,9-3\n', r"line 2, column 'side extent': expected frames such as 12-57"),
+    ('m.csv', 'path,side\nx.mp4,left\nx.mp4,right\n', r"line 3, column 'path': expected an id of its own, got 'x.mp4' as in line 2"),
+    ('m.jsonl', '{"path": "x.mp4"}\n\n{"path": }\n', r'm\.jsonl, line 3: .*JSON'),
+    ('m.jsonl', '["x.mp4"]\n', r'm\.jsonl, line 1: .*dict'),
+    ('m.jsonl', '{"class": "l"}\n', r"m\.jsonl, line 1, column 'path'"),
+    ('m.jsonl', '{"path": "x.mp4", "path": "y.mp4"}\n', r'line 1: .*comes twice'),
+    ('m.jsonl', '{"path": "x.mp4", "answers": {"side": 3}}\n', r"line 1, column 'side': expected text, got 3"),
+    ('m.jsonl', '{"path": "x.mp4", "answers": ["left"]}\n', r"line 1, column 'answers': expected a dict"),
+    ('m.jsonl', '{"path": "x.mp4", "n_frames": [3]}\n', r"line 1, column 'n_frames'"),
+    ('m.jsonl', '[' * 100000 + '\n', r'line 1: .*JSON')])
+def test_a_bad_line_of_a_manifest_is_named(tmp_path, queries, name, text, match):
+    (tmp_path/name).write_text(text)
+    with pytest.raises(DataError, match=match): load_items(tmp_path/name, queries)
+
+def test_only_a_question_with_several_answers_is_split(tmp_path):
+    qs = QuerySet([Query('mood', ['glad|sad', 'calm']), Query('props', ['rope', 'ball', 'a|b'], kind='many')])
+    (tmp_path/'m.csv').write_text('path,mood,props\n1.mp4,glad|sad,ball\n2.mp4,calm,rope | ball\n3.mp4,,a|b\n')
+    for items in (load_items(tmp_path/'m.csv'), load_items(tmp_path/'m.csv', qs)):
+        got = [encode_targets(o, qs)['answers'] for o in items]
+        assert [int(a['mood']) for a in got] == [0, 1, -1]
+        assert [a['props'].tolist() for a in got] == [[0, 1, 0], [1, 1, 0], [0, 0, 1]]
+
+def test_all_mistakes_at_once_and_the_message_has_an_end(tmp_path, queries):
+    (tmp_path/'m.csv').write_text('path,side,n_frames\n' + ''.join(f'{i}.mp4,lefft,-1\n' for i in range(300)))
+    with pytest.raises(DataError) as e: load_items(tmp_path/'m.csv', queries)
+    assert len(e.value.problems) == 600 and len(str(e.value).splitlines()) == 42
+    assert {p.line for p in e.value.problems} == set(range(2, 302))
+    assert isinstance(pickle.loads(pickle.dumps(e.value)), DataError)
+
+@pytest.mark.parametrize('path', ['../x.mp4', 'a/../../x.mp4', '/etc/passwd', '..', '.', '..\\x.mp4', 'C:\\x.mp4', 'a/\0.mp4'])
+def test_a_path_stays_in_its_root(tmp_path, path):
+    (tmp_path/'m.jsonl').write_text(json.dumps({'path': path}) + '\n')
+    with pytest.raises(DataError, match="line 1, column 'path': expected a path inside"): load_items(tmp_path/'m.jsonl')
+    with pytest.raises(ValueError, match='expected a path inside'): inside(tmp_path, path)
+
+def test_another_root_is_the_users_choice(tmp_path):
+    (tmp_path/'tables').mkdir(); (tmp_path/'tables'/'m.csv').write_text(f'path\n{tmp_path}/films/x.mp4\ny.mp4\n')
+    with pytest.raises(DataError, match='another root'): load_items(tmp_path/'tables'/'m.csv')
+    assert [o.path for o in load_items(tmp_path/'tables'/'m.csv', root=tmp_path/'films')] == [tmp_path/'films'/'x.mp4', tmp_path/'films'/'y.mp4']
+
+def test_what_spreadsheets_do(tmp_path):
+    for sep in ',;\t':
+        (tmp_path/'m.csv').write_bytes(f'path{sep}side{sep}note\r\n"a{sep}b.mp4"{sep} left {sep}"two\r\nlines"\r\n{sep}{sep}\r\n'.encode('utf-8-sig'))
+        (o,) = load_items(tmp_path/'m.csv')
+        assert o.id == f'a{sep}b.mp4' and o.answers['side'] == 'left'
+    (tmp_path/'m.csv').write_bytes('path,side\nx.mp4,größer\n'.encode('latin-1'))
+    with pytest.raises(DataError, match='line 2: expected UTF-8.*0xf6'): load_items(tmp_path/'m.csv')
+    (tmp_path/'m.csv').write_text('path,side\n"x.mp4,left\ny.mp4,left\n')
+    with pytest.raises(DataError, match='line 2: .*quotation mark'): load_items(tmp_path/'m.csv')
+
+@settings(max_examples=40)
+@given(st.integers(0, 5000), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
+def test_times_as_a_stopwatch_shows_them(h, m, s, ms):
+    assert abs(seconds(f'{h}:{m:02}:{s:02}.{ms:03}') - (3600*h + 60*m + s + ms/1000)) < 1e-6 and seconds(f'{s}.{ms:03}') == s + ms/1000
+
+word = st.text(st.characters(codec='utf-8', exclude_categories=['C', 'Z']), min_size=1, max_size=8).filter(lambda t: not set(t) & set('|\\/') and t not in ('.', '..'))
+@settings(max_examples=20)
+@given(st.data())
+def test_what_is_written_is_read(tmp_path_factory, data):
+    root = tmp_path_factory.mktemp('m')
+    names = data.draw(st.lists(word.map(lambda t: 'q' + t), min_size=1, max_size=3, unique=True))
+    def item(i):
+        start = data.draw(st.one_of(st.none(), st.floats(0, 9e3).map(lambda x: round(x, 3))))
+        return Item(f'{i}', root/data.draw(word), {q: data.draw(word) for q in names if data.draw(st.booleans())}, data.draw(st.one_of(st.none(), word)),
+            {names[0]: [1, 5]} if data.draw(st.booleans()) else None, data.draw(st.one_of(st.none(), st.integers(5, 10**6))), data.draw(st.sampled_from([None, 'train', 'val', 'test'])),
+            start, None if start is None else start + 1.5, data.draw(st.sampled_from([None, 25., 29.97])), data.draw(st.one_of(st.none(), word)))
+    items = [item(i) for i in range(data.draw(st.integers(1, 4)))]
+    assert load_items(write_manifest(root/'m.jsonl', items)) == items
+    assert load_items(write_manifest(root/'m.csv', items)) == items
+
+@settings(max_examples=80)
+@given(st.binary(max_size=120), st.sampled_from(['.csv', '.jsonl']))
+def test_no_file_is_met_by_anything_but_items_and_problems(tmp_path_factory, data, suffix):
+    path = tmp_path_factory.getbasetemp()/f'any{suffix}'
+    path.write_bytes(data)
+    found = read_manifest(path)
+    assert found.items or found.problems
+
+def test_questions_of_a_table(tmp_path):
+    (tmp_path/'m.csv').write_text('path,twists,side,props,class\na,10,left,x|y,A\nb,9,left,,B\nc,1.5,right,x,A\n')
+    qs = guess_queries(load_items(tmp_path/'m.csv'))
+    assert [(q.kind, list(q.answers)) for q in qs] == [('count', ['1.5', '9', '10']), ('one', ['left', 'right']), ('many', ['x', 'y'])]
+    assert qs.class_table.tolist() == [[-1, -1, -1], [1, 0, -1]]
+    with pytest.raises(ValueError, match='one column for each question'): guess_queries([Item('a')])
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    out = write_manifest(tmp_path/'m.csv', [Item('a', tmp_path/'a.mp4')])
+    before = out.read_bytes()
+    with pytest.raises(ValueError, match='was not changed'): write_manifest(out, [Item('b', tmp_path/'b.mp4')])
+    assert out.read_bytes() == before and write_manifest(out, [Item('b', tmp_path/'b.mp4')], overwrite=True).read_bytes() != before
+
+# splits ----------------------------------------------------------------------------------------------------------------
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from('abcdefgh'), min_size=4, max_size=60), st.floats(.05, .6), st.integers(0, 50), st.randoms())
+def test_a_validation_split_keeps_groups_whole(groups, share, seed, rng):
+    items = [Item(f'{i}', group=g, split='train') for i,g in enumerate(groups)]
+    if len(set(groups)) < 2: return
+    kept,val = carve(items, share, seed)
+    assert val and kept and {o.group for o in kept}.isdisjoint(o.group for o in val) and len(kept) + len(val) == len(items)
+    assert len(val) <= max(1, round(share*len(items))) or len({o.group for o in val}) == 1
+    mixed = items[:]; rng.shuffle(mixed)
+    assert {o.id for o in carve(mixed, share, seed)[1]} == {o.id for o in val}
+
+def test_test_is_never_touched(queries):
+    items = [Item(f'{i}', split='test' if i%2 else 'train') for i in range(40)]
+    data = make_set('x', '.', queries, items, val=.3)
+    assert [o.id for o in data['test']] == [str(i) for i in range(1, 40, 2)] and {len(data['train']), len(data['val'])} == {14, 6}
+    own = make_set('x', '.', queries, [*items, Item('v', split='val')], val=.3)
+    assert len(own['train']) == 20 and [o.id for o in own['val']] == ['v']   # the data set has one: nothing is carved
+
+# checking --------------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def folder(tmp_path):
+    for name,n,shade in (('a', 20, 0), ('b', 24, 90), ('short', 5, 30), ('d', 30, 150)): film(tmp_path/f'{name}.mp4', n, shade)
+    shutil.copy(tmp_path/'a.mp4', tmp_path/'copy.mp4')
+    whole = (tmp_path/'d.mp4').read_bytes()
+    (tmp_path/'torn.mp4').write_bytes(whole[:len(whole)//2])
+    bad = bytearray(whole); bad[len(bad)//2] ^= 255; (tmp_path/'flipped.mp4').write_bytes(bad)
+    (tmp_path/'text.mp4').write_text('no film')
+    return tmp_path
+
+def test_check_finds_everything_and_fix_writes_what_is_left(folder, queries, capsys):
+    (folder/'m.csv').write_text('''path,id,split,group,n_frames,side,class,side extent
+a.mp4,a,train,,20,left,l,
+copy.mp4,copy,test,,20,left,l,
+b.mp4,b,train,g,30,left,r,
+d.mp4,d,val,g,,right,r,20-40
+torn.mp4,torn,train,,,,,
+flipped.mp4,flipped,train,,,,,
+text.mp4,text,train,,,,,
+short.mp4,short,train,,,,,
+gone.mp4,gone,train,,,,,
+''')
+    table = read_manifest(folder/'m.csv', queries)
+    report = check(table.items, queries, table.path, table.lines, table.problems, progress=False)
+    kinds = {(f.id, f.kind) for f in report.faults}
+    assert kinds == {('a', 'double'), ('a', 'leak'), ('b', 'label'), ('b', 'leak'), ('d', 'label'), ('torn', 'corrupt'), ('flipped', 'corrupt'), ('text', 'corrupt'), ('short', 'short'), ('gone', 'missing')}
+    assert {p.line for p in report.problems if p.kind == 'corrupt'} == {6, 7, 8} and not report.ok
+    assert [(o.id, o.answers, o.class_name, o.extents) for o in report.clean()] == [('copy', {'side': 'left'}, 'l', None), ('d', {'side': 'right'}, 'r', None)]
+    stamps = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+    clean = fix(report, folder/'clean.csv')
+    assert check(load_items(clean, queries), queries, progress=False).ok
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir() if p != clean} == stamps
+    with pytest.raises(ValueError, match='is there already'): fix(report, clean)
+
+def test_a_copy_in_another_container_is_found(tmp_path):
+    import av
+    film(tmp_path/'a.mp4')
+    with av.open(str(tmp_path/'a.mp4')) as src, av.open(str(tmp_path/'b.mkv'), 'w') as out:
+        s = src.streams.video[0]; t = out.add_stream_from_template(s)
+        for p in src.demux(s):
+            if p.dts is not None: p.stream = t; out.mux(p)
+    assert [f.kind for f in check([Item('a', tmp_path/'a.mp4'), Item('b', tmp_path/'b.mkv')], progress=False).faults] == ['double']
+
+def test_excerpts_are_checked_alone(tmp_path):
+    film(tmp_path/'a.mp4', 100)
+    items = [Item('x', tmp_path/'a.mp4', start=0., end=1., split='train'), Item('y', tmp_path/'a.mp4', start=1., end=2., split='train'), Item('z', tmp_path/'a.mp4', start=2., end=2.2), Item('w', tmp_path/'a.mp4', start=5., end=6.)]
+    report = check(items, progress=False)
+    assert [(f.id, f.kind) for f in report.faults] == [('z', 'short'), ('w', 'corrupt')] and report.frames == 25 + 25 + 5
+    leak = check([items[0], Item('t', tmp_path/'a.mp4', start=3., end=4., split='test')], progress=False)
+    assert [(f.id, f.text.split(', and')[0]) for f in leak.faults] == [('x', 'is in train')]
+
+def test_unused_files_and_remarks(tmp_path):
+    film(tmp_path/'a.mp4'); film(tmp_path/'b.MOV.mp4'); (tmp_path/'notes.txt').touch()
+    assert [p.name for p in unused_files([Item('a', tmp_path/'a.mp4')])] == ['b.MOV.mp4']
+    assert check([Item('a', tmp_path/'a.mp4'), Item('f')], progress=False).ok
+
+@pytest.mark.skipif(not VIDEOS.exists(), reason=f'no real clips: {MISSING}')
+def test_real_clips(tmp_path):
+    names = ['mmaction2__test.mp4', 'mmaction2__test.avi', 'decord__corrupted.mp4']
+    report = check([Item(n, VIDEOS/n) for n in names], progress=False)
+    assert [(f.id, f.kind) for f in report.faults] == [('decord__corrupted.mp4', 'corrupt')] and report.frames > 400
+
+# cutting and commands --------------------------------------------------------------------------------------------------
+
+def test_cuts_are_the_frames_of_the_excerpts(tmp_path):
+    film(tmp_path/'a.mp4', 60)
+    items = [Item('x/1', tmp_path/'a.mp4', start=.4, end=1.2), Item('whole', tmp_path/'a.mp4'), Item('gone', tmp_path/'g.mp4', start=0., end=1.)]
+    done,problems = cut_items(items, tmp_path/'cuts', workers=1, progress=False)
+    assert [(o.id, len(open_item(o)), o.start) for o in done] == [('x/1', 20, None), ('whole', 60, None)] and [p.kind for p in problems] == ['missing']
+    a,b = (open_item(o).frames(range(20)).float().mean((1, 2, 3)) for o in (done[0], items[0]))
+    assert (a-b).abs().max() < 2 and sorted(p.name for p in (tmp_path/'cuts').iterdir()) == ['whole.mp4', 'x%2F1.mp4']
+    assert all(cut_path(tmp_path, Item(i)).parent == tmp_path for i in ('../x', '/etc/x', '..', 'a\\b', '\0'))
+
+def test_commands(folder, capsys):
+    (folder/'m.csv').write_text('path,side\nb.mp4,left\nd.mp4,right\n')
+    assert run(['check', str(folder/'m.csv')]) == 0 and 'can be used as they are' in capsys.readouterr().out
+    (folder/'m.csv').write_text('path,side\nb.mp4,left\ngone.mp4,right\nd.mp4,right\n')
+    assert run(['check', str(folder/'m.csv')]) == 1 and "line 3, column 'path'" in capsys.readouterr().out
+    assert run(['check', str(folder/'m.csv'), '--fix', str(folder/'c.csv')]) == 0 and len(load_items(folder/'c.csv')) == 2
+    assert run(['check', str(folder/'m.csv'), '--fix', str(folder/'c.csv')]) == 2 and '--overwrite' in capsys.readouterr().err
+    assert run(['cut', str(folder/'c.csv'), '--height', '16']) == 0 and open_data(folder/'cuts').root == folder/'cuts'
+
+def test_a_table_of_ones_own_becomes_batches(folder):
+    (folder/'m.csv').write_text('path,split,start,side\nb.mp4,train,0.32,left\nd.mp4,test,,right\n')
+    data = open_data(folder/'m.csv')
+    sample = ClipDataset(data['train'], data.queries)[0]
+    assert tuple(sample['clips'].shape) == (2, 3, 8, 32, 32) and sample['answers']['side'] == 0
+    assert abs(float(read_clips(data['train'][0])[0,:,0].float().mean()) - (90 + 4*8)) < 3
+
+# pickles ---------------------------------------------------------------------------------------------------------------
+
+class Attack:
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return os.system, (f'touch {self.path}',)
+
+@pytest.mark.parametrize('protocol', range(6))
+def test_a_pickle_is_never_run(tmp_path, protocol):
+    for evil in (Attack(tmp_path/'ran'), {'label': [Attack(tmp_path/'ran')]}, np.float64(3.), Path, Counter(a=1)):
+        (tmp_path/'x.pkl').write_bytes(pickle.dumps(evil, protocol))
+        with pytest.raises(ValueError, match='x.pkl: cannot be read as a pickle of plain data'): read_pickle(tmp_path/'x.pkl')
+    assert not (tmp_path/'ran').exists()
+    plain = {'a': [1, -2, 10**30, 1.5, None, True, ('ä', 'b')], 3: {4: []}}
+    (tmp_path/'x.pkl').write_bytes(pickle.dumps(plain, protocol))
+    assert read_pickle(tmp_path/'x.pkl') == plain
+
+@settings(max_examples=200)
+@given(st.binary(max_size=60))
+def test_junk_is_no_pickle(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp()/'junk.pkl'
+    path.write_bytes(data)
+    try: read_pickle(path)
+    except ValueError as e: assert 'junk.pkl' in str(e)
+
+@pytest.mark.skipif(not (FOLDER/'data'/'published').exists(), reason=f'no published label files: {MISSING}')
+@pytest.mark.parametrize('name,n,different', [('gym99', 99, 98), ('gym288', 288, 282)])
+def test_the_published_label_files(name, n, different):
+    files = [FOLDER/'data'/'published'/f'{name}_{o}.pkl' for o in ('label2id', 'id2label')]
+    rows = published_rows(*files)
+    assert list(rows) == list(range(n)) and len({tuple(r) for r in rows.values()}) == different
+    qs = published_queries(*files)
+    assert len(qs.class_names) == n and list(qs['attribute 1'].answers) == ['VT', 'FX', 'BB', 'UB']
+    assert qs.answers_of('class 0')['attribute 1'] == rows[0][0] == 'VT'
