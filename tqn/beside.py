@@ -227,7 +227,14 @@ def _about(sides, names, same):
     span = [float(sides[0].times[0]),float(sides[0].times[-1])] if same and sides[0].times[-1]>1.001 else None
     return dict(names=names, sides=info, span=span, same=same, many=len(sides)>2)
 
-# %% ../nbs/12_widgets_compare.ipynb #d96758e9
+# %% ../nbs/12_widgets_compare.ipynb #c4d79ffe
+def _within(name, value, shape):
+    "A choice that is within a shape (sides, layers, heads, ...); any is, as long as the shape is not known"
+    low,high = (0 if name in 'ab' else -1), 10**6 if shape is None else shape[{'layer': 1, 'head': 2}.get(name, 0)]-1
+    if not low<=value<=high: raise ValueError(f'{name}: expected {low} to {high}, got {value}')
+    return value
+
+# %% ../nbs/12_widgets_compare.ipynb #73814a86
 class CompareViewer(Companion):
     "Two sides in lanes under each other, their difference, and their answers"
     _esm,_css = static('compare.js'),static('compare.css')
@@ -252,16 +259,15 @@ class CompareViewer(Companion):
         if names and len(names)!=len(sides): raise ValueError(f'expected {len(sides)} names, got {len(names)}')
         for s,name in zip(sides, names): s.name = name
         maps,shared,same = align(sides)
+        for name in ('a','b','layer','head'): _within(name, getattr(self, name), maps.shape)
         self.sides,(n,layers,heads,_,m) = sides,maps.shape
         self.mass,self.film = maps.tobytes(),[_jpeg(s.thumbs) for s in (sides if len(sides)==2 and not same else sides[:1])]
         self.meta = {**_about(sides, shared, same), 'shape': [n,layers,heads,len(shared),m]}
 
     @tl.validate('a','b','layer','head')
-    def _within(self, proposal):
-        shape,name = self.meta.get('shape', [10**6]*3),proposal['trait'].name
-        low,high = (0, shape[0]-1) if name in 'ab' else (-1, shape[1 if name=='layer' else 2]-1)
-        if not low<=proposal['value']<=high: raise tl.TraitError(f'{name}: expected {low} to {high}, got {proposal["value"]}')
-        return proposal['value']
+    def _valid(self, proposal):
+        try: return _within(proposal['trait'].name, proposal['value'], self.meta.get('shape'))
+        except ValueError as e: raise tl.TraitError(str(e)) from None
 
     def figure(self)->'matplotlib.figure.Figure':
         "The two sides on show as a picture"

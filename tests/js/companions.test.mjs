@@ -1,0 +1,128 @@
+// The plain functions of browser, comparison and confusions, under node: `node --test tests/js/companions.test.mjs`
+// COMPANIONS_PAGE names a file with a page of `tqn.browse.pack_page` and, beside it as .json, what it should say.
+import assert from 'node:assert/strict'
+import {readFileSync} from 'node:fs'
+import {test} from 'node:test'
+
+const source = name => readFileSync(new URL(`../../tqn/static/${name}.js`, import.meta.url), 'utf8')
+const load = name => import('data:text/javascript;base64,' + Buffer.from(source(name)).toString('base64'))
+const [b, c, f] = await Promise.all(['browse', 'compare', 'confusions'].map(load))
+const close = (x, y, e = 1e-6) => assert.ok(Math.abs(x - y) <= e, `${x} is not ${y}`)
+
+test('no file asks for anything, writes HTML, or is larger than 50 KB', () => {
+  for (const name of ['browse', 'compare', 'confusions']) {
+    assert.ok(Buffer.byteLength(source(name)) <= 50_000)
+    assert.doesNotMatch(source(name), /innerHTML|insertAdjacentHTML|outerHTML|document\.write|eval\(|https?:\/\/|fetch\(|XMLHttpRequest|^import |import\(/m)
+  }
+})
+
+test('a page of Python is read as it was written', {skip: !process.env.COMPANIONS_PAGE && 'COMPANIONS_PAGE is not set'}, () => {
+  const file = process.env.COMPANIONS_PAGE, bytes = readFileSync(file), want = JSON.parse(readFileSync(file + '.json', 'utf8'))
+  const odd = new Uint8Array(bytes.length + 3)
+  odd.set(bytes, 3)
+  for (const v of [new DataView(bytes.buffer, bytes.byteOffset, bytes.length), new DataView(odd.buffer, 3), odd.buffer.slice(3)]) {   // wherever they lie
+    const page = b.unpack(v)
+    for (const k of ['ids', 'start', 'total', 'k', 'm', 'view']) assert.deepEqual(page[k], want[k])
+    for (const k of ['said', 'truth', 'clips', 'right', 'strips']) assert.deepEqual([...page[k]], want[k].flat(2))
+    for (const k of ['p', 'loss', 'value']) [...page[k]].forEach((x, i) => want[k].flat()[i] === null ? assert.ok(Number.isNaN(x)) : close(x, want[k].flat()[i]))
+  }
+  assert.throws(() => b.unpack(new DataView(odd.buffer, 3, bytes.length - 8)))
+})
+
+test('cells stand in one line where they fit, else in several with their names', () => {
+  assert.deepEqual((({narrow, lines, cols, named}) => [narrow, lines, cols, named])(b.layout(1200, 7)), [false, 1, 7, false])
+  assert.deepEqual((({narrow, lines, named}) => [narrow, lines > 1, named])(b.layout(1000, 13)), [false, true, true])
+  const narrow = b.layout(380, 7)
+  assert.ok(narrow.narrow && narrow.named && narrow.lines === 4 && narrow.cols === 2)
+  for (let w = 100; w < 1500; w += 37) for (let k = 1; k < 20; k++) { const o = b.layout(w, k); assert.ok(o.lines * o.cols >= k && (o.lines - 1) * o.cols < k && o.rowH > 50) }
+})
+
+test('only rows on show are drawn, the last among them', () => {
+  assert.deepEqual(b.place(0, 480, 64, 10_000), {tall: 640_000, first: 0, last: 11, shift: 0})
+  const end = b.place(640_000 - 480, 480, 64, 10_000)
+  assert.equal(end.last, 10_000); assert.equal(end.first, 9_989)
+  assert.deepEqual(b.place(0, 480, 64, 0), {tall: 0, first: 0, last: 0, shift: 0})
+})
+
+test('a list of millions still reaches its last row', () => {
+  const n = 3_000_000, {tall} = b.place(0, 480, 64, n), end = b.place(tall - 480, 480, 64, n)
+  assert.ok(tall <= 12_000_000); assert.equal(end.last, n)
+  close((n - 1) * 64 + end.shift, tall - 64, 1)              // where row n-1 is drawn
+  const at = b.reveal(n - 1, 0, 480, 64, n), shown = b.place(at, 480, 64, n, 0)
+  assert.ok(shown.first <= n - 1 && shown.last === n)
+})
+
+test('a row is revealed with as little motion as will do', () => {
+  assert.equal(b.reveal(3, 0, 480, 64, 100), 0)
+  assert.equal(b.reveal(9, 0, 480, 64, 100), 160)
+  assert.equal(b.reveal(2, 640, 480, 64, 100), 128)
+})
+
+test('pages and keys', () => {
+  assert.deepEqual(b.pagesFor(40, 60), [0, 48]); assert.deepEqual(b.pagesFor(9_990, 10_000), [9_984]); assert.deepEqual(b.pagesFor(0, 0), [])
+  assert.deepEqual(['ArrowDown', 'ArrowUp', 'PageDown', 'PageUp', 'Home', 'End', 'x'].map(k => b.move(k, 5, 10, 3)), [6, 4, 8, 2, 0, 9, -1])
+  assert.equal(b.move('ArrowDown', 9, 10, 3), 9); assert.equal(b.move('ArrowUp', 0, 10, 3), 0); assert.equal(b.move('End', 0, 0, 3), -1)
+})
+
+test('a strip becomes bars from the ground up', () => {
+  const ramp = Array.from({length: 256}, (_, i) => [i, 0, 0]), px = b.bars(Uint8Array.from([0, 128, 255, 1]), 4, ramp)
+  const alpha = x => [0, 1, 2, 3].map(y => px[4 * (y * 4 + x) + 3] ? 1 : 0)
+  assert.deepEqual([0, 1, 2, 3].map(alpha), [[0, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 1]])
+  assert.equal(px[4 * (3 * 4 + 2)], 255)
+})
+
+test('a row says what is drawn', () => {
+  const page = {k: 2, m: 1, ids: ['v'], said: [1, 0], truth: [0, -1], p: [.9, .5], right: [0, -1], value: [1.5], clips: [9], strips: new Uint8Array(2)}
+  const row = b.rowOf(page, 0, {names: ['q', 'r'], labels: {q: ['yes', 'no'], r: ['a']}})
+  assert.equal(b.sentence(row), 'v. q: no, 0.90, wrong, truth yes; r: a, 0.50')
+  assert.deepEqual([row.known, row.hits], [1, 0])
+  assert.deepEqual([b.prob(.999), b.prob(.001), b.prob(1), b.prob(.5)], ['>0.99', '<0.01', '1.00', '0.50'])
+  assert.equal(b.whole(1234567), '1,234,567'); assert.equal(b.value(NaN, 'loss'), '–')
+})
+
+test('maps of one side: one layer, one head, or their mean', () => {
+  const mass = Float32Array.from({length: 2 * 2 * 2 * 1 * 3}, (_, i) => i)
+  assert.deepEqual([...c.mapOf(mass, [2, 2, 2, 1, 3], 0, 0, 0)], [0, 1, 2])
+  assert.deepEqual([...c.mapOf(mass, [2, 2, 2, 1, 3], 1, 1, 1)], [21, 22, 23])
+  assert.deepEqual([...c.mapOf(mass, [2, 2, 2, 1, 3], 0)], [4.5, 5.5, 6.5])
+  assert.deepEqual([...c.mapOf(mass, [2, 2, 2, 1, 3], 0, -1, 1)], [6, 7, 8])
+  assert.deepEqual([...c.floats(new DataView(new Float32Array([1.5, -2]).buffer))], [1.5, -2])
+  assert.throws(() => c.floats(new Uint8Array(7)), /whole float32/)
+})
+
+test('overlap, pooling that keeps peaks of both signs, order', () => {
+  close(c.overlap([.5, .5, 0], [0, .5, .5]), .5); close(c.overlap([1, 0], [1, 0]), 1); close(c.overlap([1, 0], [0, 1]), 0)
+  assert.deepEqual([...c.pool(Float32Array.from([0, .5, -.75, 0, 0, .25]), 3)], [.5, -.75, .25])
+  const long = new Float32Array(1000); long[617] = -1
+  assert.equal(c.pool(long, 10)[6], -1); assert.equal(c.pool(long, 4000).length, 1000)
+  assert.deepEqual(c.order([.5, .1, .9, .1], 'difference'), [1, 3, 0, 2]); assert.deepEqual(c.order([.5, .1], 'given'), [0, 1])
+})
+
+test('differences go up and down from the middle, in their colours', () => {
+  const px = c.signs([1, -.5, 0], 1, 8, [[1, 1, 1], [2, 2, 2]]), at = (x, y) => px[4 * (y * 3 + x)]
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 7].map(y => at(0, y)), [1, 1, 1, 1, 0, 0, 0, 0])
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 7].map(y => at(1, y)), [0, 0, 0, 0, 2, 2, 0, 0])
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 7].map(y => at(2, y)), Array(8).fill(0))
+})
+
+test('history: a row a side, each scaled to its own peak', () => {
+  const grey = Array.from({length: 256}, (_, i) => [i, i, i]), px = c.history([Float32Array.from([1, 0, .5, 0]), Float32Array.from([0, .2, 0, .1])], 0, 2, grey)
+  assert.deepEqual([px[0], px[4], px[8], px[12]], [255, 0, 0, 255])
+})
+
+test('what a column says', () => {
+  assert.equal(c.when(1, 4, [0, 8]), '2.00–4.00 s'); assert.equal(c.when(1, 4, null), '25–50% of the video')
+  assert.equal(c.reading('q', [.25, .75], [.5, .5], 0, 2, null), 'q, 0–50% of the video: A 0.25 (0.5× uniform), B 0.50 (1.0×), difference +0.25')
+})
+
+test('confusions: shares, the worst cells, keys, legible numbers', () => {
+  close(f.shares([3, 1, 0, 0], 2, 2)[0], .75); assert.deepEqual([...f.shares([0, 0, 0, 0], 2, 2)], [0, 0, 0, 0])
+  assert.deepEqual(f.worst([9, 2, 0, 5, 9, 1, 0, 0, 9], 3, 3, true, 2), [[1, 0, 5], [0, 1, 2]])
+  assert.deepEqual(f.worst([9, 2, 1, 9], 1, 4, false), [[0, 1, 2], [0, 2, 1]])
+  assert.deepEqual(f.step('ArrowRight', [0, 2], 3, 3), [0, 2]); assert.deepEqual(f.step('ArrowDown', [0, 2], 3, 3), [1, 2]); assert.deepEqual(f.step('Home', [1, 2], 3, 3), [1, 0]); assert.equal(f.step('x', [0, 0], 3, 3), null)
+  assert.ok(f.dark('#ffffff') && !f.dark('#08306b'))
+  assert.equal(f.cellSize(400, 100, 48), 15); assert.equal(f.cellSize(2000, 100, 4), 58)
+  const grid = {square: true, rows: ['a', 'b'], cols: ['a', 'b']}
+  assert.equal(f.sentence(grid, 0, 1, 1, .25), 'truth a, answered b: 1 video, 25% of a')
+  assert.deepEqual([...f.ints(new DataView(new Int32Array([7, -1]).buffer))], [7, -1])
+})
