@@ -154,14 +154,48 @@ class Notebook:
 
     def close(self): self.context.close()
 
-@pytest.fixture
-def notebook(browser, lab, shots):
-    "Opens a notebook by its path under nbs/; how its page looked at the end is kept as `NAME_end.png`"
+class Kernel:
+    "The kernel behind an open notebook, asked directly"
+    def __init__(self, notebook):
+        from jupyter_client import BlockingKernelClient
+        sessions = notebook.page.request.get('/api/sessions').json()
+        self.id = next(o['kernel']['id'] for o in sessions if o['path'] == notebook.path)
+        self.client = BlockingKernelClient(connection_file=str(notebook.lab.notebooks.parent/'runtime'/f'kernel-{self.id}.json'))
+        self.client.load_connection_file()
+        self.client.start_channels()
+        self.client.wait_for_ready(30)
+
+    def run(self, code, seconds=60):
+        "Run code where the notebook runs its cells"
+        reply = self.client.execute_interactive(code, silent=False, store_history=False, timeout=seconds, output_hook=lambda m: None)['content']
+        if reply['status'] != 'ok': raise RuntimeError(f"{reply.get('ename')}: {reply.get('evalue')}")
+
+    def get(self, expression, seconds=60):
+        "The value of a Python expression, through JSON"
+        id = self.client.execute('import json as _json', silent=True, store_history=False, user_expressions={'v': f'_json.dumps({expression})'})
+        while (m := self.client.get_shell_msg(timeout=seconds))['parent_header'].get('msg_id') != id: pass
+        found = m['content']['user_expressions']['v']
+        if found['status'] != 'ok': raise RuntimeError(f"{found.get('ename')}: {found.get('evalue')}")
+        return json.loads(found['data']['text/plain'][1:-1].encode().decode('unicode_escape'))
+
+    def send(self, code): self.client.execute(code, silent=True, store_history=False)
+    def close(self): self.client.stop_channels()
+
+
+def _opens(browser, lab, shots):
+    "Opens notebooks by their path under nbs/; how a page looked at the end is kept as `NAME_end.png`"
     opened = []
     def open_one(path):
         opened.append(Notebook(browser, lab, path))
         return opened[-1]
+    open_one.kernel = Kernel
     yield open_one
     for n in opened:
         n.shot(shots/f'{Path(n.path).stem}_end.png')
         n.close()
+
+@pytest.fixture
+def notebook(browser, lab, shots): yield from _opens(browser, lab, shots)
+
+@pytest.fixture(scope='module')
+def notebooks(browser, lab, shots): yield from _opens(browser, lab, shots)  # the same, for all tests of a file

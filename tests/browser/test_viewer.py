@@ -1,0 +1,310 @@
+"""The viewer in a real JupyterLab: what is drawn against the array, the frame on show against the film, the answers against a direct computation.
+
+The film counts: frame i shows i as eight black or white squares, so that the picture itself says which frame it is.
+"""
+import base64, json, re, time
+import nbformat, numpy as np, pytest, torch
+from nbformat.v4 import new_code_cell, new_notebook
+from tqn.whatif import ask_again, curves, shown
+
+N, F, D = 25, 200, 12
+SETUP = f'''
+import json, time, torch, numpy as np, tqn
+from pathlib import Path
+from tqn.video import write_video
+N, F, D = {N}, {F}, {D}
+def counting(path, n=F, fps=25., shade=0):
+    frames = np.full((n, 96, 160, 3), 90 + shade, np.uint8)
+    for i in range(n):
+        for b in range(8): frames[i, 8:24, 16*b + 8:16*b + 24] = 255*(i >> b & 1)
+        frames[i, 40:88, i*140//n:i*140//n + 20] = (250, 190, 40)
+    write_video(path, frames, fps=fps)
+def network():
+    torch.manual_seed(3)
+    queries = tqn.QuerySet({{'takeoff': ['back', 'forward', 'inward'], 'twist': ['none', 'half', 'one'], 'entry': ['feet', 'hands']}},
+                           classes=[('easy', ['back', 'none', 'feet']), ('hard', ['inward', 'one', 'hands'])])
+    model = tqn.TQN(queries, d_model=D, n_layers=3, n_heads=2).eval()
+    for o in model.heads.layers: o.weight.data *= 6
+    for o in model.decoder.layers: o.cross.query.weight.data *= 5
+    return model, 2*torch.randn(N, D)
+model, features = network()
+'''
+VIEW = '''
+counting('film.mp4')
+truth, extents = {'takeoff': 'back', 'twist': 'one', 'entry': 'feet'}, {'takeoff': (16, 56), 'entry': (150, 190)}
+viewer = tqn.view(model, 'film.mp4', truth, extents, features=features)
+viewer
+'''
+SECOND = '''
+counting('second.mp4', 64, shade=60)
+second = tqn.view(model, 'second.mp4', features=features[:8])
+second
+'''
+KNOWN = re.compile('Failed to load resource.*(favicon|/api/contents/.*checkpoints|/static/.*\\.map)')  # JupyterLab's own, not ours
+
+def write_notebook(path, *cells):
+    "A notebook of code cells"
+    nb = new_notebook(cells=[new_code_cell(o.strip()) for o in cells], metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}})
+    nbformat.write(nb, path)
+
+def is_shown(text, p):
+    "Whether a lane's text gives this probability, to two digits"
+    told = re.search(r'([<>]?)([\d.]+)$', text.strip())
+    return {'>': p >= .995, '<': p < .005, '': abs(float(told[2]) - p) <= .0051}[told[1]]
+
+SHOWN = """e => { const v = e.querySelector('video'), c = document.createElement('canvas'); c.width = v.videoWidth; c.height = v.videoHeight
+  const g = c.getContext('2d', {willReadFrequently: true}); g.drawImage(v, 0, 0)
+  let n = 0; for (let b = 0; b < 8; b++) n |= (g.getImageData(16*b + 16, 16, 1, 1).data[0] > 127) << b
+  return n }"""
+PIXELS = """c => ({w: c.width, h: c.height, k: devicePixelRatio, data: Array.from(new Uint8Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer))})"""
+
+class Seen:
+    "One viewer on a page, and the kernel behind it"
+    def __init__(self, notebook, kernel, name='viewer', nth=0):
+        self.page, self.kernel, self.name = notebook.page, kernel, name
+        self.root = notebook.page.locator('.tqn-viewer').nth(nth)
+
+    def wait(self, seconds=20):
+        "Until lanes are drawn and the film is there"
+        self.root.wait_for(timeout=1000*seconds)
+        self.until(lambda: self.data('ready') == '1' and self.data('video') == 'ready', seconds, 'the film is not there')
+        return self
+
+    def until(self, true, seconds=10, why='it did not happen'):
+        end = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > end: raise AssertionError(f'{why} (frame {self.data("frame")}, shown {self.data("shown")}, video {self.data("video")})')
+            self.page.wait_for_timeout(20)
+
+    def data(self, key): return self.root.get_attribute(f'data-{key}')
+    def get(self, trait): return self.kernel.get(f'{self.name}.{trait}')
+    def set(self, **traits): self.kernel.run('; '.join(f'{self.name}.{k} = {v!r}' for k, v in traits.items()))
+    def picture(self): return self.root.evaluate(SHOWN)
+    def lane(self, question): return self.root.locator(f'.tqn-lane[data-name="{question}"]')
+    def canvas(self, question): return self.lane(question).locator('canvas')
+    def key(self, *keys):
+        self.root.focus()
+        for k in keys: self.page.keyboard.press(k)
+    def at(self, frame):
+        "The film shows this frame, the page says so, and Python knows"
+        self.until(lambda: self.data('shown') == str(frame), why=f'frame {frame} is not shown')
+        self.until(lambda: self.get('frame') == frame, why=f'Python does not know of frame {frame} but of {self.get("frame")}')
+        assert self.picture() == frame
+    def click(self, question, share):
+        b = self.place(question)
+        self.page.mouse.click(b['x'] + share*b['width'], b['y'] + b['height']/2)
+    def place(self, question):
+        "Where a lane is on the page, after it was brought into sight"
+        self.canvas(question).scroll_into_view_if_needed()
+        return self.canvas(question).bounding_box()
+    def drag(self, question, a, b):
+        box = self.place(question)
+        y = box['y'] + box['height']/2
+        self.page.mouse.move(box['x'] + a*box['width'], y)
+        self.page.mouse.down()
+        for s in np.linspace(a, b, 6): self.page.mouse.move(box['x'] + s*box['width'], y)
+        self.page.mouse.up()
+
+@pytest.fixture(scope='module')
+def opened(notebooks, lab):
+    "The notebook with two viewers, run once"
+    write_notebook(lab.notebooks/'viewer.ipynb', SETUP, VIEW, SECOND)
+    nb = notebooks('viewer.ipynb')
+    cells = nb.run_all()
+    assert cells and all(n for n, _ in cells) and not any(e for _, e in cells), cells
+    kernel = notebooks.kernel(nb)
+    nb.page.locator('.tqn-viewer').first.scroll_into_view_if_needed()
+    yield nb, kernel
+    kernel.close()
+
+@pytest.fixture
+def seen(opened):
+    "The first viewer, as it is at the beginning"
+    v = Seen(*opened).wait()
+    v.set(playing=False, hidden=[], keep=False, layer=-1, head=-1, order='given', scale='lane', how='attn', speed=1., frame=0, lane=0, theme='auto')
+    v.root.scroll_into_view_if_needed()
+    v.key('Escape', 'Escape')
+    v.at(0)
+    return v
+
+@pytest.fixture(scope='module')
+def here():
+    "The same model and features in this process"
+    space = {}
+    exec(SETUP, space)
+    return space['model'], space['features']
+
+def test_seek_by_key_and_click_shows_exactly_that_frame(seen):
+    seen.key('ArrowRight', 'ArrowRight', 'ArrowRight'); seen.at(3)
+    seen.key('ArrowLeft'); seen.at(2)
+    seen.key('Shift+ArrowRight', 'Shift+ArrowRight'); seen.at(16)
+    seen.key('End'); seen.at(F - 1)
+    seen.key('Home'); seen.at(0)
+    for share in (.11, .503, .87):
+        seen.click('twist', share)
+        seen.at(int(share*F))
+    for frame in (137, 1, 198, 64): seen.set(frame=frame); seen.at(frame)      # and from Python
+
+def test_next_peak_and_lanes_by_key(seen):
+    maps = seen.kernel.get("{q: a.tolist() for q, a in viewer.maps().items()}")
+    seen.key('ArrowDown')
+    seen.until(lambda: seen.get('lane') == 1)
+    top = int(np.argmax(maps['twist']))
+    went = []
+    for _ in range(N):
+        before = seen.get('frame')
+        seen.key('n')
+        seen.page.wait_for_timeout(60)
+        if seen.get('frame') == before: break
+        went.append(seen.get('frame')//8)
+    a = maps['twist']
+    assert top in went and went == sorted(went)
+    assert all(a[c] >= max(a[max(0, c-1)], a[min(N-1, c+1)]) for c in went), 'a key stopped where there is no peak'
+
+def test_plays_and_stops(seen):
+    seen.key(' ')
+    seen.until(lambda: seen.get('playing') and seen.get('frame') > 12, 15, 'it does not play')
+    seen.key(' ')
+    seen.until(lambda: not seen.get('playing'))
+    frame = seen.get('frame')
+    seen.at(frame)
+    seen.page.wait_for_timeout(300)
+    assert seen.get('frame') == frame
+    seen.set(speed=4.)
+    assert seen.root.locator('video').first.evaluate('v => v.playbackRate') == 4
+
+@pytest.mark.parametrize('layer,head', [(-1,-1), (1,0), (2,-2)])
+def test_drawn_pixels_are_the_array(seen, here, layer, head):
+    from tqn.attention import capture
+    model, features = here
+    seen.set(layer=layer, head=head)
+    seen.page.wait_for_timeout(150)
+    attn = capture(model, features[None]).attn[0]
+    a = (attn.amax(1) if head == -2 else attn.mean(1) if head == -1 else attn[:,head])
+    a = (a.mean(0) if layer == -1 else a[layer])[1].numpy()                     # twist
+    p = seen.canvas('twist').evaluate(PIXELS)
+    w, h, k = p['w'], p['h'], p['k']
+    rgba = np.array(p['data'], np.uint8).reshape(h, w, 4).astype(int)
+    room = h - 4*k
+    for clip in range(N):
+        x = int((clip + .5)*w/N)
+        column = rgba[:, x]
+        tall = max(k, a[clip]/a.max()*room)
+        solid = column[:, 3] == 255
+        top = h - int(np.argmax(solid)) if solid.any() else 0
+        assert abs(top - tall) <= 2 or min(top, tall) <= 3*k and max(top, tall) <= 5*k, f'clip {clip}: {top} pixels high, expected {tall:.1f}'
+    assert (rgba[..., 3] == 255).sum() > 100
+
+def test_hidden_range_gives_the_answers_of_a_direct_computation(seen, here):
+    model, features = here
+    seen.drag('takeoff', 4.2/N, 9.8/N)                                          # clips 4 to 9
+    seen.root.get_by_role('button', name=re.compile('Hide from the model')).click()
+    seen.until(lambda: seen.get('hidden') == [[4, 10]], why=f'hidden is {seen.get("hidden")}')
+    seen.root.locator('.tqn-what').wait_for()
+    for ranges, keep in (([(4, 10)], False), ([(4, 10)], True)):
+        if keep: seen.set(keep=True)
+        now = ask_again(model, features, shown(N, ranges, keep))
+        for q in ('takeoff', 'twist', 'entry', 'class'):
+            answer, p = now[q][0]
+            seen.until(lambda: seen.lane(q).locator('.tqn-first').inner_text().replace('\n', ' ').startswith(answer), 8, f'{q}: the new answer is not shown')
+            text = seen.lane(q).locator('.tqn-first').inner_text()
+            assert is_shown(text, p), (q, text, p)
+
+def test_curves_are_shown(seen, here):
+    model, features = here
+    seen.key('d')
+    seen.root.locator('.tqn-curves').wait_for(timeout=10_000)
+    label = seen.root.locator('.tqn-curves').get_attribute('aria-label')
+    area = curves(model, features, 'takeoff').areas()
+    told = dict(re.findall(r'(\w+) ([\d.]+)', label))
+    for k, v in area.items(): assert abs(float(told[k]) - v) < .006, (k, label, v)
+
+def test_two_viewers_do_not_mix(opened, seen):
+    nb, kernel = opened
+    other = Seen(nb, kernel, 'second', 1)
+    other.root.scroll_into_view_if_needed()
+    other.wait()
+    kernel.run('second.frame = 40; viewer.frame = 9')
+    other.at(40); seen.at(9)
+    other.click('twist', 11.5/64)
+    other.at(11)
+    assert seen.get('frame') == 9 and seen.picture() == 9
+
+def test_dark_and_narrow(opened, seen, shots):
+    nb, _ = opened
+    seen.set(frame=100); seen.at(100)
+    seen.root.screenshot(path=str(shots/'viewer_light.png'))
+    light = seen.root.evaluate('e => getComputedStyle(e).backgroundColor')
+    nb.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    seen.page.wait_for_timeout(200)
+    assert 'is-dark' in seen.root.evaluate('e => e.className')
+    nb.page.evaluate("document.body.dataset.jpThemeLight = 'true'")
+    seen.set(theme='dark')
+    seen.page.wait_for_timeout(200)
+    dark = seen.root.evaluate('e => getComputedStyle(e).backgroundColor')
+    seen.root.screenshot(path=str(shots/'viewer_dark.png'))
+    assert light != dark or 'is-dark' in seen.root.evaluate('e => e.className')
+    seen.set(theme='auto')
+    place = seen.root.locator('xpath=..')
+    place.evaluate("e => { e.style.width = '400px' }")
+    seen.page.wait_for_timeout(300)
+    assert seen.root.evaluate('e => [e.clientWidth <= 400, e.scrollWidth <= e.clientWidth + 1]') == [True, True], 'it is wider than its place'
+    seen.click('twist', .252)
+    seen.at(50)
+    seen.root.screenshot(path=str(shots/'viewer_narrow.png'))
+    place.evaluate("e => { e.style.width = '' }")
+
+def test_a_busy_kernel_is_named_and_the_rest_works(opened, seen):
+    _, kernel = opened
+    kernel.send('time.sleep(9)')
+    seen.drag('takeoff', .1, .3)
+    seen.root.get_by_role('button', name=re.compile('Hide from the model')).click()
+    seen.root.get_by_text(re.compile('has not answered')).wait_for(timeout=8000)
+    seen.key('Home', 'ArrowRight')
+    seen.until(lambda: seen.data('shown') == '1')
+    seen.until(lambda: seen.get('frame') == 1, 20)                              # when it has time again
+    assert seen.root.get_by_text(re.compile('has not answered')).count() == 0 or not seen.root.get_by_text(re.compile('has not answered')).is_visible()
+
+def test_bad_input_is_a_message_in_its_place(opened):
+    nb, kernel = opened
+    kernel.run("Path('empty.mp4').touch(); from dataclasses import replace; said = tqn.answer(model, features)")
+    cases = {"tqn.view(model, 'nothing.mp4')": 'no such file', "tqn.view(model, 'empty.mp4')": 'the file is empty', "tqn.view(model, 'film.mp4', features=features[:-3])": 'features',
+             "tqn.view(replace(said, attn=None))": 'no attention was captured'}
+    for code, words in cases.items(): assert words in kernel.get(f'{code}.error'), code
+    kernel.run('bad = tqn.view(model, "nothing.mp4")')
+    kernel.run('viewer.error = bad.error')
+    alert = nb.page.locator('[role=alert]', has_text='no such file')
+    alert.wait_for(timeout=5000)
+    kernel.run('viewer.error = ""')
+    Seen(nb, kernel).wait()
+
+def test_close_and_reopen(opened, here):
+    nb, kernel = opened
+    Seen(nb, kernel).set(frame=77)
+    nb.menu('File', 'Save Notebook')
+    nb.page.wait_for_timeout(1000)
+    stored = [o for c in json.loads((nb.lab.notebooks/nb.path).read_text())['cells'] for o in c['outputs']]
+    pictures = [o['data'] for o in stored if 'image/png' in o.get('data', {})]
+    assert len(pictures) == 2 and all('application/vnd.jupyter.widget-view+json' in d for d in pictures)     # a reader without a kernel sees these
+    assert base64.b64decode(pictures[0]['image/png'])[:4] == b'\x89PNG'
+    nb.open()
+    v = Seen(nb, kernel)
+    v.root.scroll_into_view_if_needed()
+    v.wait(30)
+    v.at(77)
+    v.click('twist', .3); v.at(60)
+    kernel.run("Path('film.mp4').rename('gone.mp4')")
+    nb.open()
+    v.root.scroll_into_view_if_needed()
+    v.until(lambda: v.data('video') == 'error', 20)
+    assert 'cannot be read any more' in v.root.inner_text()
+    kernel.run("Path('gone.mp4').rename('film.mp4')")
+
+def test_no_complaint_and_no_request_left_the_page(opened):
+    nb, kernel = opened
+    kernel.run('viewer.close(); second.close()')
+    nb.page.wait_for_timeout(300)
+    assert nb.page.locator('.tqn-viewer').count() == 0, 'a viewer outlives its widget'
+    assert nb.page.evaluate("[...document.querySelectorAll('video')].filter(v => v.src).length") == 0
+    assert nb.strangers() == []
+    assert [e for e in nb.errors if not KNOWN.search(e)] == []
