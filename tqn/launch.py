@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['launch']
 
-# %% ../nbs/10_train_launch.ipynb #f7eca68e
-import logging, uuid
+# %% ../nbs/10_train_launch.ipynb #ffab090e
+import json, logging, os, tempfile, time, traceback, uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import check_cuda_p2p_ib_support, patch_environment
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -25,16 +27,35 @@ def _check_fork(
     if used: raise ValueError("an earlier cell has used the GPU, which the new processes cannot share: restart the kernel, "
         "and make models, tensors on the GPU and calls of fit only inside the function that launch starts")
 
-# %% ../nbs/10_train_launch.ipynb #c13d5734
+# %% ../nbs/10_train_launch.ipynb #57d68f1e
 def _begin(
+    reports:str, # Folder for the report of a failure
     fn:Callable, # What to run
     *args,       # For it
 ): # What it returns
-    "Run in a new process"
+    "Run in a new process; leave a report where that fails"
     torch.set_num_threads(1)
     AcceleratorState._reset_state(True)
-    return fn(*args)
+    try: return fn(*args)
+    except BaseException as e:
+        said = dict(time=time.time(), rank=os.environ.get('RANK', '0'), kind=type(e).__name__, said=str(e), trace=traceback.format_exc())
+        (Path(reports)/f"{said['rank']}.json").write_text(json.dumps(said), encoding='utf-8')
+        raise
 
+# %% ../nbs/10_train_launch.ipynb #a9782008
+def _reason(
+    reports:str|Path, # Folder of the reports
+    processes:int,    # How many were started
+    otherwise:str,    # What to say where there is none
+)->BaseException: # To be raised
+    "Why the processes ended"
+    found = [json.loads(p.read_text(encoding='utf-8')) for p in Path(reports).glob('*.json')]
+    if not found: return RuntimeError(f"one of {processes} processes was ended from outside: {otherwise}; a run can be resumed with resume=True")
+    first = min(found, key=lambda o: o['time'])
+    if first['kind'] == 'KeyboardInterrupt': return KeyboardInterrupt(first['said'])
+    return RuntimeError(f"process {first['rank']} of {processes} failed: {first['kind']}: {first['said']}\n\n{first['trace']}")
+
+# %% ../nbs/10_train_launch.ipynb #aebe60fb
 @contextmanager
 def _quiet()->Iterator[None]:
     "Leave the report of a failure to us"
@@ -46,6 +67,7 @@ def _quiet()->Iterator[None]:
     finally:
         for o,level in zip(logs, old): o.setLevel(level)
 
+# %% ../nbs/10_train_launch.ipynb #959733e6
 def launch(
     fn:Callable,     # Runs in every process; what it needs may come from earlier cells
     *args,           # For it
@@ -56,8 +78,8 @@ def launch(
     quirks = {} if check_cuda_p2p_ib_support() else dict(nccl_p2p_disable='1', nccl_ib_disable='1')
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id=uuid.uuid4().hex, rdzv_backend='c10d',
         rdzv_endpoint='localhost:0', max_restarts=0, monitor_interval=.1, start_method='fork')
-    try:
-        with patch_environment(**quirks), _quiet(): return elastic_launch(config, _begin)(fn, *args)[0]
-    except ChildFailedError as e:
-        rank,failure = e.get_first_failure()
-        raise RuntimeError(f"process {rank} of {processes} failed: {failure.message}") from None
+    with tempfile.TemporaryDirectory() as reports:
+        try:
+            with patch_environment(**quirks), _quiet(): return elastic_launch(config, _begin)(reports, fn, *args)[0]
+        except ChildFailedError as e: raise _reason(reports, processes, str(e.get_first_failure()[1].message)) from None
+        except SignalException as e: raise KeyboardInterrupt(f'stopped by {e.sigval.name}: a run can be resumed with resume=True') from None

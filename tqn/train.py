@@ -415,7 +415,7 @@ def _save_best(
     else: write_atomic(best/'model.safetensors', save_tensors(_weights(model)))
     return best
 
-# %% ../nbs/10_train.ipynb #59bc4e7e
+# %% ../nbs/10_train.ipynb #10f482fb
 def _score_batch(
     acc:Accelerator, # Precision
     model:nn.Module, # Unwrapped, in eval mode
@@ -432,6 +432,7 @@ def _score_batch(
     sent = recursively_apply(lambda o: o.detach().cpu(), (out.responses, batch['answers'], scores, batch['class']))
     return (batch['id'], *sent), float(each)*len(batch['id'])
 
+# %% ../nbs/10_train.ipynb #70af90ac
 @torch.no_grad()
 def validate(
     acc:Accelerator,          # Gathers over processes
@@ -617,7 +618,7 @@ def train_step(
     at.step += 1
     return {'loss': total/n, 'grad_norm': norm, **more}
 
-# %% ../nbs/10_train.ipynb #599057bf
+# %% ../nbs/10_train.ipynb #9dbb5b55
 def _own_batches(
     acc:Accelerator,         # Device and processes
     loader:DataLoader|Iterable|None, # Batches of all, or of this process where its batch sampler has `own`, or where it is no DataLoader
@@ -628,6 +629,7 @@ def _own_batches(
     n,i = (1, 0) if getattr(loader.batch_sampler, 'own', False) else (acc.num_processes, acc.process_index)
     return prepare_data_loader(loader, acc.device, n, i, put_on_device=True, even_batches=even)
 
+# %% ../nbs/10_train.ipynb #bda6b3a0
 def _start(acc, model, train, val, folder, config, stage=Stage()):
     "Prepare everything; read the last checkpoint where there is one"
     if any(p.ndim == 5 for p in model.parameters()): model.to(memory_format=torch.channels_last_3d)
@@ -650,6 +652,7 @@ def _save(acc, model, optimiser, run, at, stage=Stage()):
     if acc.is_main_process: save_checkpoint(run.folder, plain, optimiser, at)
     acc.wait_for_everyone()
 
+# %% ../nbs/10_train.ipynb #e20dc6bc
 def _finish_epoch(acc, model, optimiser, val, loss, run, at, seconds, stage=Stage()):
     "Validate, log, keep the best weights, save a checkpoint"
     row = {} if val is None else _score_row(*validate(acc, model, val, loss, stage))

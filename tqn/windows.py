@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WAYS', 'pick_window', 'jitter_frames', 'WindowDataset', 'OwnVideos', 'collate_windows', 'windows_loader',
-           'WholeVideos']
+           'read_pieces', 'WholeVideos']
 
 # %% ../nbs/04_data_windows.ipynb #ba1fdb76
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,7 +43,32 @@ def jitter_frames(
     shift = torch.randint(stride, (len(grid), 1), generator=generator)
     return (grid + shift).clamp(max=n_frames - 1)
 
-# %% ../nbs/04_data_windows.ipynb #908d123f
+# %% ../nbs/04_data_windows.ipynb #b72c8320
+def _check_way(
+    way:str, # One of `WAYS`
+    k:int,   # Clips a step
+)->None:
+    "Refuse what is no way to train"
+    if way not in WAYS: raise unknown('there is no way', way, WAYS)
+    if k < (way != 'frozen'): raise ValueError(f"way={way!r} needs k of 1 clip or more, got {k}: only 'frozen' can do without")
+
+# %% ../nbs/04_data_windows.ipynb #d7e7ddfe
+def _read_window(
+    ds:'WindowDataset', # Which videos, and how to read them
+    i:int,              # Which of them
+    g:torch.Generator,  # Draws window, jitter, augmentation
+)->dict: # clips (count, 3, t, h, w), start, count, total
+    "Read and transform one window"
+    video = open_video(ds.items[i].path)
+    stride = fit_stride(len(video), ds.clip_len, ds.stride)
+    total = video.n_clips(ds.clip_len, stride)
+    at = pick_window(ds.way, total, ds.k, g)
+    grid = clip_grid(len(video), ds.clip_len, stride)[at]
+    if ds.jitter: grid = jitter_frames(grid, len(video), stride, g)
+    clips = rearrange(video.frames(grid.flatten(), ds.size), '(n t) h w c -> n c t h w', n=len(at))
+    return {'clips': _apply_transform(ds.transform, clips, g), 'start': int(at[0]), 'count': len(at), 'total': total}
+
+# %% ../nbs/04_data_windows.ipynb #c99002fc
 class WindowDataset(Dataset):
     "A few clips of every video, at a place drawn anew in every epoch"
     def __init__(self,
@@ -71,27 +96,6 @@ class WindowDataset(Dataset):
     )->dict: # id, clips (count, 3, t, h, w), start, count, total, answers, class
         epoch,i = _key(key)
         return {'id': self.items[i].id, **(_read_window(self, i, sample_generator(self.seed, epoch, i)) if self.k else {}), **self.targets[i]}
-
-def _check_way(way, k):
-    "Refuse what is no way to train"
-    if way not in WAYS: raise unknown('there is no way', way, WAYS)
-    if k < (way != 'frozen'): raise ValueError(f"way={way!r} needs k of 1 clip or more, got {k}: only 'frozen' can do without")
-
-# %% ../nbs/04_data_windows.ipynb #64220a49
-def _read_window(
-    ds:WindowDataset,   # Which videos, and how to read them
-    i:int,              # Which of them
-    g:torch.Generator,  # Draws window, jitter, augmentation
-)->dict: # clips (count, 3, t, h, w), start, count, total
-    "Read and transform one window"
-    video = open_video(ds.items[i].path)
-    stride = fit_stride(len(video), ds.clip_len, ds.stride)
-    total = video.n_clips(ds.clip_len, stride)
-    at = pick_window(ds.way, total, ds.k, g)
-    grid = clip_grid(len(video), ds.clip_len, stride)[at]
-    if ds.jitter: grid = jitter_frames(grid, len(video), stride, g)
-    clips = rearrange(video.frames(grid.flatten(), ds.size), '(n t) h w c -> n c t h w', n=len(at))
-    return {'clips': _apply_transform(ds.transform, clips, g), 'start': int(at[0]), 'count': len(at), 'total': total}
 
 # %% ../nbs/04_data_windows.ipynb #fe4b62f6
 class OwnVideos(Sampler):
@@ -145,7 +149,26 @@ def windows_loader(
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_windows, num_workers=workers, worker_init_fn=_calm_worker,
         generator=sample_generator(dataset.seed), pin_memory=torch.cuda.is_available())
 
-# %% ../nbs/04_data_windows.ipynb #afca1d16
+# %% ../nbs/04_data_windows.ipynb #9b962989
+def read_pieces(
+    path:str,                      # Video file or folder of frames
+    clip_len:int=8,                # Frames in a clip
+    stride:int=1,                  # The rate wanted; `fit_stride` may lower it
+    size:tuple[int,int]|None=None, # (h, w) to resize to while reading
+    piece:int=16,                  # Clips at a time
+)->Iterator[Tensor]: # uint8 (k, 3, t, h, w)
+    "The clips of one video, piece by piece"
+    video = open_video(path)
+    stride = fit_stride(len(video), clip_len, stride)
+    total = video.n_clips(clip_len, stride)
+    for start in range(0, total, piece): yield video.clips(start, min(piece, total - start), clip_len, stride, size)
+
+def _share_of(n):
+    "Indices of this process's videos"
+    rank,world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+    return range(rank, n, world)
+
+# %% ../nbs/04_data_windows.ipynb #e9771259
 class WholeVideos:
     "Every video once, as a stream of its clips; of several processes each gets its share"
     def __init__(self,
@@ -157,8 +180,8 @@ class WholeVideos:
         transform:Callable|None=None,  # On each piece, such as EvalTransform
         piece:int=16,                  # Clips at a time
     ):
-        self.items,self.transform,self.piece = as_items(items),transform,piece
-        self.clip_len,self.stride,self.size = clip_len,stride,size
+        self.items,self.transform = as_items(items),transform
+        self.reading = dict(clip_len=clip_len, stride=stride, size=size, piece=piece)
         self.targets = [encode_targets(o, queries) for o in self.items]
         if lost := [o.id for o in self.items if o.path is None]: raise ValueError(f"{len(lost)} items have no path, such as {lost[:3]}: give each its video")
 
@@ -166,21 +189,6 @@ class WholeVideos:
 
     def __iter__(self)->Iterator[dict]:
         for i in _share_of(len(self.items)):
-            t = self.targets[i]
-            yield {'id': [self.items[i].id], 'pieces': self.pieces(i), 'answers': {q: a[None] for q,a in t['answers'].items()}, 'class': t['class'][None]}
-
-    def pieces(self,
-        i:int, # Which video
-    )->Iterator[Tensor]: # Float (k, 3, t, h, w)
-        "The clips of one video, piece by piece"
-        video = open_video(self.items[i].path)
-        stride = fit_stride(len(video), self.clip_len, self.stride)
-        total = video.n_clips(self.clip_len, stride)
-        for a in range(0, total, self.piece):
-            clips = video.clips(a, min(self.piece, total - a), self.clip_len, stride, self.size)
-            yield _apply_transform(self.transform, clips, sample_generator(i))
-
-def _share_of(n):
-    "Indices of this process's videos"
-    rank,world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-    return range(rank, n, world)
+            answers,classes = self.targets[i]['answers'],self.targets[i]['class']
+            pieces = (_apply_transform(self.transform, p, sample_generator(i)) for p in read_pieces(self.items[i].path, **self.reading))
+            yield {'id': [self.items[i].id], 'pieces': pieces, 'answers': {q: a[None] for q,a in answers.items()}, 'class': classes[None]}
