@@ -107,7 +107,7 @@ class VideoSet:
         return '\n'.join([f'{self.name}: {len(self)} videos ({sizes}), {len(self.queries)} questions, {len(self.queries.class_names)} classes', *(f'  {n}' for n in self.notes)])
     def _repr_html_(self): return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
 
-# %% ../nbs/04_dataset.ipynb #729d692c
+# %% ../nbs/04_dataset.ipynb #27444e81
 def missing_files(
     items:Iterable[Item], # Of any data set
 )->list[Item]: # Those whose file or folder is not there
@@ -137,7 +137,8 @@ def make_set(
     items,said = _present(list(items), missing, root)
     splits,said = {},[*notes, *said]
     for o in items: splits.setdefault(o.split or 'train', []).append(o)
-    if val and 'val' not in splits and len(splits.get('train', []))>1:
+    if val and 'val' not in splits and len(_groups(splits.get('train', []), seed))==1: said.append('No validation split: all videos of train belong together. Name one yourself.')
+    elif val and 'val' not in splits and 'train' in splits:
         splits['train'],splits['val'] = carve(splits['train'], val, seed)
         by = 'by group' if any(o.group for o in splits['val']) else 'by video'
         said.append(f"No validation split: {len(splits['val'])} videos were taken out of train, {by}, seed {seed}.")
