@@ -262,7 +262,7 @@ function makeFilm(model, data, on, signal) {
 
   const ask = part => {
     clearTimeout(timer)
-    timer = setTimeout(() => status('late', 'The film has not come yet: the kernel is busy or has stopped.'), SLOW)
+    timer = setTimeout(() => status('late', 'The film has not come: the kernel is busy or has stopped.'), SLOW)
     model.send({type: 'video', part})
   }
   film.load = () => {
@@ -392,14 +392,14 @@ function mount(model, el) {
   const first = c => columns[2 * c], after = c => columns[2 * c + 1], when = t => clock(t - t0), column = () => lastAtMost(columns, s.frame, 2)
 
   let saving = 0
-  /** Share a value with Python; slow: four times a second. */
+  /** Share a value with Python; slow: now and then. */
   const set = (k, value, slow) => {
     if (JSON.stringify(model.get(k)) === JSON.stringify(value)) return
     model.set(k, value)
     const save = () => { clearTimeout(saving); saving = 0; model.save_changes() }
     if (slow) saving ||= setTimeout(save, 250); else save()
   }
-  const say = text => { write($.live, text) }
+  const say = text => write($.live, text), hold = e => e.contains(document.activeElement) && root.focus({preventScroll: true})
   const button = (kind, label, act, ...kids) => {
     const b = h(`button.${kind}`, {type: 'button', 'aria-label': label, title: label}, ...kids)
     b.onclick = act
@@ -434,7 +434,7 @@ function mount(model, el) {
 
   // ---- the parts of the page
   const nav = (label, name, act) => button('nav', label, act, icon(name))
-  const facts = [`${F.toLocaleString('en')} frames`, meta.fps && `${+meta.fps.toFixed(2)} fps`, when(end), `${N.toLocaleString('en')} clips`, `${meta.layers} layers × ${meta.heads} heads`]
+  const facts = [`${F.toLocaleString('en')} frames`, meta.fps && `${+meta.fps.toFixed(2)} fps`, when(end), `${N.toLocaleString('en')} clips`]
   const root = h('div.viewer', {role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1', 'data-lm-suppress-shortcuts': 'true'},
     h('div.header', h('strong', meta.name), h('span.facts', facts.filter(Boolean).map(f => f.replaceAll(' ', '\xa0')).join('  ·  '))),
     h('div.top', $.stage = h('div.stage', {style: `--ratio:${ratio}`}, film.video, film.spy,
@@ -468,7 +468,7 @@ function mount(model, el) {
     return r
   })
 
-  // ---- what the lanes say: the model's answers, or those of the what-if
+  // ---- what the lanes say
   function said(i) {
     const q = asked[i], w = s.answers?.[q.name], {said, p, ranked} = w ?? q, text = String(said), same = !w || text === String(q.said)
     return {text, p, ranked: ranked ?? [], was: w && q, same, right: q.truth == null ? null : w && !same ? text === String(q.truth) : q.right ?? null}
@@ -621,7 +621,7 @@ function mount(model, el) {
     return e
   }
   const veil = () => $.veil.replaceChildren(...unseen(hidden(), get('keep'), N).map(r => band(h('div.hidden'), ...r)))
-  /** What follows the play head; nothing is painted anew. */
+  /** What follows the play head. */
   function moved() {
     const i = s.frame, p = x((times[i] + (i + 1 < F ? times[i + 1] : end)) / 2)
     $.now.style.transform = `translateX(${(p * s.width).toFixed(2)}px)`
@@ -716,7 +716,7 @@ function mount(model, el) {
     const had = s.range
     s.range = b ? [a, b] : null
     if (String(had) === String(s.range)) return
-    if (!b) { $.pop.hidden = $.range.hidden = true; return revise() }
+    if (!b) { hold($.pop); $.pop.hidden = $.range.hidden = true; return revise() }
     shade()
     if (live) ask.put({type: 'whatif', hidden: merge([...(get('keep') ? [] : hidden()), s.range], N), keep: false})
   }
@@ -737,9 +737,10 @@ function mount(model, el) {
   function hide(keep) {
     if (!live) return say('This needs a running notebook.')
     const c = clipAt(spans, s.frame), range = s.range ?? [c, c + 1], old = hidden()
+    hold($.pop)
     s.range = null
     rule(keep === get('keep') ? [...old, range] : [range], keep)
-    choose(); $.pop.hidden = $.range.hidden = true
+    $.pop.hidden = $.range.hidden = true
   }
   /** A new rule for what the model sees. */
   function rule(ranges, keep, undo) {
@@ -757,6 +758,7 @@ function mount(model, el) {
   }
   function what() {
     const ranges = hidden(), keep = get('keep'), n = s.answers ? rows.filter(r => !said(r.i).same).length : 0
+    hold($.what)
     $.what.hidden = !(ranges.length || s.late || s.trouble)
     $.what.replaceChildren(...(ranges.length ? [h('b', keep ? 'Only' : 'Without'), ...ranges.map((r, i) => {
       const text = frames(spans[2 * r[0]], spans[2 * r[1] - 1])
@@ -768,6 +770,7 @@ function mount(model, el) {
 
   // ---- panels: curves, numbers, keys
   function panel(k) {
+    hold($.panel)
     s.panel = s.panel === k ? '' : k
     s.here = null
     for (const n of ['curves', 'table', 'help']) if ($[n]) put($[n], 'aria-expanded', s.panel === n)
@@ -779,7 +782,7 @@ function mount(model, el) {
     $.panel.replaceChildren(h('div.title', h('strong', title), button('nav.close', 'Close (Escape)', () => panel(s.panel), icon('close'))), ...kids)
   }
   const help = () => fill('Keys', h('dl.keys', KEYS.map(([k, text]) => h('div', h('dt', k.split(' ').map(k => h('kbd', k))), h('dd', text)))),
-    h('p.soft', 'Click a lane or the film to go there. Drag along the film to scrub, along a lane to choose a range. Ctrl and wheel zooms.'))
+    h('p.soft', 'Click to go there. Drag along the film to scrub, along a lane to choose a range. Ctrl and wheel zooms.'))
   function curves() {
     const i = lane(), q = asked[i], c = s.curves[i]
     if (!c) ask.put({type: 'curves', question: i})
@@ -810,8 +813,8 @@ function mount(model, el) {
       if (seen === (seen = `${k} ${c0}`)) return
       above.style.height = `${k * TALL}px`; below.style.height = `${max(0, cols - k - n) * TALL}px`
       body.replaceChildren(above, ...range(min(n, cols), j => {
-        const tr = h('tr', {'aria-rowindex': k + j + 2, class: k + j === c0 && 'is-now'}, row(k + j).map(v => h('td', v)))
-        tr.onclick = () => go(middle(k + j))
+        const c = k + j, tr = h('tr', {'aria-rowindex': c + 2, class: c === c0 && 'is-now'}, row(c).map(v => h('td', v)))
+        tr.onclick = () => go(middle(c))
         return tr
       }), below)
     }
@@ -871,7 +874,7 @@ function mount(model, el) {
     if (m.answers) { s.answers = Object.fromEntries(m.answers.map(a => [a.name, a])); labels(); detail() }
     if (m.share) { s.curves[m.question] = m; if (s.panel === 'curves') curves() }
     what()
-    if (m.answers && !drag) say($.what.textContent)
+    if (m.answers && !drag) say($.what.querySelector('.tqn-soft')?.textContent)
   }])
 
   // ---- begin, and end

@@ -1,0 +1,378 @@
+"""The viewer in a real browser, from a file: no server, no kernel, no network. Every frame of its film carries its number in black and white, so a test sees what is really shown."""
+import json, re, time
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+import pytest
+import torch
+from tqn.attention import Answer
+from tqn.page import page, save_page
+from tqn.payload import ViewData, view_data
+from tqn.picture import columns, shown_maps
+from tqn.video import Video, write_video
+
+BITS, N, CLIP = 10, 242, 8
+EVIL = '<img src=x onerror="globalThis.broken=1"></script><script>globalThis.broken=1</script>'
+KERNEL = (Path(__file__).parent/'kernel.js').read_text()
+
+
+def numbered(n):
+    "Frames that show their own number as ten black and white squares, lowest bit first"
+    for i in range(n):
+        f = np.empty((80, 160, 3), np.uint8)
+        f[:] = 90, 120, 150
+        f[40:, i*3 % 150:i*3 % 150 + 10] = 240, 200, 60
+        for b in range(BITS): f[:32, 16*b:16*b + 16] = 255*(i >> b & 1)
+        yield f
+
+def film_data(folder, name='dive.mp4'):
+    "A numbered film, with made-up answers and sharp attention"
+    path = folder/name
+    write_video(path, numbered(N), fps=25)
+    video, g = Video(path), torch.Generator().manual_seed(3)
+    clips = -(-N//CLIP)
+    frames = np.stack([np.arange(clips)*CLIP, np.minimum(np.arange(clips)*CLIP + CLIP, N)], -1)
+    edge = np.append(video.timestamps, video.timestamps[-1] + 1/25)
+    names = ['takeoff', 'somersault', 'twist', EVIL, 'class']
+    answers = {q: [('Back', .6 - .05*i), ('Forward', .3), (f'{EVIL} 2', .1 + .05*i)] for i, q in enumerate(names)}
+    attn = (5*torch.randn(3, 2, 5, clips, generator=g)).softmax(-1)
+    own = torch.full((3, 2, 5, 5), .2)
+    answer = Answer('dive.mp4', answers, names, attn, frames, edge[frames], own, reading='query')
+    return view_data(answer, video, truth={'takeoff': 'Back', 'twist': 'Forward'}, extents={'takeoff': (20, 60), 'twist': (100, 180)}, progress=False)
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory): return film_data(tmp_path_factory.mktemp('film'))
+
+
+class Page:
+    "A page opened from a file, and what it asked for and complained about"
+    def __init__(self, browser, path, wait='ready', **context):
+        self.context = browser.new_context(**{'viewport': dict(width=1200, height=1000), **context})
+        self.page, self.requests, self.errors = self.context.new_page(), [], []
+        self.page.on('request', lambda r: self.requests.append(r.url))
+        self.page.on('pageerror', lambda e: self.errors.append(str(e)))
+        self.page.on('console', lambda m: self.errors.append(m.text) if m.type in ('error', 'warning') else None)
+        self.page.goto(f'file://{path}')
+        if wait: self.page.wait_for_selector(f'.tqn-viewer[data-ready="1"][data-video={wait}]', timeout=30_000)
+        self.root = self.page.locator('.tqn-viewer').first
+
+    def data(self, name): return self.root.get_attribute(f'data-{name}')
+
+    def shown(self, frame, seconds=15):
+        "Wait until the decoder shows a frame, then read its number off the picture"
+        self.page.wait_for_selector(f'.tqn-viewer[data-frame="{frame}"][data-shown="{frame}"]', timeout=1000*seconds)
+        assert self.number('.tqn-video') == frame
+
+    def number(self, selector):
+        "What number a video or a canvas shows"
+        return self.page.locator(selector).first.evaluate(f"""e => {{
+            const c = document.createElement('canvas'); c.width = 160; c.height = 80
+            const g = c.getContext('2d', {{willReadFrequently: true}}); g.drawImage(e, 0, 0, 160, 80)
+            let n = 0
+            for (let b = 0; b < {BITS}; b++) if (g.getImageData(16 * b + 8, 12, 1, 1).data[1] > 128) n += 1 << b
+            return n }}""")
+
+    def lane(self, name): return self.page.locator('.tqn-lane').nth([q['name'] for q in DATA.meta['questions']].index(name))
+
+    def at(self, locator, share):
+        "The point of an element at a share of its width"
+        locator.scroll_into_view_if_needed()
+        b = locator.bounding_box()
+        return b['x'] + share*b['width'], b['y'] + b['height']/2
+
+    def heights(self, name, dark=False):
+        "How high each column of a lane's canvas is filled with colours of the ramp, and the canvas' height; lanes without evidence"
+        return self.lane(name).locator('canvas').evaluate("""c => {
+            const {width: W, height: H} = c, d = c.getContext('2d').getImageData(0, 0, W, H).data, out = []
+            for (let x = 0; x < W; x++) { let n = 0; for (let y = H - 1; y >= 0 && d[4 * (y * W + x) + 3] === 255; y--) n++; out.push(n) }
+            return [out, H] }""")
+
+    def until(self, script, seconds=20):
+        "Wait for a condition; the page's own policy forbids playwright's way, which evaluates text"
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(script):
+            assert time.monotonic() < end, script
+            self.page.wait_for_timeout(30)
+
+    def drag(self, name, a, b):
+        "Drag along a lane, from one share of its width to another"
+        lane = self.lane(name).locator('canvas')
+        (x, y), (x1, _) = self.at(lane, a), self.at(lane, b)
+        self.page.mouse.move(x, y); self.page.mouse.down(); self.page.mouse.move((x + x1)/2, y); self.page.mouse.move(x1, y); self.page.mouse.up()
+
+    def close(self): self.context.close()
+
+DATA = None  # what the open pages show, for `lane`
+
+@pytest.fixture
+def opened(browser):
+    "Opens pages, and closes them"
+    all_ = []
+    def open_one(*args, **kw):
+        all_.append(Page(browser, *args, **kw))
+        return all_[-1]
+    yield open_one
+    for p in all_: p.close()
+
+@pytest.fixture(scope='module')
+def saved(data, tmp_path_factory):
+    global DATA
+    DATA = data
+    return save_page(data, tmp_path_factory.mktemp('page')/'view.html')
+
+def harness(data, path, n=1, kernel=True):
+    "The page with a made-up kernel behind each of n viewers"
+    text = page(data)
+    if kernel: text = text.replace('"has_kernel": false', '"has_kernel": true')
+    text = text.replace('<main class="tqn-page"></main>', '<main class="tqn-page"></main>'*n)
+    path.write_text(text.replace('\nopen(document, render)\n', '\n' + KERNEL + '\n'))
+    return path
+
+
+# ---- the saved page
+
+def test_opens_with_nothing_but_itself(opened, saved, shots):
+    p = opened(saved)
+    p.shown(0)
+    assert p.requests[0] == f'file://{saved}' and all(r.startswith(('blob:', 'data:')) for r in p.requests[1:]), p.requests
+    assert p.errors == []
+    assert p.page.evaluate('globalThis.broken') is None, 'a name became markup'
+    assert EVIL in p.page.locator('.tqn-lanes').text_content()
+    p.page.screenshot(path=str(shots/'page_light.png'), full_page=True)
+
+def test_frames_are_exact_by_key_and_click(opened, saved):
+    p = opened(saved)
+    p.lane('takeoff').focus()
+    for key, frame in [('ArrowRight', 1), ('ArrowRight', 2), ('ArrowLeft', 1), ('Shift+ArrowRight', 8), ('Shift+ArrowRight', 16), ('ArrowRight', 17), ('Shift+ArrowLeft', 16),
+                       ('Shift+ArrowLeft', 8), ('End', N - 1), ('ArrowRight', N - 1), ('Home', 0)]:
+        p.page.keyboard.press(key)
+        p.shown(frame)
+    for share in (.1, .5, .83, .999):
+        x, y = p.at(p.page.locator('.tqn-filmrow canvas'), share)
+        b = p.page.locator('.tqn-filmrow canvas').bounding_box()
+        p.page.mouse.click(x, y)
+        p.shown(min(N - 1, int((x - b['x'])/b['width']*N)))
+        assert p.page.locator('.tqn-clock').text_content().split('frame ')[1].startswith(f"{p.data('frame')} of {N - 1}")
+    maps = shown_maps(DATA.answer)
+    p.lane('twist').click(position=dict(x=20, y=20))
+    best = sorted(range(len(maps['twist'])), key=lambda c: -maps['twist'][c])
+    p.page.keyboard.press('Home')
+    seen = []
+    for _ in range(3):
+        p.page.keyboard.press('n')
+        p.page.wait_for_timeout(150)
+        seen.append(int(p.data('frame'))//CLIP)
+    assert seen == sorted(seen) and best[0] in seen + [int(p.data('frame'))//CLIP] or len(seen) == 3
+    p.page.keyboard.press('p')
+    p.shown(seen[-2]*CLIP + 4)
+
+def test_plays_at_every_speed_and_stops(opened, saved):
+    p = opened(saved)
+    p.page.get_by_label('Speed').select_option('4×')
+    p.lane('takeoff').focus()
+    p.page.keyboard.press(' ')
+    p.until("document.querySelector('.tqn-viewer').dataset.shown > 30")
+    assert p.page.locator('.tqn-video').evaluate('v => [v.paused, v.playbackRate]') == [False, 4]
+    p.page.keyboard.press(' ')
+    p.page.wait_for_timeout(200)
+    p.shown(int(p.data('frame')))
+    p.page.get_by_label('Speed').select_option('0.1×')
+    assert p.page.locator('.tqn-video').evaluate('v => v.playbackRate') == pytest.approx(.1)
+    p.page.get_by_label('Speed').select_option('4×')
+    p.page.keyboard.press('End')
+    p.lane('takeoff').focus()
+    p.page.keyboard.press(' ')                      # at the end: from the beginning, and stops by itself
+    p.until(f"document.querySelector('.tqn-viewer').dataset.frame == {N - 1} && !document.querySelector('.is-playing')")
+    assert p.page.get_by_role('button', name='Play').count() == 1 and p.errors == []
+
+@pytest.mark.parametrize('layer, head, how, scale', [('mean', 'mean', 'attention', 'each lane'), ('2 of 3', '1 of 2', 'attention', 'each lane'), ('mean', 'max', 'attention', 'shared'),
+                                                    ('mean', 'mean', 'rollout', 'shared')])
+def test_lanes_show_the_numbers(opened, saved, layer, head, how, scale):
+    p = opened(saved)
+    for label, option in (('Layer', layer), ('Head', head), ('Show', how), ('Scale', scale)): p.page.get_by_label(label, exact=True).select_option(option)
+    p.page.wait_for_timeout(300)
+    number = dict(mean=-1, max=-2)
+    maps = shown_maps(DATA.answer, number.get(layer, int(layer[0]) - 1 if layer[0].isdigit() else -1), number.get(head, int(head[0]) - 1 if head[0].isdigit() else -1),
+                      'rollout' if how == 'rollout' else 'attn')
+    top = max(a.max() for a in maps.values()) if scale == 'shared' else None
+    for name in ('somersault', 'class'):
+        (got, H), a = p.heights(name), maps[name]
+        want = columns(a, np.append(np.arange(len(a))*CLIP, N)/25, len(got))
+        tall = np.maximum(want/(top or a.max())*(H - 4), 1)
+        wrong = np.abs(np.array(got) - tall) > 1.5
+        assert wrong.mean() < .02, (name, wrong.sum(), len(got))
+        assert abs(max(got) - (H - 4)*(a.max()/(top or a.max()))) <= 1.5
+
+def test_hover_gives_the_number_and_the_frame(opened, saved):
+    p = opened(saved)
+    a = shown_maps(DATA.answer)['somersault']
+    c = int(a.argmax())
+    x, y = p.at(p.lane('somersault').locator('canvas'), (c*CLIP + 4)/N)
+    p.page.mouse.move(x, y)
+    text = p.page.locator('.tqn-tip').inner_text()
+    assert f'clip {c}, frames {c*CLIP}–{c*CLIP + 7}' in text and f'{c*CLIP/25:.2f} s – {(c + 1)*CLIP/25:.2f} s' in text
+    assert float(text.split()[0]) == pytest.approx(float(a[c]), abs=6e-4)
+    frame = int((x - p.page.locator('.tqn-filmrow canvas').bounding_box()['x'])/p.page.locator('.tqn-filmrow canvas').bounding_box()['width']*N)
+    p.page.wait_for_selector(f'.tqn-viewer[data-preview="{frame}"]', timeout=10_000)
+    assert p.data('frame') == '0', 'hovering does not seek'
+    p.page.mouse.move(5, 5)
+    assert p.page.locator('.tqn-tip').is_hidden()
+
+def test_orders_lanes_table_and_help(opened, saved, shots):
+    p = opened(saved)
+    names = lambda: p.page.locator('.tqn-lane').evaluate_all('e => e.map(x => x.dataset.name)')
+    maps = shown_maps(DATA.answer)
+    p.page.get_by_label('Order').select_option('time of peak')
+    assert names() == sorted(maps, key=lambda q: (maps[q].argmax(), list(maps).index(q)))
+    p.page.get_by_label('Order').select_option('as given')
+    p.lane('takeoff').focus()
+    p.page.keyboard.press('ArrowDown')
+    assert p.page.evaluate('document.activeElement.dataset.name') == 'somersault'
+    assert p.page.locator('[aria-selected=true]').get_attribute('data-name') == 'somersault' and p.page.locator('.tqn-detail strong').text_content() == 'somersault'
+    p.page.keyboard.press('t')
+    cells = p.page.locator('.tqn-panel tbody tr:nth-child(2) td').all_text_contents()
+    assert cells[:4] == ['0', '0–7', '0.00 s', '0.32 s'] and float(cells[4]) == pytest.approx(float(maps['takeoff'][0]), rel=.01, abs=1e-6)
+    with p.page.expect_download() as got: p.page.get_by_label('Save as CSV').click()
+    rows = Path(got.value.path()).read_text().splitlines()
+    assert len(rows) == len(maps['twist']) + 1 and float(rows[3].split(',')[5]) == pytest.approx(float(maps['takeoff'][2]), rel=1e-5)
+    p.page.screenshot(path=str(shots/'page_table.png'), full_page=True)
+    p.page.keyboard.press('Escape')
+    assert p.page.locator('.tqn-panel').is_hidden()
+    p.page.keyboard.press('?')
+    assert 'play or pause' in p.page.locator('.tqn-panel').inner_text()
+
+def test_no_kernel_offers_no_what_if(opened, saved):
+    p = opened(saved)
+    assert p.page.get_by_text('Curves').count() == 0
+    p.drag('twist', .3, .6)
+    pop = p.page.locator('.tqn-pop')
+    assert '% of the attention of twist' in pop.inner_text() and pop.get_by_text('Hide').count() == 0
+    pop.get_by_text('Zoom').click()
+    p.page.get_by_label('Show the whole film').wait_for()
+    box = p.page.locator('.tqn-filmrow canvas').bounding_box()
+    p.page.mouse.click(box['x'] + 1, box['y'] + 20)
+    assert abs(int(p.data('frame')) - .3*N) <= CLIP, 'the axis begins where the range did'
+
+@pytest.mark.parametrize('look', ['dark', 'narrow', 'narrow_dark'])
+def test_dark_and_narrow(opened, saved, shots, look):
+    p = opened(saved, viewport=dict(width=400 if 'narrow' in look else 1200, height=900), color_scheme='dark' if 'dark' in look else 'light')
+    p.page.wait_for_timeout(300)
+    assert p.root.evaluate("e => e.classList.contains('is-dark')") == ('dark' in look)
+    assert p.page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'wider than the window'
+    wide = p.page.locator('.tqn-viewer *:visible').evaluate_all("(e, root) => { const r = document.querySelector('.tqn-viewer').getBoundingClientRect(); return e.filter(x => x.getBoundingClientRect().right > r.right + 1).map(x => x.className) }")
+    assert wide == [], 'something hangs over the edge'
+    p.page.mouse.click(*p.at(p.lane('class').locator('canvas'), .5))
+    p.shown(int(p.data('frame')))
+    p.page.screenshot(path=str(shots/f'page_{look}.png'), full_page=True)
+
+def test_can_be_used_without_seeing_it(opened, saved):
+    p = opened(saved)
+    unnamed = p.page.locator('.tqn-viewer').evaluate("""r => [...r.querySelectorAll('button, select, [role=slider], [role=option], [role=listbox], [role=group], [role=region]')]
+        .filter(e => !e.closest('[hidden]') && !(e.getAttribute('aria-label') ?? '').trim()).map(e => e.outerHTML.slice(0, 80))""")
+    assert unnamed == []
+    label = p.lane('twist').get_attribute('aria-label')
+    assert 'twist: Back, probability 0.50, wrong, truth: Forward, attention peaks at' in label
+    assert p.lane('takeoff').locator('.tqn-mark').text_content() == '✓' and p.lane('twist').locator('.tqn-mark').text_content() == '✗'
+    slider = p.page.get_by_role('slider')
+    slider.focus()
+    p.page.keyboard.press('ArrowRight')
+    assert slider.get_attribute('aria-valuenow') == '1' and slider.get_attribute('aria-valuetext') == 'frame 1, 0.04 s, clip 0'
+    assert p.page.locator('.tqn-live').text_content() == 'frame 1, 0.04 s, clip 0'
+    p.page.keyboard.press('Tab')
+    outline = p.page.evaluate("getComputedStyle(document.activeElement).outlineStyle + ' ' + parseFloat(getComputedStyle(document.activeElement).outlineWidth)")
+    assert outline == 'solid 2', 'the focus is seen'
+
+@pytest.mark.parametrize('broken, text', [
+    (dict(attn=b''), 'No attention was captured'), (dict(error='the film is gone'), 'the film is gone'),
+    (dict(times=b'\0'*8), f'times for 1 frames, but {N} were expected'), (dict(meta=dict(n_frames=0)), 'no frames')])
+def test_says_what_is_wrong(opened, data, tmp_path, broken, text):
+    meta = {**data.meta, **broken.pop('meta', {})}
+    path = tmp_path/'broken.html'
+    path.write_text(page(replace(data, meta=meta, **broken)))
+    p = opened(path, wait=None)
+    assert text in p.page.get_by_role('alert').inner_text() and p.errors == []
+
+def test_features_alone_play_as_a_clock(opened, data, tmp_path):
+    path = save_page(replace(data, film=None, source=None, strip=b'', strip_times=b''), tmp_path/'lanes.html')
+    p = opened(path, wait='none')
+    p.page.get_by_label('Speed').select_option('4×')
+    p.page.get_by_role('button', name='Play').click()
+    p.until("document.querySelector('.tqn-viewer').dataset.frame > 20")
+    assert p.page.locator('.tqn-stage').is_hidden() and p.errors == []
+
+
+# ---- with a kernel, made up
+
+def test_what_if_is_live_and_can_be_undone(opened, data, tmp_path, shots):
+    p = opened(harness(data, tmp_path/'kernel.html'))
+    first = lambda: p.lane('takeoff').locator('.tqn-first').inner_text().split()
+    sent = lambda kind='whatif': p.page.evaluate(f"world.sent.filter(m => m.type === '{kind}')")
+    lane = p.lane('twist').locator('canvas')
+    p.page.mouse.move(*p.at(lane, .25)); p.page.mouse.down(); p.page.mouse.move(*p.at(lane, .4)); p.page.wait_for_timeout(250)
+    assert first()[0] == 'Forward', 'answers change while the range is drawn'
+    p.page.mouse.move(*p.at(lane, .5)); p.page.mouse.up()
+    p.page.locator('.tqn-pop').get_by_text('Hide').click()
+    p.until("document.querySelector('.tqn-what').textContent.includes('answers change')")
+    a, b = p.page.evaluate("world.models[0].get('hidden')")[0]
+    assert (a, b) == (int(.25*N)//CLIP, int(.5*N)//CLIP + 1) and sent()[-1]['hidden'] == [[a, b]] and sent()[-1]['keep'] is False
+    assert first() == ['Forward', f'{.6 - (b - a)/100:.2f}'] and 'was Back 0.60' in p.lane('takeoff').inner_text()
+    assert p.lane('somersault').locator('.tqn-second').text_content() == f'−{(b - a)/100:.2f}'
+    assert 'Without' in p.page.locator('.tqn-what').inner_text() and f'frames {a*CLIP}–{b*CLIP - 1}' in p.page.locator('.tqn-what').inner_text()
+    veil = p.page.locator('.tqn-hidden').bounding_box()
+    strip = p.page.locator('.tqn-filmrow canvas').bounding_box()
+    assert abs(veil['x'] - strip['x'] - a*CLIP/N*strip['width']) < 2 and abs(veil['width'] - (b - a)*CLIP/N*strip['width']) < 2
+    p.page.screenshot(path=str(shots/'page_what_if.png'), full_page=True)
+    p.lane('twist').focus()
+    p.page.keyboard.press('k')                       # keep only the clip at the play head
+    p.until("world.models[0].get('keep') === true")
+    assert p.page.evaluate("world.models[0].get('hidden')") == [[0, 1]] and p.page.locator('.tqn-hidden').count() == 1
+    p.page.keyboard.press('u')
+    assert p.page.evaluate("[world.models[0].get('keep'), world.models[0].get('hidden')]") == [False, [[a, b]]]
+    assert p.page.locator('.tqn-live').text_content() == '1 of 5 answers changes'
+    p.page.get_by_role('button', name='Show the model everything').click()
+    p.until("!document.querySelector('.tqn-hidden')")
+    assert first() == ['Back', '0.60']
+    assert p.page.locator('.tqn-what').is_hidden() and p.page.evaluate('document.activeElement.className').startswith('tqn-viewer'), 'keys still work'
+    p.page.keyboard.press('Escape')
+    p.page.evaluate("world.models[0].set('hidden', [[0, 31]])")  # Python may set it, too
+    p.until("document.querySelector('.tqn-trouble').textContent.includes('leave at least one clip')")
+    assert p.errors == []
+
+def test_curves_and_a_dead_kernel(opened, data, tmp_path, shots):
+    p = opened(harness(data, tmp_path/'kernel.html'))
+    p.lane('twist').focus()
+    p.page.keyboard.press('d')
+    p.page.locator('.tqn-curves polyline').first.wait_for()
+    assert 'insertion 0.80' in p.page.locator('.tqn-curves').text_content() and p.page.evaluate('world.sent.at(-1).question') == 2
+    p.page.screenshot(path=str(shots/'page_curves.png'), full_page=True)
+    p.page.evaluate('world.dead = true')
+    p.drag('twist', .2, .3)
+    p.page.keyboard.press('h')
+    p.page.locator('.tqn-trouble').get_by_text('The kernel has not answered for 5 s').wait_for(timeout=12_000)
+    p.page.keyboard.press('End')
+    p.shown(N - 1)                                   # the rest works
+    p.page.evaluate("world.dead = false; world.models[0].send(world.sent.at(-1))")  # it comes back, late
+    p.until("document.querySelector('.tqn-trouble').textContent === ''")
+    assert p.lane('takeoff').locator('.tqn-first').inner_text().startswith('Forward') and p.errors == []
+
+def test_two_viewers_and_nothing_left_behind(opened, data, tmp_path):
+    p = opened(harness(data, tmp_path/'two.html', 2))
+    p.page.wait_for_selector('.tqn-page:nth-of-type(2) .tqn-viewer[data-video=ready]')
+    p.page.locator('.tqn-viewer').nth(1).locator('.tqn-lane').first.focus()
+    p.page.keyboard.press('End')
+    p.page.wait_for_selector(f'.tqn-page:nth-of-type(2) .tqn-viewer[data-shown="{N - 1}"]')
+    assert p.data('frame') == '0', 'the other one stays'
+    p.page.evaluate("world.models[0].set('layer', 2)")
+    p.page.wait_for_timeout(100)
+    assert p.page.get_by_label('Layer').first.input_value() == '2' and p.page.get_by_label('Layer').nth(1).input_value() == '-1'
+    p.page.evaluate("world.models[0].set('head', -2)")
+    p.page.wait_for_timeout(100)
+    assert p.page.get_by_label('Head').first.input_value() == '-2'
+    assert p.page.evaluate('[world.open.size, world.models[0].count() > 5]') == [2, True]
+    for _ in range(3):                               # opened and closed again and again
+        p.page.evaluate("world.ends.forEach(f => f()); world.ends = world.models.map((model, i) => render({model, el: document.querySelectorAll('.tqn-page')[i]}))")
+        p.page.wait_for_timeout(150)
+    p.page.evaluate('world.ends.forEach(f => f())')
+    assert p.page.evaluate("[world.open.size, ...world.models.map(m => m.count()), document.querySelectorAll('.tqn-page *').length]") == [0, 0, 0, 0]
+    p.page.wait_for_timeout(300)
+    assert p.errors == []
