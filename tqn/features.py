@@ -26,7 +26,7 @@ from .data import FeatureDataset, Item, _feature_path, _is_cached, _source, as_i
 from .queries import QuerySet, write_atomic
 from .transforms import EvalTransform
 
-# %% ../nbs/11_features.ipynb #1081c16b
+# %% ../nbs/11_features.ipynb #4c4c0711
 @dataclass(frozen=True)
 class Timing:
     "When the features of a video are"
@@ -38,13 +38,14 @@ class Timing:
     def __post_init__(self):
         for name in ('hop','span','fps'):
             v = getattr(self, name)
-            if not isinstance(v, (int, float)) or isinstance(v, bool) or not 0<v<1e6: raise ValueError(f"expected {name} of features as a number above 0, got {v!r}")
+            least = 1e-3 if name=='fps' else 1
+            if not isinstance(v, (int, float)) or isinstance(v, bool) or not least<=v<1e6: raise ValueError(f"expected {name} of features as a number of at least {least:g}, got {v!r}")
 
     def frames(self,
         n:int, # Features
     )->np.ndarray: # Frames [first, last) that belong to each (n, 2)
         "The frames that belong to each feature"
-        edges = np.round(self.hop*np.arange(n+1) + (self.span-self.hop)/2).astype(int)
+        edges = np.floor(self.hop*np.arange(n+1) + (self.span-self.hop)/2 + .5).astype(int)
         edges[0] = 0
         end = self.n_frames if self.n_frames else round(self.hop*(n-1) + self.span)
         edges[-1] = max(end, edges[-2]+1)

@@ -1,0 +1,131 @@
+"Features: true times, extraction that is killed and goes on, several processes, other people's folders, the command"
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from torch.testing import assert_close
+from tqn import QuerySet, S3D, TQN
+from tqn.backbone import save_backbone
+from tqn.data import Item, collate
+from tqn.features import FeatureStore, Timing, answer_features, check_features, extract
+from tqn.transforms import EvalTransform
+from tqn.video import open_video, write_video
+
+QS = QuerySet({'way': ['left', 'right']})
+
+@pytest.fixture(scope='module')
+def videos(tmp_path_factory):
+    "Six videos of noise, lengths 9 to 49"
+    folder = tmp_path_factory.mktemp('videos')
+    g = torch.Generator().manual_seed(0)
+    for i in range(6): write_video(folder/f'v{i}.mp4', torch.randint(0, 255, (9 + 8*i, 32, 32, 3), dtype=torch.uint8, generator=g), fps=20.)
+    return [Item(f'v{i}', folder/f'v{i}.mp4', {'way': 'left' if i % 2 else 'right'}) for i in range(6)]
+
+def small(seed=0):
+    torch.manual_seed(seed)
+    net = S3D(width=.0625).eval()
+    net.preprocess = dict(clip_len=8, stride=1, size=32, mean=[.4]*3, std=[.2]*3)
+    return net
+
+@given(st.floats(1, 40), st.floats(0, 40), st.integers(1, 30), st.integers(0, 60))
+def test_every_frame_has_one_feature(hop, more, n, extra):
+    "Stretches tile the video, whatever the hop and the span"
+    t = Timing(hop, hop + more, 25., round(hop*(n-1) + hop + more) + extra)
+    f = t.frames(n)
+    assert f[0, 0] == 0 and f[-1, 1] >= t.n_frames and (f[1:, 0] == f[:-1, 1]).all() and (f[:, 1] > f[:, 0]).all()
+    middle = hop*np.arange(n) + (hop + more)/2
+    assert (abs(f[1:-1].mean(1) - middle[1:-1]) <= 1).all()
+
+def test_against_a_plain_loop(videos, tmp_path):
+    "The features are those of the backbone, clip by clip"
+    net = small()
+    store = extract(net, videos, tmp_path/'f', progress=False)
+    view = EvalTransform(32, [.4]*3, [.2]*3)
+    for item in videos:
+        clips = view(open_video(item.path).clips(0, None))
+        with torch.no_grad(): want = torch.cat([net(c[None]) for c in clips])
+        assert_close(store.read(item.id), want, rtol=1e-4, atol=1e-4)
+        t = store.timing(item.id)
+        assert (t.hop, t.fps, t.n_frames) == (8, 20., len(open_video(item.path))) and len(t.frames(len(want))) == len(want)
+    assert check_features(store, videos) == []
+
+SCRIPT = '''
+import sys, torch
+from tqn.adapters import open_backbone
+from tqn.features import extract
+from tqn.data import Item
+from pathlib import Path
+def main():
+    net = open_backbone(sys.argv[1]); net.preprocess = dict(clip_len=8, stride=1, size=32, mean=[.4]*3, std=[.2]*3)
+    items = [Item(p.stem, p) for p in sorted(Path(sys.argv[2]).glob('*.mp4'))]
+    print('start', flush=True)
+    extract(net, items, sys.argv[3], processes=int(sys.argv[4]), progress=False)
+if __name__ == '__main__': main()
+'''
+
+def test_two_processes_and_a_kill(videos, tmp_path):
+    "Two processes give the files of one; killed after the first file, the same call finishes the rest and touches none"
+    net = small()
+    save_backbone(net, tmp_path/'net.safetensors')
+    (tmp_path/'run.py').write_text(SCRIPT)
+    folder = Path(videos[0].path).parent
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    p = subprocess.Popen([sys.executable, str(tmp_path/'run.py'), str(tmp_path/'net.safetensors'), str(folder), str(tmp_path/'f'), '1'], env=env, start_new_session=True)
+    end = time.monotonic() + 60
+    while not list((tmp_path/'f').glob('*.safetensors')) and p.poll() is None and time.monotonic() < end: time.sleep(.01)
+    os.killpg(p.pid, signal.SIGKILL); p.wait()
+    before = {f.name: f.stat().st_mtime_ns for f in (tmp_path/'f').glob('*.safetensors')}
+    assert before
+    for name in before: FeatureStore(tmp_path/'f').read(name.removesuffix('.safetensors'))  # whole, whenever the kill came
+    done = subprocess.run([sys.executable, str(tmp_path/'run.py'), str(tmp_path/'net.safetensors'), str(folder), str(tmp_path/'f'), '2'], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    after = {f.name: f.stat().st_mtime_ns for f in (tmp_path/'f').glob('*.safetensors')}
+    assert len(after) == 6 and all(after[k] == v for k, v in before.items())
+    one = extract(small(), videos, tmp_path/'one', progress=False)
+    for i in one.ids: assert_close(FeatureStore(tmp_path/'f').read(i), one.read(i), rtol=1e-4, atol=1e-4)
+
+def test_train_and_ask(videos, tmp_path):
+    "A data set, a batch, an answer with the times of the film; other people's hop and fps"
+    store = extract(small(), videos, tmp_path/'f', progress=False, dtype=torch.float16)
+    d = store.read('v0').shape[1]
+    batch = collate([store.dataset(videos, QS)[i] for i in range(3)])
+    assert batch['x'].shape == (3, 4, d) and batch['x'].dtype == torch.float32
+    model = TQN(QS, d_model=16, n_layers=1, n_heads=2, d_features=d).eval()
+    assert model(batch['x'], batch['valid']).responses['way'].shape == (3, 2)
+    a = answer_features(model, store, 'v5', videos[5], n_thumbs=3)
+    assert a.frames[-1].tolist() == [48, 49] and a.times[0, 1] == pytest.approx(.4) and len(a.thumbs) == 3 and a.attn.shape[-1] == 7
+    np.save(tmp_path/'x.npy', np.zeros((4, d), 'float32'))
+    foreign = FeatureStore(tmp_path, hop=4, span=16, fps=10)
+    assert answer_features(model, foreign, 'x').times.tolist() == [[0, 1], [1, 1.4], [1.4, 1.8], [1.8, 2.8]]
+    with pytest.raises(ValueError, match='another file, or another hop'): answer_features(model, foreign, 'x', videos[0])
+
+def test_bad_folders(videos, tmp_path):
+    "Each fault is named, and nothing is overwritten"
+    with pytest.raises(ValueError, match='found none'): FeatureStore(tmp_path/'none')
+    with pytest.raises(ValueError, match='holds no .npy'): FeatureStore(tmp_path)
+    np.save(tmp_path/'a.npy', np.zeros((3, 4), 'float32'))
+    np.save(tmp_path/'o.npy', np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path/'features.json').write_text('{"hop": -1, "fps": 25}')
+    store = FeatureStore(tmp_path)
+    with pytest.raises(ValueError, match='hop of features as a number of at least 1, got -1'): store.timing('a')
+    with pytest.raises(ValueError, match='no readable features'): store.read('o')  # a pickle inside, refused
+    said = ' '.join(check_features(store, [Item('a'), Item('b')]))
+    assert "'b' has no features" in said and "'o' belong to no video" in said
+    with pytest.raises(ValueError, match='not from this kit'): extract(small(), videos, tmp_path, progress=False)
+    (tmp_path/'features.json').unlink()
+    with pytest.raises(ValueError, match='did not make'): extract(small(), videos, tmp_path, progress=False)
+    extract(small(), videos[:1], tmp_path/'f', progress=False)
+    with pytest.raises(ValueError, match='another backbone'): extract(small(1), videos, tmp_path/'f', progress=False)
+    with pytest.raises(ValueError, match='have no file'): extract(small(), [Item('x')], tmp_path/'f', progress=False)
+
+def test_command(videos, tmp_path):
+    "tqn features: a manifest, the same again, a backbone that is nowhere"
+    import shutil
+    for i in videos[:3]: shutil.copy(i.path, tmp_path)
+    (tmp_path/'m.csv').write_text('path,way\n' + ''.join(f'{i.id}.mp4,{i.answers["way"]}\n' for i in videos[:3]))
+    from tqn.cli import run
+    assert run(['features', str(tmp_path/'m.csv'), str(tmp_path/'f'), '--half']) == 0
+    store = FeatureStore(tmp_path/'f')
+    assert len(store) == 3 and json.loads((tmp_path/'f/features.json').read_text())['d'] == 256
+    assert run(['features', str(tmp_path/'m.csv'), str(tmp_path/'f'), '--half']) == 0
+    assert run(['features', str(tmp_path/'m.csv'), str(tmp_path/'f'), '--backbone', 'no/where/at/all']) == 2
