@@ -1,6 +1,7 @@
 "The whole kit in one run, as a user starts it, and the model that ships with it"
 import json, subprocess, sys
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
@@ -37,6 +38,24 @@ def test_printed_scores_are_the_scores_of_the_checkpoint(demo):
     table = {r[0]: r[3] for r in json.loads((out/'tables.json').read_text())[0]['rows']}
     frame = evaluate(model, make_loader(data, 3)).to_frame()        # other batches, same scores
     for q in model.queries.names: assert table[q] == f'{frame.accuracy[q]:.3f}'
+
+def test_stage_2_stands_beside_stage_1_on_the_same_long_videos(demo):
+    folder, (r, _) = demo
+    second, first = json.loads((folder/'runs/demo/second/table.json').read_text()), json.loads((folder/'runs/demo/tables.json').read_text())[0]
+    assert second['title'] in r.stdout
+    one = {row[0]: row[5] for row in first['rows']}                  # of long_test
+    for name, before, after in second['rows']:
+        assert one[name] == f'{before:.3f}' and 0 <= after <= 1
+    assert TQN.from_pretrained(folder/'runs/demo/second/checkpoint').preprocess['size'] == DIVE_CLIPS['size']
+
+@pytest.mark.parametrize('best', [0., 1.])
+def test_stage_2_keeps_the_start_where_it_gained_nothing(best, tmp_path, monkeypatch):
+    import tqn.second_stage as stage
+    dives = SyntheticDives(tmp_path, 'long_train', n=1, size=64, workers=0, progress=False)
+    model = small_model()
+    monkeypatch.setattr(stage, 'fit_stage2', lambda *args, **kw: SimpleNamespace(best=best))
+    kept, how = stage.train_second(model, dives, dives, tmp_path/'run', None, progress=False)
+    assert how['trained'] == (kept is not model) == (best > how['start']), how
 
 def test_a_second_demo_overwrites_nothing_and_repeats_the_scores(demo):
     folder, (_, r) = demo
