@@ -404,13 +404,14 @@ def load_checkpoint(
     except (RuntimeError, ValueError) as e: raise ValueError(f"{found[-1]} is of another model: {e}; build the model of that run, or choose another folder") from e
     return at
 
-# %% ../nbs/10_train.ipynb #b7df8653
+# %% ../nbs/10_train.ipynb #a5efbcda
 def _save_best(
     folder:str|Path, # The run's
     model:nn.Module, # Unwrapped
 )->Path: # Folder `best`
     "Replace the best weights"
     best = Path(folder)/'best'
+    for part in best.glob('.part-*'): shutil.rmtree(part)  # of a process that was killed while it saved
     if hasattr(model, 'save_pretrained'): model.save_pretrained(best)
     else: write_atomic(best/'model.safetensors', save_tensors(_weights(model)))
     return best
