@@ -6,7 +6,7 @@
 __all__ = ['PREPROCESS', 'INK', 'GREY', 'RIGHT', 'WRONG', 'Captured', 'capture', 'summarise', 'rollout', 'preprocessing',
            'clip_features', 'Answer', 'rank', 'clip_times', 'answer', 'pool_max', 'plot_attention']
 
-# %% ../nbs/11_attention.ipynb #1b7db764
+# %% ../nbs/11_attention.ipynb #190ca2fa
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ def _watch(model:nn.Module)->Iterator[list[Tensor]]: # Filled with (b, heads, qu
     finally:
         for h in hooks: h.remove()
 
-# %% ../nbs/11_attention.ipynb #3ff4fa41
+# %% ../nbs/11_attention.ipynb #991a6578
 @dataclass
 class Captured:
     "One forward pass with every attention map"
@@ -55,6 +55,7 @@ def capture(
     try:
         with _watch(model) as kept: out = model(x, valid)
     finally: model.train(was)
+    if getattr(out, 'attn', None) is None: raise ValueError('no attention was captured: this model returns no attention maps; use one with a query decoder')
     layers,k = out.attn.shape[1],out.attn.shape[3]
     own = torch.stack(kept, 1) if len(kept)==layers and all(o.shape[-2:]==(k,k) for o in kept) else None
     return Captured(out, [*model.queries.names, 'class'][:k], out.attn, own)
@@ -209,7 +210,7 @@ def _peaks(video, attn, frames, height=96):
     height = min(height, h)
     return video.frames(at.sum(-1)//2, (height, max(1, round(w*height/h))))
 
-# %% ../nbs/11_attention.ipynb #9941bb49
+# %% ../nbs/11_attention.ipynb #1b9f18f0
 def _open(model, video, chunk, fps, features=None):
     "Features (n, d), frames of each clip (n, 2), their times (n, 2), name, and the open video or None"
     if isinstance(video, Tensor):
@@ -223,7 +224,7 @@ def _open(model, video, chunk, fps, features=None):
     frames = clip_spans(n, len(source), clip_len, stride)
     return features, frames, clip_times(frames, source.timestamps, source.fps), Path(source.path).name, source
 
-# %% ../nbs/11_attention.ipynb #065f7331
+# %% ../nbs/11_attention.ipynb #0bea40de
 def answer(
     model:nn.Module,        # A trained TQN
     video,                  # Path, `Item`, `Video`, `FrameFolder`, or features (n, d)
@@ -250,7 +251,7 @@ def answer(
 def _split(spans, n):
     "Cut each span into equal parts, where a backbone gives several features a clip"
     k = n//len(spans)
-    if k*len(spans)!=n: raise ValueError(f'expected a whole number of features for each of {len(spans)} clips, got {n}')
+    if k*len(spans)!=n: raise ValueError(f'expected a whole number of features for each of {len(spans)} clips, got {n}; pass the features of this video')
     part = spans[:,:1] + (spans[:,1:]-spans[:,:1])*np.arange(k+1)/k
     part = part.round().astype(int) if spans.dtype.kind=='i' else part
     return rearrange(np.stack([part[:,:-1], part[:,1:]], -1), 'n k two -> (n k) two')

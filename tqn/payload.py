@@ -6,7 +6,7 @@
 __all__ = ['why_copy', 'copy_path', 'Film', 'playable', 'strip_frames', 'sprite', 'pool_columns', 'fit_budget', 'lanes',
            'check_answer', 'ViewData', 'view_data', 'unpack', 'ask_about', 'film_part']
 
-# %% ../nbs/12_payload.ipynb #8c242858
+# %% ../nbs/12_payload.ipynb #3d889d43
 import io, json, os, tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 from .attention import Answer, clip_features
 from .attention import answer as ask
 from .attention import rollout as follow
+from .data import Item, as_items, open_item
 from .queries import refuse_unknown
-from .video import FrameFolder, FrameSource, Video, VideoError, cache_folder, open_stream, open_video, write_video
+from .video import Excerpt, FrameFolder, FrameSource, Video, VideoError, cache_folder, open_stream, write_video
 
 # %% ../nbs/12_payload.ipynb #b22d7a96
 _PLAYS = {'mp4': ('h264','vp9','av1','libdav1d','libaom-av1'), 'webm': ('vp8','vp9','libvpx','libvpx-vp9','av1','libdav1d','libaom-av1')}
@@ -43,7 +44,7 @@ def _foreign(kind, stream):
     if codec.name=='h264' and codec.profile not in _PROFILES: return f'its H.264 profile is {codec.profile}'
     return ''
 
-# %% ../nbs/12_payload.ipynb #985bc3b5
+# %% ../nbs/12_payload.ipynb #45f36b36
 def _uncut(path, pts):
     "Whether an mp4 holds the same frames when its edit list is ignored"
     with av.open(str(path), options={'ignore_editlist':'1', 'protocol_whitelist':'file'}) as f:
@@ -67,14 +68,16 @@ def why_copy(
 )->str:                  # '' for a file that can be played as it is
     "Why a browser cannot be given this file itself"
     if isinstance(video, FrameFolder): return 'it is a folder of pictures'
+    if isinstance(video, Excerpt): return 'it is a part of a longer film'
     if video.path.stat().st_size>most: return f'it is larger than {most>>20} MB'
     kind = _container(video.path)
     container,stream = open_stream(video.path, video.stream)
     with container: return _foreign(kind, stream) or _shifted(video, container, kind)
 
-# %% ../nbs/12_payload.ipynb #bf721dd3
+# %% ../nbs/12_payload.ipynb #087832b8
 def _identity(video):
     "What changes when the film does"
+    if isinstance(video, Excerpt): return [*_identity(video.source), video.first, video.last]
     if isinstance(video, FrameFolder):
         files = [video.path/o for o in video.names]
         return [str(video.path.resolve()), video.fps, *([f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files)]
@@ -303,28 +306,29 @@ def view_data(
                 attn_dtype=str(attn.dtype), questions=questions, has_rollout=flow is not None, has_kernel=kernel, reading=answer.reading, notes=_notes(answer, film, k))
     return ViewData(meta, **small, attn=attn.tobytes(), rollout=b'' if flow is None else flow.tobytes(), film=film, source=source, answer=answer)
 
-# %% ../nbs/12_payload.ipynb #0330dc8e
+# %% ../nbs/12_payload.ipynb #cd7e6d00
 def unpack(
-    video,                  # A row of a data set (mapping or object with path and answers), or anything else
+    video,                  # An `Item`, a row of a data set with path and answers, or anything else
     truth:dict|None=None,   # Given truth, which goes before the row's
     extents:dict|None=None, # Given extents, likewise
 )->tuple:                   # Video, truth, extents
     "Take a row of a data set apart"
-    row = video if isinstance(video, Mapping) else vars(video) if hasattr(video, 'answers') and hasattr(video, 'path') else None
-    if row is None: return video, truth, extents
-    if 'path' not in row: raise ValueError(f"expected a row of a data set with 'path', got one with {', '.join(map(str, row))}")
-    named = {'class': row['class_name']} if row.get('class_name') else {}
-    return row['path'], truth if truth is not None else {**(row.get('answers') or {}), **named}, extents if extents is not None else row.get('extents')
+    if isinstance(video, Mapping):
+        if 'path' not in video: raise ValueError(f"expected a row of a data set with 'path', got one with {', '.join(map(str, video))}")
+        video = as_items([{'id': Path(video['path']).stem, **video}])[0]
+    if not isinstance(video, Item): return video, truth, extents
+    named = {'class': video.class_name} if video.class_name else {}
+    return video, truth if truth is not None else {**video.answers, **named}, extents if extents is not None else video.extents
 
 def ask_about(
     model:'nn.Module|Answer',  # A TQN, or what it has said already
-    video,                     # Path, `Video`, `FrameFolder`, features (n, d), or None
+    video,                     # Path, `Item`, `Video`, `FrameFolder`, features (n, d), or None
     features:Tensor|None=None, # Features of the video (n, d), where they are known
     reading:str|None=None,     # Of the class; None: the model's own
     progress:bool=True,        # Show a progress bar while the backbone runs
 )->tuple[Answer,FrameSource|None,Tensor|None]: # What the model says; the open film; the features
     "Ask a model about a video, and keep what is needed to ask again"
-    source = open_video(video) if isinstance(video, (str,Path)) else None if isinstance(video, Tensor) else video
+    source = open_item(video) if isinstance(video, (str,Path,Item)) else None if isinstance(video, Tensor) else video
     if isinstance(model, Answer): return model, source, None
     if isinstance(video, Tensor): features = video
     if features is None and source is None: raise ValueError('expected a video or its features, got neither')

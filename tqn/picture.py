@@ -105,7 +105,7 @@ def bars(
     filled = np.arange(height)[:,None] >= height-np.round(v*(height-3))[None]
     return np.where(filled[...,None], colour[None], np.array(_GROUND)).astype(np.uint8)
 
-# %% ../nbs/12_picture.ipynb #f811dc32
+# %% ../nbs/12_picture.ipynb #de66926b
 @cache
 def _font(size:int, bold:bool=False):
     "A font that lies beside matplotlib; Pillow's own where it does not"
@@ -115,9 +115,12 @@ def _font(size:int, bold:bool=False):
 
 def _write(draw, x, y, text, size=12, colour=INK, bold=False, room=None, anchor='lm'):
     "One line of text, cut where there is no room"
-    font = _font(size, bold)
-    while room and len(text)>1 and draw.textlength(text, font=font)>room: text = text[:-2].rstrip()+'…'
-    draw.text((x,y), text, fill=colour, font=font, anchor=anchor)
+    draw.text((x,y), _cut(draw, text, size, bold, room) if room else text, fill=colour, font=_font(size, bold), anchor=anchor)
+
+def _cut(draw, text, size, bold, room):
+    "Text, cut where there is no room"
+    while len(text)>1 and draw.textlength(text, font=_font(size, bold))>room: text = text[:-2].rstrip()+'…'
+    return text
 
 def film_row(
     pictures:np.ndarray, # uint8 (m, h, w, 3)
@@ -138,17 +141,18 @@ def film_row(
         row.paste(picture.crop((x, 0, x+slot, height)), (int(edge[j]), 0))
     return row
 
-# %% ../nbs/12_picture.ipynb #cfab5c72
+# %% ../nbs/12_picture.ipynb #d4445338
 SIDES = 128,212   # room beside the lanes, left and right, in pixels
 (_LEFT,_RIGHT),_TOP,_FILM,_LANE,_GAP,_FOOT = SIDES,34,56,34,8,28
 
 def _says(draw, x, y, q, room):
     "The answer of one lane, its mark, and the truth or the runner-up"
     mark,colour = {None: ('',INK), True: ('✓',RIGHT), False: ('✗',WRONG)}[q['right']]
-    p = '' if q['p'] is None else f"  {q['p']:.2f}"
+    p = '' if q['p'] is None else f"{q['p']:.2f}"
     second = f"truth: {q['truth']}" if q['right'] is False else '{}  {:.2f}'.format(*q['ranked'][1]) if len(q['ranked'])>1 and q['kind']!='many' else ''
     _write(draw, x, y-7 if second else y, mark, 13, colour, True)
-    _write(draw, x+18, y-7 if second else y, f"{q['said']}{p}", 12, colour, True, room-18)
+    said = _cut(draw, q['said'], 12, True, room-56)
+    _write(draw, x+18, y-7 if second else y, f'{said}  {p}', 12, colour, True)
     _write(draw, x+18, y+9, second, 10, GREY, room=room-18)
 
 def _evidence(draw, x0, x1, y, height):
