@@ -20,12 +20,16 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
     from .browse import DataBrowser
     from .beside import CompareViewer, KeepAttention
     from .confusions import Confusions
+    from .features import FeatureStore
+    from .label import Labeller
 
 _home = dict(Query='queries', QuerySet='queries', Video='video', FrameFolder='video', VideoError='video',
              SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model', FeatureBank='bank',
              answer='attention', plot_attention='attention', open_data='opening',
-             view='widgets', AttentionViewer='widgets', DataBrowser='browse', CompareViewer='beside', KeepAttention='beside', Confusions='confusions')
+             view='widgets', AttentionViewer='widgets', DataBrowser='browse', CompareViewer='beside', KeepAttention='beside', Confusions='confusions', FeatureStore='features', Labeller='label')
 __all__ = list(_home)
+
+os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # asking whether there is a GPU must not use it: a notebook's forks could not
 
 if 'IN_TEST' in os.environ:  # nbdev_test runs a notebook on every core: more threads each would only wait for one another
     os.environ.setdefault('OMP_NUM_THREADS', '1')
