@@ -244,7 +244,7 @@ def free_folder(
     while folder.exists() and any(folder.iterdir()): k += 1; folder = first.with_name(f'{first.name}-{k}')
     return folder
 
-# %% ../nbs/12_demo.ipynb #c5e42b02
+# %% ../nbs/12_demo.ipynb #312412f9
 def _train_seeds(backbone, data, out, seeds, quick, progress):
     "Train one model for each seed; models, runs, and CPU seconds"
     models,runs,seconds = [],[],[]
@@ -254,6 +254,7 @@ def _train_seeds(backbone, data, out, seeds, quick, progress):
         models.append(model); seconds.append(time.process_time()-began)
     return models, runs, seconds
 
+# %% ../nbs/12_demo.ipynb #f97848d2
 def run_demo(
     out:str|Path='runs/demo',     # Folder of the results
     data:str|Path|None=None,      # Folder of the rendered videos; None for `data/dives` here
