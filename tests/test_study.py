@@ -1,0 +1,43 @@
+"The study of four ways to train: its command runs, and what is committed agrees with itself"
+import csv, importlib.util, json
+from pathlib import Path
+import numpy as np
+import pytest
+from tqn.demo import small_model
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT/'nbs/results'
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    "The command as a module, on three long videos"
+    if not (ROOT/'tools/sufb_study.py').exists(): pytest.skip('only the repository holds tools/')
+    spec = importlib.util.spec_from_file_location('sufb_study', ROOT/'tools/sufb_study.py')
+    study = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(study)
+    study.VIDEOS = dict(long_train=3, long_val=1, long_test=1)
+    study.BATCH, study.stage1 = 2, lambda *args: small_model()
+    return study, tmp_path_factory.mktemp('study')
+
+@pytest.mark.parametrize('way', ['start', 'frozen', 'sparse', 'sufb', 'full'])
+def test_every_way_runs_and_scores_what_it_kept(study, way):
+    study, folder = study
+    r = json.loads(json.dumps(study.run_arm('gap', way, 0, folder/'data', folder/'work', .2, (1e-5, 1e-4), study.LOOKS)))
+    assert r['test']['n'] == 1 and r['best'] == int(np.argmax([o['answers'] for o in r['curve']]))
+    if way == 'start': return
+    assert r['seconds'] >= .2 or way == 'frozen'
+    assert r['steps'] == len(r['log']) or way == 'frozen'
+    drifts = [o['drift'] for o in r['log']]
+    assert (way == 'sufb') == any(np.isfinite(drifts)) and not list((folder/'work/gap').glob('bank-*'))
+
+def test_committed_results_agree_with_themselves():
+    record = json.loads((RESULTS/'sufb.json').read_text())
+    with open(RESULTS/'sufb.csv') as f: lines = list(csv.DictReader(f))
+    assert [(r['gap'], r['way'], str(r['seed'])) for r in record['runs']] == [(l['gap'], l['way'], l['seed']) for l in lines]
+    starts = {(r['gap'], r['seed']): r['test'] for r in record['runs'] if r['way'] == 'start'}
+    for r, l in zip(record['runs'], lines):
+        assert len(r['test']['videos']) == r['test']['n'] == record['about']['videos']['test']
+        assert np.mean(r['test']['videos']) == pytest.approx(r['test']['answers'], abs=1e-4) == pytest.approx(float(l['answers']), abs=1e-4)
+        assert r['best'] == int(np.argmax([o['answers'] for o in r['curve']]))
+        if r['best'] == 0: assert r['test'] == starts[r['gap'], r['seed']]        # the start was kept, so its score was kept
+        if r['way'] != 'start': assert r['seconds'] <= 1.3*record['about']['seconds']
