@@ -17,15 +17,17 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-# %% ../nbs/10_train_launch.ipynb #5ad93461
+# %% ../nbs/10_train_launch.ipynb #093baab1
+_USED = ("an earlier cell has used the GPU, which the new processes cannot share: restart the kernel, "
+    "and make models, tensors on the GPU and calls of fit only inside the function that launch starts")
+
 def _check_fork(
     used:bool,     # Whether this process has used a GPU
     processes:int, # How many to start
 )->None:
     "Refuse what no fork survives"
     if processes < 1: raise ValueError(f"expected one process or more, got processes={processes}")
-    if used: raise ValueError("an earlier cell has used the GPU, which the new processes cannot share: restart the kernel, "
-        "and make models, tensors on the GPU and calls of fit only inside the function that launch starts")
+    if used: raise ValueError(_USED)
 
 # %% ../nbs/10_train_launch.ipynb #57d68f1e
 def _begin(
@@ -42,7 +44,7 @@ def _begin(
         (Path(reports)/f"{said['rank']}.json").write_text(json.dumps(said), encoding='utf-8')
         raise
 
-# %% ../nbs/10_train_launch.ipynb #a9782008
+# %% ../nbs/10_train_launch.ipynb #911fc376
 def _reason(
     reports:str|Path, # Folder of the reports
     processes:int,    # How many were started
@@ -53,6 +55,7 @@ def _reason(
     if not found: return RuntimeError(f"one of {processes} processes was ended from outside: {otherwise}; a run can be resumed with resume=True")
     first = min(found, key=lambda o: o['time'])
     if first['kind'] == 'KeyboardInterrupt': return KeyboardInterrupt(first['said'])
+    if 'in forked subprocess' in first['said']: return ValueError(_USED)
     return RuntimeError(f"process {first['rank']} of {processes} failed: {first['kind']}: {first['said']}\n\n{first['trace']}")
 
 # %% ../nbs/10_train_launch.ipynb #aebe60fb

@@ -6,16 +6,16 @@
 __all__ = ['WAYS', 'pick_window', 'jitter_frames', 'WindowDataset', 'OwnVideos', 'collate_windows', 'windows_loader',
            'read_pieces', 'WholeVideos']
 
-# %% ../nbs/04_data_windows.ipynb #ba1fdb76
+# %% ../nbs/04_data_windows.ipynb #ac0722b5
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
-from .data import _apply_transform, _calm_worker, _key, as_items, collate, encode_targets, fit_stride, sample_generator
+from .data import Item, _apply_transform, _calm_worker, _key, as_items, collate, encode_targets, fit_stride, open_item, sample_generator
 from .queries import QuerySet, unknown
-from .video import clip_grid, open_video
+from .video import clip_grid
 
 # %% ../nbs/04_data_windows.ipynb #59491a7c
 WAYS = ('sufb', 'frozen', 'full', 'sparse')
@@ -52,14 +52,14 @@ def _check_way(
     if way not in WAYS: raise unknown('there is no way', way, WAYS)
     if k < (way != 'frozen'): raise ValueError(f"way={way!r} needs k of 1 clip or more, got {k}: only 'frozen' can do without")
 
-# %% ../nbs/04_data_windows.ipynb #d7e7ddfe
+# %% ../nbs/04_data_windows.ipynb #302eab31
 def _read_window(
     ds:'WindowDataset', # Which videos, and how to read them
     i:int,              # Which of them
     g:torch.Generator,  # Draws window, jitter, augmentation
 )->dict: # clips (count, 3, t, h, w), start, count, total
     "Read and transform one window"
-    video = open_video(ds.items[i].path)
+    video = open_item(ds.items[i])
     stride = fit_stride(len(video), ds.clip_len, ds.stride)
     total = video.n_clips(ds.clip_len, stride)
     at = pick_window(ds.way, total, ds.k, g)
@@ -149,16 +149,16 @@ def windows_loader(
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate_windows, num_workers=workers, worker_init_fn=_calm_worker,
         generator=sample_generator(dataset.seed), pin_memory=torch.cuda.is_available())
 
-# %% ../nbs/04_data_windows.ipynb #9b962989
+# %% ../nbs/04_data_windows.ipynb #ec447ac5
 def read_pieces(
-    path:str,                      # Video file or folder of frames
+    item:Item,                     # A video, or an excerpt of one
     clip_len:int=8,                # Frames in a clip
     stride:int=1,                  # The rate wanted; `fit_stride` may lower it
     size:tuple[int,int]|None=None, # (h, w) to resize to while reading
     piece:int=16,                  # Clips at a time
 )->Iterator[Tensor]: # uint8 (k, 3, t, h, w)
     "The clips of one video, piece by piece"
-    video = open_video(path)
+    video = open_item(item)
     stride = fit_stride(len(video), clip_len, stride)
     total = video.n_clips(clip_len, stride)
     for start in range(0, total, piece): yield video.clips(start, min(piece, total - start), clip_len, stride, size)
@@ -168,7 +168,7 @@ def _share_of(n):
     rank,world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
     return range(rank, n, world)
 
-# %% ../nbs/04_data_windows.ipynb #e9771259
+# %% ../nbs/04_data_windows.ipynb #d391b279
 class WholeVideos:
     "Every video once, as a stream of its clips; of several processes each gets its share"
     def __init__(self,
@@ -190,5 +190,5 @@ class WholeVideos:
     def __iter__(self)->Iterator[dict]:
         for i in _share_of(len(self.items)):
             answers,classes = self.targets[i]['answers'],self.targets[i]['class']
-            pieces = (_apply_transform(self.transform, p, sample_generator(i)) for p in read_pieces(self.items[i].path, **self.reading))
+            pieces = (_apply_transform(self.transform, p, sample_generator(i)) for p in read_pieces(self.items[i], **self.reading))
             yield {'id': [self.items[i].id], 'pieces': pieces, 'answers': {q: a[None] for q,a in answers.items()}, 'class': classes[None]}
