@@ -1,5 +1,5 @@
 """The viewer in a real browser, from a file: no server, no kernel, no network. Every frame of its film carries its number in black and white, so a test sees what is really shown."""
-import json, re, time
+import time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 import torch
 from tqn.attention import Answer
 from tqn.page import page, save_page
-from tqn.payload import ViewData, view_data
+from tqn.payload import view_data
 from tqn.picture import columns, shown_maps
 from tqn.video import Video, write_video
 
@@ -40,8 +40,13 @@ def film_data(folder, name='dive.mp4'):
     answer = Answer('dive.mp4', answers, names, attn, frames, edge[frames], own, reading='query')
     return view_data(answer, video, truth={'takeoff': 'Back', 'twist': 'Forward'}, extents={'takeoff': (20, 60), 'twist': (100, 180)}, progress=False)
 
+DATA = None  # what the open pages show
+
 @pytest.fixture(scope='module')
-def data(tmp_path_factory): return film_data(tmp_path_factory.mktemp('film'))
+def data(tmp_path_factory):
+    global DATA
+    DATA = film_data(tmp_path_factory.mktemp('film'))
+    return DATA
 
 
 class Page:
@@ -102,8 +107,6 @@ class Page:
 
     def close(self): self.context.close()
 
-DATA = None  # what the open pages show, for `lane`
-
 @pytest.fixture
 def opened(browser):
     "Opens pages, and closes them"
@@ -115,10 +118,7 @@ def opened(browser):
     for p in all_: p.close()
 
 @pytest.fixture(scope='module')
-def saved(data, tmp_path_factory):
-    global DATA
-    DATA = data
-    return save_page(data, tmp_path_factory.mktemp('page')/'view.html')
+def saved(data, tmp_path_factory): return save_page(data, tmp_path_factory.mktemp('page')/'view.html')
 
 def harness(data, path, n=1, kernel=True):
     "The page with a made-up kernel behind each of n viewers"

@@ -1,4 +1,4 @@
-// The attention viewer: one lane of attention a question, under the film it looks at.
+// The attention viewer: a lane of attention for each question, under the film.
 // First plain functions, tested under node; then what touches the page.
 
 // ---- numbers
@@ -7,10 +7,12 @@ const {abs, ceil, floor, log, max, min, round} = Math
 const range = (n, f) => Array.from({length: n}, (_, i) => f(i)), clamp = (x, a, b) => max(a, min(b, x))
 const KINDS = {float16: Uint16Array, float32: Float32Array, float64: Float64Array, int32: Int32Array}
 
+const POWERS = range(31, e => 2 ** (e - 15))
+
 /** One IEEE half, from its 16 bits. */
 export function half(u) {
   const s = u & 0x8000 ? -1 : 1, e = u >> 10 & 31, f = u & 1023
-  return e === 31 ? (f ? NaN : s * Infinity) : e ? s * (1 + f / 1024) * 2 ** (e - 15) : s * f * 2 ** -24
+  return e === 31 ? (f ? NaN : s * Infinity) : e ? s * (1 + f / 1024) * POWERS[e] : s * f * 2 ** -24
 }
 
 /** Little-endian bytes as numbers. */
@@ -19,7 +21,10 @@ export function typed(v, kind) {
   if (!Kind) throw new Error(`expected one of ${Object.keys(KINDS)}, got ${kind}`)
   if (b.length % Kind.BYTES_PER_ELEMENT) throw new Error(`expected whole ${kind} numbers, got ${b.length} bytes`)
   const a = new Kind(b.slice().buffer)
-  return kind === 'float16' ? Float32Array.from(a, half) : a
+  if (kind !== 'float16') return a
+  const out = new Float32Array(a.length)
+  for (let i = 0; i < a.length; i++) out[i] = half(a[i])
+  return out
 }
 
 /** The last i with a[i*step] <= x, at least 0; a ascends. */
@@ -29,13 +34,13 @@ export function lastAtMost(a, x, step = 1) {
   return lo
 }
 
-/** The frame on show at time t: the last whose time has come. */
+/** The frame on show at time t. */
 export const frameAt = (times, t) => lastAtMost(times, t + 1e-4)
 
-/** Where to seek for frame i: its middle, whatever the browser rounds. */
+/** Where to seek for frame i: its middle. */
 export const seekTime = (times, i, end) => (times[i] + (i + 1 < times.length ? times[i + 1] : max(end, times[i]))) / 2
 
-/** The clip (or column) that holds a frame; spans are [first, last) pairs. */
+/** The clip or column of a frame; spans are [first, last) pairs. */
 export const clipAt = (spans, frame) => lastAtMost(spans, frame, 2)
 
 /** Attention (layers, heads, questions, n) as one map a question. layer, head -1: mean; head -2: max. */
@@ -83,7 +88,7 @@ export function focus(a) {
   return 1 - h / log(a.length)
 }
 
-/** Local peaks at least a quarter as high as the highest, first to last. */
+/** Local peaks at least a quarter as high as the highest. */
 export function peaks(a) {
   const found = [], least = a[argmax(a)] / 4
   for (let i = 0; i < a.length;) {
@@ -95,7 +100,7 @@ export function peaks(a) {
   return found
 }
 
-/** The nearest peak after (dir 1) or before (-1) i, or -1. */
+/** The next peak after (1) or before (-1) i, or -1. */
 export function nextPeak(a, i, dir) {
   const all = peaks(a).filter(p => (p - i) * dir > 0)
   return all.length ? all[dir > 0 ? 0 : all.length - 1] : -1
@@ -135,7 +140,7 @@ export function ticks(t0, t1, most) {
   return out
 }
 
-/** Seconds for people: 4.80 s, 1:04.80, 1:02:03.00. */
+/** 4.80 s, 1:04.80, 1:02:03.00. */
 export function clock(t, digits = 2) {
   const all = max(0, +t.toFixed(digits)), m = floor(all / 60), s = (all - 60 * m).toFixed(digits), pad = (x, n = 2) => String(x).padStart(n, '0')
   const rest = pad(s, digits ? digits + 3 : 2)
@@ -155,7 +160,7 @@ export function csv(rows) {
 
 const RAMPS = {light: ['c4deeb', '7db5d3', '3a86b4', '155a8a', '082f54'], dark: ['1b4058', '23658d', '3f9aca', '8bcdec', 'e6f6ff']}
 
-/** 256 colours from faint to strong. */
+/** 256 colours, faint to strong. */
 export function ramp(theme) {
   const stops = RAMPS[theme].map(s => [0, 2, 4].map(i => parseInt(s.slice(i, i + 2), 16)))
   return range(256, i => {
@@ -168,7 +173,7 @@ export function ramp(theme) {
 export function read(model) {
   const meta = model.get('meta') ?? {}, wrong = s => { throw new Error(s) }
   const Q = meta.questions?.length ?? 0, N = meta.n_clips ?? 0
-  if (!meta.n_frames || !N) wrong('This video has no frames, so there is nothing to show.')
+  if (!meta.n_frames || !N) wrong('This video has no frames.')
   const times = typed(model.get('times'), 'float64'), spans = typed(model.get('spans'), 'int32')
   const bin = meta.bin || 1, cols = ceil(N / bin)
   const attn = typed(model.get('attn'), meta.attn_dtype || 'float32'), roll = typed(model.get('rollout'), 'float32')
@@ -352,7 +357,7 @@ function makeFilm(model, data, on, signal) {
   return film
 }
 
-/** Questions to the kernel: one of a kind at a time; the latest waits. */
+/** Questions to the kernel: one of a kind at a time. */
 function makeAsk(model, late, signal) {
   let id = floor(Math.random() * 1e6) * 1000
   const kinds = {}
@@ -367,7 +372,7 @@ function makeAsk(model, late, signal) {
   return {
     put(m) { const k = kinds[m.type] ??= {}; k.next = m; if (!k.sent) send(k) },
     drop(type) { clearTimeout(kinds[type]?.timer); delete kinds[type] },
-    take(m) {  // whether this is the answer we wait for
+    take(m) {
       const k = kinds[m.type]
       if (k?.id !== m.id) return false
       clearTimeout(k.timer)
@@ -392,7 +397,7 @@ function mount(model, el) {
   const first = c => columns[2 * c], after = c => columns[2 * c + 1], when = t => clock(t - t0), column = () => lastAtMost(columns, s.frame, 2)
 
   let saving = 0
-  /** Share a value with Python; slow: now and then. */
+  /** Share a value with Python. */
   const set = (k, value, slow) => {
     if (JSON.stringify(model.get(k)) === JSON.stringify(value)) return
     model.set(k, value)
@@ -501,7 +506,7 @@ function mount(model, el) {
     $.moments?.replaceChildren(...peaks(a).sort((x, y) => a[y] - a[x]).slice(0, 3).map(c => {
       const f = middle(c), t = times[f] - t0, pic = h('canvas', {height: 144, width: round(144 * shape)})
       paint(pic, sprite(times[f]))
-      film.picture(f, v => pic.isConnected && paint(pic, v))
+      setTimeout(() => pic.isConnected && film.picture(f, v => paint(pic, v)), 150)
       return button('moment', `Go to the peak at ${clock(t)}, ${over(a[c])} uniform`, () => go(f), pic, h('span', `${clock(t, 1)} `, h('b', over(a[c]))))
     }))
   }
@@ -520,8 +525,8 @@ function mount(model, el) {
   function arrange() {
     const held = document.activeElement
     s.order = order(s.info, get('order'))
-    $.lanes.replaceChildren(...s.order.map(i => rows[i].el))
-    if (held?.classList.contains('tqn-lane')) held.focus()
+    const els = s.order.map(i => rows[i].el)
+    if (els.some((e, i) => e !== $.lanes.children[i])) { $.lanes.replaceChildren(...els); if (els.includes(held)) held.focus() }
     labels(); pick(lane()); detail(); redraw()
     if (s.panel === 'table') table()
   }
@@ -565,8 +570,7 @@ function mount(model, el) {
   let due = 0
   const redraw = () => { due ||= requestAnimationFrame(() => { due = 0; draw() }) }
   const x = t => (t - s.view[0]) / (s.view[1] - s.view[0])
-  /** A canvas in device pixels: context, width, height, scale. */
-  function sharp(c) {
+    function sharp(c) {
     const k = devicePixelRatio || 1, W = max(1, round(c.clientWidth * k)), H = max(1, round(c.clientHeight * k)), g = c.getContext('2d')
     if (c.width !== W || c.height !== H) [c.width, c.height] = [W, H]; else g.clearRect(0, 0, W, H)
     return [g, W, H, k]
@@ -580,15 +584,14 @@ function mount(model, el) {
   }
   function drawLane(r, ink, soft, ground) {
     const [g, W, H, k] = sharp(r.canvas), top = get('scale') === 'shared' ? s.top : s.info[r.i].top, room = H - 4 * k, e = r.q.extent, [from, to] = (e ?? [0, 0]).map(f => x(at(f)) * W)
-    if (e) { g.globalAlpha = .06; g.fillStyle = ink; g.fillRect(from, 0, to - from, H); g.globalAlpha = 1 }
-    const a = pool(map(r.i), edges, ...s.view, W)
-    for (let c = 0, d; c < W; c = d) {
-      for (d = c + 1; d < W && a[d] === a[c];) d++
-      if (!(a[c] > 0 && top > 0)) continue
-      const v = min(1, a[c] / top), tall = max(k, v * room)
-      g.fillStyle = s.ramp[round(v * 255)]
-      g.fillRect(c, H - tall, d - c, tall)
-    }
+    const image = g.createImageData(W, H), dots = new Uint32Array(image.data.buffer)
+    pool(map(r.i), edges, ...s.view, W).forEach((a, c) => {
+      const v = min(1, a / top)
+      if (v > 0) for (let y = round(H - max(k, v * room)); y < H; y++) dots[y * W + c] = s.ramp[round(v * 255)]
+    })
+    g.putImageData(image, 0, 0)
+    g.globalCompositeOperation = 'destination-over'; g.globalAlpha = .06; g.fillStyle = ink; g.fillRect(from, 0, to - from, H)
+    g.globalCompositeOperation = 'source-over'; g.globalAlpha = 1
     const y = round(H - data.uniform / top * room) + .5, path = (width, colour, ...lines) => {
       g.lineWidth = width * k; g.strokeStyle = colour; g.beginPath()
       for (const [[x0, y0], ...rest] of lines) { g.moveTo(x0, y0); for (const p of rest) g.lineTo(...p) }
@@ -786,7 +789,7 @@ function mount(model, el) {
   function curves() {
     const i = lane(), q = asked[i], c = s.curves[i]
     if (!c) ask.put({type: 'curves', question: i})
-    fill(`Does ${q.name} need what it looked at?`, c ? plot(c) : h('p.soft', {role: 'status'}, 'Asking the model'),
+    fill(`Does ${q.name} need what it looked at?`, c ? plot(c) : h('p.soft', 'Asking the model'),
       h('p.soft', 'The model is shown more and more clips: insertion begins with those this question attends to most, deletion with those it attends to least. Where attention finds what matters, insertion rises early and deletion late. Figures: means.'))
   }
   function plot(c) {
@@ -808,7 +811,7 @@ function mount(model, el) {
     const row = c => [clips(c), `${first(c)}–${after(c) - 1}`, when(edges[c]), when(edges[c + 1]), ...lanes.map(l => number(l[1][c]))]
     const scroll = h('div.scroll', {tabindex: '0', role: 'group', 'aria-label': 'Numbers'}, h('table', {'aria-rowcount': cols + 1}, h('thead', h('tr', head.map(t => h('th', {scope: 'col'}, t)))), body))
     let seen = ''
-    s.here = () => {  // only the rows in sight are in the page
+    s.here = () => {  // only rows in sight
       const k = clamp(floor(scroll.scrollTop / TALL) - 6, 0, max(0, cols - n)), c0 = column()
       if (seen === (seen = `${k} ${c0}`)) return
       above.style.height = `${k * TALL}px`; below.style.height = `${max(0, cols - k - n) * TALL}px`
@@ -834,7 +837,7 @@ function mount(model, el) {
   // ---- keys
   const toggle = () => film.playing ? film.pause() : film.play()
   const clip = d => { const c = clipAt(spans, s.frame); go(spans[2 * clamp(d < 0 && s.frame > spans[2 * c] ? c : c + d, 0, N - 1)]) }
-  const peak = d => { const c = nextPeak(map(lane()), column(), d); if (c < 0) say('No more peaks this way'); else go(middle(c)) }
+  const peak = d => { const c = nextPeak(map(lane()), column(), d); if (c < 0) say('No more peaks'); else go(middle(c)) }
   const step = d => { const i = s.order[s.order.indexOf(lane()) + d]; if (i >= 0) { pick(i, true); rows[i].el.scrollIntoView({block: 'nearest'}) } }
   const speed = d => { const k = SPEEDS.indexOf(get('speed')), v = SPEEDS[clamp((k < 0 ? 3 : k) + d, 0, SPEEDS.length - 1)]; set('speed', v); changed('speed') }
   const border = last => { const c = clipAt(spans, s.frame), [a, b] = s.range ?? [c, c + 1]; if (last) choose(min(a, c), c + 1); else choose(c, max(b, c + 1)); popover() }
@@ -852,7 +855,7 @@ function mount(model, el) {
   })
   on(film.video, 'click', toggle)
 
-  // ---- what comes from Python
+  // ---- news
   function changed(k) {
     $[k]?.pick?.()
     const v = get(k)
@@ -879,7 +882,7 @@ function mount(model, el) {
 
   // ---- begin, and end
   el.append(root)
-  const theme = themes(model, dark => { s.ramp = ramp(dark ? 'dark' : 'light'); root.classList.toggle('is-dark', dark); redraw() }, signal)
+  const theme = themes(model, dark => { s.ramp = ramp(dark ? 'dark' : 'light').map(c => c.match(/\d+/g).reduce((n, v, i) => n + v * 256 ** i, 255 * 2 ** 24)); root.classList.toggle('is-dark', dark); redraw() }, signal)
   const watch = new ResizeObserver(() => { measure(); draw(); shade() })
   for (const e of [root, $.board]) watch.observe(e)
   remap(); openSprite(); revise()
