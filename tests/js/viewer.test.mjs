@@ -29,7 +29,8 @@ test('frames by their own times, not by time x fps', () => {
   assert.deepEqual([-1, 0, .039, .04, .1, .49, .5, 9].map(t => v.frameAt(times, t)), [0, 0, 0, 1, 2, 2, 3, 4])
   assert.equal(v.frameAt(times, .08 - 4e-7), 2)                     // a clock in whole microseconds
   for (let i = 0; i < 5; i++) assert.equal(v.frameAt(times, v.seekTime(times, i, .58)), i)
-  close(v.seekTime(times, 2, .58), .29); close(v.seekTime(times, 4, .58), .56)
+  close(v.seekTime(times, 2, .58), .084); close(v.seekTime(times, 4, .58), .544)   // 4 ms inside: browsers may drop a frame before its time is over
+  close(v.seekTime([0, .002], 0, .004), .001); close(v.seekTime([0, .002], 1, .004), .003)
 })
 
 test('the clip of a frame', () => {

@@ -37,8 +37,8 @@ export function lastAtMost(a, x, step = 1) {
 /** The frame on show at time t. */
 export const frameAt = (times, t) => lastAtMost(times, t + 1e-4)
 
-/** Where to seek for frame i: its middle. */
-export const seekTime = (times, i, end) => (times[i] + (i + 1 < times.length ? times[i + 1] : max(end, times[i]))) / 2
+/** Where to seek for frame i: just inside it. */
+export const seekTime = (times, i, end) => times[i] + min(.004, ((times[i + 1] ?? end) - times[i]) / 2)
 
 /** The clip or column of a frame; spans are [first, last) pairs. */
 export const clipAt = (spans, frame) => lastAtMost(spans, frame, 2)
