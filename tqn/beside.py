@@ -6,7 +6,7 @@
 __all__ = ['INK', 'SOFT', 'MORE', 'LESS', 'spread', 'overlap', 'Side', 'side_of', 'sample_attention', 'KeepAttention',
            'epoch_sides', 'align', 'plot_compare', 'CompareViewer', 'over_epochs']
 
-# %% ../nbs/12_widgets_compare.ipynb #4f5c3e28
+# %% ../nbs/12_widgets_compare.ipynb #a34af4cc
 import io, json, re, warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import traitlets as tl
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from .attention import Answer
-from .browse import Companion, static
+from .browse import Companion, bar_pixels, static
 from .queries import unknown, write_atomic
 
 # %% ../nbs/12_widgets_compare.ipynb #c6e07cad
@@ -172,17 +172,20 @@ def align(
     mass = np.stack([spread(a[:,:,[s.names.index(q) for q in names]], s.times, m) for a,s in zip(maps, sides)])
     return mass.astype(np.float32), names, bool(np.ptp(lengths)<.02*max(lengths))
 
-# %% ../nbs/12_widgets_compare.ipynb #87fc0e5a
+# %% ../nbs/12_widgets_compare.ipynb #ff4f328b
 INK,SOFT,MORE,LESS = '#15191e','#5a636e','#0a6aa1','#b34700'
+
+def _signed(d, rows=24):
+    "Bars from the middle, up in blue and down in orange, as a picture (2 rows, m, 4)"
+    up,down = (bar_pixels(np.clip(s*d, 0, 1), rows) for s in (1,-1))
+    for px,colour in ((up,MORE), (down,LESS)): px[...,:3] = [int(colour[i:i+2], 16) for i in (1,3,5)]
+    return np.concatenate([up, down[::-1]])
 
 def _lanes(axs, a, b, name, ov):
     "Lanes A, B and their difference for one question"
-    from matplotlib.colors import LinearSegmentedColormap
-    tones = LinearSegmentedColormap.from_list('tqn', ['#c4deeb','#7db5d3','#3a86b4','#155a8a','#082f54'])
-    x,top = np.arange(len(a))+.5, max(a.max(), b.max(), 1e-9)
-    for ax,v in zip(axs, (a,b)): ax.bar(x, v/top, 1., color=tones(v/top), lw=0); ax.set(ylim=(0,1.05))
-    d = b-a
-    axs[2].bar(x, d/top, 1., color=np.where(d>0, MORE, LESS), lw=0); axs[2].axhline(0, color='#a9b1ba', lw=.5); axs[2].set(ylim=(-1.05,1.05))
+    top = max(a.max(), b.max(), 1e-9)
+    for ax,px in zip(axs, (bar_pixels(a/top), bar_pixels(b/top), _signed((b-a)/top))): ax.imshow(px, extent=(0,len(a),0,1), aspect='auto', interpolation='nearest')
+    axs[2].axhline(.5, color='#a9b1ba', lw=.5)
     for ax,tag in zip(axs, ('A','B','B − A')):
         ax.set(xlim=(0,len(a)), xticks=[], yticks=[]); ax.set_facecolor('#f3f5f7'); ax.spines[:].set_visible(False)
         ax.annotate(tag, (0,.5), xycoords='axes fraction', xytext=(-6,0), textcoords='offset points', ha='right', va='center', size=7, color=SOFT)
@@ -198,7 +201,7 @@ def plot_compare(
     from matplotlib.figure import Figure
     mass,names,_ = align([a,b])
     mean,heights = mass.mean((1,2)), [.3,.3,.26,.34]
-    fig = Figure(figsize=(width, .55+1.02*len(names)))
+    fig = Figure(figsize=(width, .55+1.02*len(names)), dpi=80)
     axs = fig.subplots(4*len(names), 1, height_ratios=heights*len(names), gridspec_kw=dict(left=.07, right=.76, top=1-.52/(.55+1.02*len(names)), bottom=0, hspace=.12))
     for k,q in enumerate(names):
         _lanes(axs[4*k:4*k+3], mean[0,k], mean[1,k], q, overlap(mean[0,k], mean[1,k])); axs[4*k+3].set_axis_off()

@@ -138,9 +138,9 @@ function themes(model, done, signal) {
   seen.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light', 'class']})
   seen.observe(document.documentElement, {attributes: true, attributeFilter: ['theme']})
   media.addEventListener('change', look, {signal})
-  signal.addEventListener('abort', () => seen.disconnect())
+  model.on('change:theme', look)
+  signal.addEventListener('abort', () => { seen.disconnect(); model.off('change:theme', look) })
   look()
-  return look
 }
 
 /** The pages of the present view: kept, asked for (two at a time, the newest wish first), and told when they come. */
@@ -190,8 +190,8 @@ function choice(label, options, signal, changed) {
 function makeTools(model, meta, signal) {
   const put = changes => { for (const [k, v] of Object.entries(changes)) model.set(k, v); model.save_changes() }
   const search = h('input', {type: 'search', class: 'tqb-search', placeholder: 'Search names and answers', 'aria-label': 'Search names and answers', spellcheck: 'false'})
-  let timer = 0
-  search.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(() => put({text: search.value}), 180) }, {signal})
+  let timer = 0, known = ''
+  search.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(() => { known = search.value; put({text: known}) }, 180) }, {signal})
   signal.addEventListener('abort', () => clearTimeout(timer))
   const answers = q => [['', 'any'], ...(q ? meta.labels[q] ?? [] : []).map(a => [a, a])]
   const made = {
@@ -204,12 +204,12 @@ function makeTools(model, meta, signal) {
   const turn = h('button', {type: 'button', class: 'tqb-turn'})
   turn.addEventListener('click', () => put({descending: !model.get('descending')}), {signal})
   const clear = h('button', {type: 'button', class: 'tqb-clear', text: 'Show all'})
-  clear.addEventListener('click', () => { search.value = ''; put({question: '', answer: '', truth: '', verdict: 'all', text: ''}) }, {signal})
+  clear.addEventListener('click', () => { search.value = known = ''; put({question: '', answer: '', truth: '', verdict: 'all', text: ''}) }, {signal})
   const show = () => {
     const q = model.get('question')
     for (const name of ['answer', 'truth']) { made[name].fill(answers(q)); made[name].select.disabled = !q }
     for (const name in made) made[name].select.value = model.get(name)
-    if (document.activeElement !== search) search.value = model.get('text')
+    if (model.get('text') !== known) search.value = known = model.get('text')  // said by the kernel, not typed here
     const down = model.get('descending')
     turn.textContent = down ? '↓' : '↑'
     turn.setAttribute('aria-label', down ? 'highest first; turn round' : 'lowest first; turn round')
@@ -363,7 +363,7 @@ function makePane(model, signal) {
 }
 
 function render({model, el}) {
-  const stop = new AbortController(), {signal} = stop, root = h('div', {class: 'tqn-browse'})
+  const stop = new AbortController(), {signal} = stop, root = h('div', {class: 'tqn-browse', 'data-lm-suppress-shortcuts': 'true'})  // keys are ours, not JupyterLab's
   el.append(root)
   const heard = (name, f) => { model.on(name, f); signal.addEventListener('abort', () => model.off(name, f)) }
   const build = () => {

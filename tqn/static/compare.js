@@ -129,9 +129,9 @@ function themes(model, done, signal) {
   seen.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light', 'class']})
   seen.observe(document.documentElement, {attributes: true, attributeFilter: ['theme']})
   media.addEventListener('change', look, {signal})
-  signal.addEventListener('abort', () => seen.disconnect())
+  model.on('change:theme', look)
+  signal.addEventListener('abort', () => { seen.disconnect(); model.off('change:theme', look) })
   look()
-  return look
 }
 
 function paint(canvas, pixels, width, height) {
@@ -207,7 +207,7 @@ function makeFilms(model, signal) {
 }
 
 function render({model, el}) {
-  const stop = new AbortController(), {signal} = stop, root = h('div', {class: 'tqn-compare'})
+  const stop = new AbortController(), {signal} = stop, root = h('div', {class: 'tqn-compare', 'data-lm-suppress-shortcuts': 'true'})  // keys are ours, not JupyterLab's
   el.append(root)
   const end = () => { stop.abort(); root.remove() }
   const trouble = text => root.replaceChildren(h('div', {class: 'tqc-message', role: 'alert', text}))

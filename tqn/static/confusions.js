@@ -82,9 +82,9 @@ function themes(model, done, signal) {
   seen.observe(document.body, {attributes: true, attributeFilter: ['data-jp-theme-light', 'class']})
   seen.observe(document.documentElement, {attributes: true, attributeFilter: ['theme']})
   media.addEventListener('change', look, {signal})
-  signal.addEventListener('abort', () => seen.disconnect())
+  model.on('change:theme', look)
+  signal.addEventListener('abort', () => { seen.disconnect(); model.off('change:theme', look) })
   look()
-  return look
 }
 
 /** The heat map. Calls back with the cell that was chosen. */
@@ -196,7 +196,7 @@ function makePane(model, signal) {
 }
 
 function render({model, el}) {
-  const stop = new AbortController(), {signal} = stop, root = h('div', {class: 'tqn-confusions'})
+  const stop = new AbortController(), {signal} = stop, root = h('div', {class: 'tqn-confusions', 'data-lm-suppress-shortcuts': 'true'})  // keys are ours, not JupyterLab's
   el.append(root)
   const end = () => { stop.abort(); root.remove() }
   const heard = (names, f) => { for (const n of names) { model.on(n, f); signal.addEventListener('abort', () => model.off(n, f)) } }
