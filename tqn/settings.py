@@ -81,12 +81,12 @@ class Windows:
     bank_augment:bool=False  # Fill the bank with augmented clips, as the published code does
     views:str='two'          # Test on two views with their softmax averaged, or on one full view
 
-# %% ../nbs/12_settings.ipynb #449b27ac
+# %% ../nbs/12_settings.ipynb #7f5e4123
 def _number(value, kind):
     "A number from whatever was written"
     if isinstance(value, bool): raise ValueError
     number = kind(value)
-    if number != float(value): raise ValueError       # 2.5 is no whole number
+    if number != float(value) or abs(number) == float('inf'): raise ValueError   # 2.5 is no whole number
     return number
 
 def _truth(value):
@@ -109,7 +109,7 @@ def as_kind(
     said,read = _KINDS[kind]
     if value is None or isinstance(value, Mapping) or kind is str and not isinstance(value, (str, int, float, Path)): raise ValueError(f"setting {name} must be {said}, got {value!r}")
     try: return read(value)
-    except (ValueError, TypeError, KeyError): raise ValueError(f"setting {name} must be {said}, got {value!r}") from None
+    except (ValueError, TypeError, KeyError, OverflowError): raise ValueError(f"setting {name} must be {said}, got {value!r}") from None
 
 # %% ../nbs/12_settings.ipynb #a6222678
 _CHOICES = dict(colours=('imagenet', 'diving48'), damaged=('raise', 'skip'), recipe=('published', 'modern'), views=('full', 'two'), way=('sufb', 'frozen', 'full', 'sparse'),
