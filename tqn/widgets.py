@@ -16,7 +16,7 @@ from .queries import refuse_unknown
 from .shared import Lanes, STATE
 from .whatif import ask_again, changes, curves, shown
 
-# %% ../nbs/12_widgets.ipynb #bb77820e
+# %% ../nbs/12_widgets.ipynb #0ab655b0
 def _video(viewer, m):
     reply,piece = film_part(viewer.data, int(m.get('part', 0)))
     return reply, [piece]
@@ -29,7 +29,8 @@ def _whatif(viewer, m):
 
 def _curves(viewer, m):
     q = viewer.meta['questions'][int(m['question'])]['name']
-    c = curves(viewer.model, viewer.features, q, torch.as_tensor(viewer.maps()[q]), reading=viewer.data.answer.reading)
+    few = dict(steps=12, repeats=3) if len(viewer.features)>500 else {}          # a long video: an answer within seconds
+    c = curves(viewer.model, viewer.features, q, torch.as_tensor(viewer.maps()[q]), reading=viewer.data.answer.reading, **few)
     lists = dict(share=c.share, insertion=c.insertion, deletion=c.deletion, random=c.random.mean(0), low=c.random.min(0), high=c.random.max(0))
     return dict(question=int(m['question']), answer=c.answer, areas=c.areas(), **{k: [float(o) for o in v] for k,v in lists.items()}), []
 
