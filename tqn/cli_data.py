@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 from .cli import app, command
 
-# %% ../nbs/13_cli_data.ipynb #e011c471
+# %% ../nbs/13_cli_data.ipynb #b37cfc01
 def _checked(where, queries, root, which, kind, **settings):
     "The report of a check, and the questions if somebody has written them down"
     from tqn.checking import check as look
@@ -36,11 +36,12 @@ def check(
     workers:int|None=None,   # Videos at a time; if not given, one a core
     prove:bool=False,        # Also find out which videos the faster reader gets right; takes twice as long
     overwrite:bool=False,    # Let --fix replace a table that is there
+    quiet:bool=False,        # Show no bar
 )->None:
     "Decode every video, say all that is wrong. What is missing, corrupt, too short, double, mislabelled or in two splits is listed with its place."
     from tqn.checking import fix as write
     if fix and fix.exists() and not overwrite: raise ValueError(f"{fix} is there already and was not changed; choose another name, or add --overwrite")
-    report,known = _checked(where, queries, root, which, kind, clip_len=clip_len, workers=workers, prove=prove)
+    report,known = _checked(where, queries, root, which, kind, clip_len=clip_len, workers=workers, prove=prove, progress=not quiet)
     print(report)
     if fix:
         print(f'clean table: {write(report, fix, overwrite)}')
@@ -50,7 +51,7 @@ def check(
 
 app.command()(command(check))
 
-# %% ../nbs/13_cli_data.ipynb #c386d9eb
+# %% ../nbs/13_cli_data.ipynb #d6583149
 def _cut_set(where, which, root, queries):
     "The data set to cut and where its cuts go by default"
     from tqn.opening import open_data, what_is
@@ -67,13 +68,14 @@ def cut(
     root:Path|None=None,     # Folder of the videos of a table; if not given, its own
     queries:Path|None=None,  # The questions of a table; if not given, queries.yaml beside it, or whatever its columns say
     workers:int|None=None,   # Videos at a time; if not given, one a core
+    quiet:bool=False,        # Show no bar
 )->None:
     "Write every excerpt as an mp4 of its own. What is there already stays, so a second run goes on where the first one ended."
     from tqn.cutting import cut_items
     from tqn.manifest import write_manifest
     data,usual,form = _cut_set(where, which, root, queries)
     out = out or usual
-    done,problems = cut_items([o for s in data for o in data[s]], out, height, workers)
+    done,problems = cut_items([o for s in data for o in data[s]], out, height, workers, not quiet)
     print(*data.notes, *problems, f'{len(done)} of {len(data)} cuts are in {out}', sep='\n')
     if form!='finegym' and done and not (out/'manifest.csv').exists():
         print(f"their table: {write_manifest(out/'manifest.csv', done)}", f"its questions: {data.queries.save(out/'queries.yaml')}", sep='\n')
