@@ -63,7 +63,7 @@ def score_features(
     target = encode_targets(item, model.queries)
     ev.add([item.id], out.responses, {q: t[None] for q,t in target['answers'].items()}, scores, target['class'][None])
 
-# %% ../nbs/09_protocol.ipynb #521f165e
+# %% ../nbs/09_protocol.ipynb #39127c3b
 @dataclass
 class Tested:
     "What came of a test"
@@ -82,6 +82,7 @@ class Tested:
         lost = f"; {len(self.damaged)} could not be read: {', '.join(list(self.damaged)[:3])}" if self.damaged else ''
         return f'{said}{lost}\n{self.evaluation}'
 
+# %% ../nbs/09_protocol.ipynb #879a4e7c
 def score_videos(
     model:nn.Module,           # A TQN with a backbone
     items:Iterable,            # Test videos: items or index rows
