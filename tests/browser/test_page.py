@@ -155,14 +155,14 @@ def test_frames_are_exact_by_key_and_click(opened, saved):
         assert p.page.locator('.tqn-clock').text_content().split('frame ')[1].startswith(f"{p.data('frame')} of {N - 1}")
     maps = shown_maps(DATA.answer)
     p.lane('twist').click(position=dict(x=20, y=20))
-    best = sorted(range(len(maps['twist'])), key=lambda c: -maps['twist'][c])
     p.page.keyboard.press('Home')
     seen = []
     for _ in range(3):
         p.page.keyboard.press('n')
         p.page.wait_for_timeout(150)
         seen.append(int(p.data('frame'))//CLIP)
-    assert seen == sorted(seen) and best[0] in seen + [int(p.data('frame'))//CLIP] or len(seen) == 3
+    high = [c for c in range(len(maps['twist'])) if maps['twist'][c] >= maps['twist'].max()/4 and maps['twist'][c] == maps['twist'][max(0, c - 1):c + 2].max() and c > 0]
+    assert seen == high[:3]
     p.page.keyboard.press('p')
     p.shown(seen[-2]*CLIP + 4)
 
@@ -185,23 +185,23 @@ def test_plays_at_every_speed_and_stops(opened, saved):
     p.until(f"document.querySelector('.tqn-viewer').dataset.frame == {N - 1} && !document.querySelector('.is-playing')")
     assert p.page.get_by_role('button', name='Play').count() == 1 and p.errors == []
 
-@pytest.mark.parametrize('layer, head, how, scale', [('mean', 'mean', 'attention', 'each lane'), ('2 of 3', '1 of 2', 'attention', 'each lane'), ('mean', 'max', 'attention', 'shared'),
-                                                    ('mean', 'mean', 'rollout', 'shared')])
-def test_lanes_show_the_numbers(opened, saved, layer, head, how, scale):
+CHOICES = [(('mean', 'mean', 'attention', 'each lane'), (-1, -1, 'attn')), (('2 of 3', '1 of 2', 'attention', 'each lane'), (1, 0, 'attn')),
+           (('mean', 'max', 'attention', 'shared'), (-1, -2, 'attn')), (('mean', 'mean', 'rollout', 'shared'), (-1, -1, 'rollout'))]
+
+def test_lanes_show_the_numbers(opened, saved):
     p = opened(saved)
-    for label, option in (('Layer', layer), ('Head', head), ('Show', how), ('Scale', scale)): p.page.get_by_label(label, exact=True).select_option(option)
-    p.page.wait_for_timeout(300)
-    number = dict(mean=-1, max=-2)
-    maps = shown_maps(DATA.answer, number.get(layer, int(layer[0]) - 1 if layer[0].isdigit() else -1), number.get(head, int(head[0]) - 1 if head[0].isdigit() else -1),
-                      'rollout' if how == 'rollout' else 'attn')
-    top = max(a.max() for a in maps.values()) if scale == 'shared' else None
-    for name in ('somersault', 'class'):
-        (got, H), a = p.heights(name), maps[name]
-        want = columns(a, np.append(np.arange(len(a))*CLIP, N)/25, len(got))
-        tall = np.maximum(want/(top or a.max())*(H - 4), 1)
-        wrong = np.abs(np.array(got) - tall) > 1.5
-        assert wrong.mean() < .02, (name, wrong.sum(), len(got))
-        assert abs(max(got) - (H - 4)*(a.max()/(top or a.max()))) <= 1.5
+    for options, chosen in CHOICES:
+        p.page.get_by_label('Show', exact=True).select_option('attention')
+        for label, option in zip(('Layer', 'Head', 'Show', 'Scale'), options): p.page.get_by_label(label, exact=True).select_option(option)
+        p.page.wait_for_timeout(200)
+        maps = shown_maps(DATA.answer, *chosen)
+        top = max(a.max() for a in maps.values()) if options[3] == 'shared' else None
+        for name in ('somersault', 'class'):
+            (got, H), a = p.heights(name), maps[name]
+            want = columns(a, np.append(np.arange(len(a))*CLIP, N)/25, len(got))/(top or a.max())
+            wrong = np.abs(np.array(got) - np.maximum(want*(H - 4), 1)) > 1.5
+            assert wrong.mean() < .02, (options, name, wrong.sum(), len(got))
+            assert abs(max(got) - want.max()*(H - 4)) <= 1.5, (options, name)
 
 def test_hover_gives_the_number_and_the_frame(opened, saved):
     p = opened(saved)
@@ -253,17 +253,20 @@ def test_no_kernel_offers_no_what_if(opened, saved):
     p.page.mouse.click(box['x'] + 1, box['y'] + 20)
     assert abs(int(p.data('frame')) - .3*N) <= CLIP, 'the axis begins where the range did'
 
-@pytest.mark.parametrize('look', ['dark', 'narrow', 'narrow_dark'])
-def test_dark_and_narrow(opened, saved, shots, look):
-    p = opened(saved, viewport=dict(width=400 if 'narrow' in look else 1200, height=900), color_scheme='dark' if 'dark' in look else 'light')
-    p.page.wait_for_timeout(300)
-    assert p.root.evaluate("e => e.classList.contains('is-dark')") == ('dark' in look)
-    assert p.page.evaluate('document.documentElement.scrollWidth <= innerWidth'), 'wider than the window'
-    wide = p.page.locator('.tqn-viewer *:visible').evaluate_all("(e, root) => { const r = document.querySelector('.tqn-viewer').getBoundingClientRect(); return e.filter(x => x.getBoundingClientRect().right > r.right + 1).map(x => x.className) }")
-    assert wide == [], 'something hangs over the edge'
-    p.page.mouse.click(*p.at(p.lane('class').locator('canvas'), .5))
-    p.shown(int(p.data('frame')))
-    p.page.screenshot(path=str(shots/f'page_{look}.png'), full_page=True)
+def test_dark_and_narrow(opened, saved, shots):
+    p = opened(saved)
+    for look in ('dark', 'narrow_dark', 'narrow'):
+        p.page.set_viewport_size(dict(width=400 if 'narrow' in look else 1200, height=900))
+        p.page.emulate_media(color_scheme='dark' if 'dark' in look else 'light')
+        p.page.wait_for_timeout(250)
+        assert p.root.evaluate("e => e.classList.contains('is-dark')") == ('dark' in look)
+        assert p.page.evaluate('document.documentElement.scrollWidth <= innerWidth'), f'{look}: wider than the window'
+        over = p.root.evaluate("""r => [...r.querySelectorAll('*')].filter(e => e.checkVisibility() && e.getBoundingClientRect().right > r.getBoundingClientRect().right + 1).map(e => e.className)""")
+        assert over == [], f'{look}: hangs over the edge'
+        p.page.mouse.click(*p.at(p.lane('class').locator('canvas'), .5))
+        p.shown(int(p.data('frame')))
+        p.page.mouse.move(1, 1)
+        p.page.screenshot(path=str(shots/f'page_{look}.png'), full_page=True)
 
 def test_can_be_used_without_seeing_it(opened, saved):
     p = opened(saved)
