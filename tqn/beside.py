@@ -172,7 +172,7 @@ def align(
     mass = np.stack([spread(a[:,:,[s.names.index(q) for q in names]], s.times, m) for a,s in zip(maps, sides)])
     return mass.astype(np.float32), names, bool(np.ptp(lengths)<.02*max(lengths))
 
-# %% ../nbs/12_widgets_compare.ipynb #ff4f328b
+# %% ../nbs/12_widgets_compare.ipynb #f54574bb
 INK,SOFT,MORE,LESS = '#15191e','#5a636e','#0a6aa1','#b34700'
 
 def _signed(d, rows=24):
@@ -181,6 +181,7 @@ def _signed(d, rows=24):
     for px,colour in ((up,MORE), (down,LESS)): px[...,:3] = [int(colour[i:i+2], 16) for i in (1,3,5)]
     return np.concatenate([up, down[::-1]])
 
+# %% ../nbs/12_widgets_compare.ipynb #7eda792f
 def _lanes(axs, a, b, name, ov):
     "Lanes A, B and their difference for one question"
     top = max(a.max(), b.max(), 1e-9)
@@ -192,6 +193,7 @@ def _lanes(axs, a, b, name, ov):
     axs[0].annotate(name, (0,1), xycoords='axes fraction', xytext=(0,3), textcoords='offset points', size=9, weight='bold', color=INK, parse_math=False)
     axs[0].annotate(f'overlap {ov:.2f}', (1,1), xycoords='axes fraction', xytext=(0,3), textcoords='offset points', ha='right', size=8, color=SOFT)
 
+# %% ../nbs/12_widgets_compare.ipynb #70f7365e
 def plot_compare(
     a:Side,               # Side A
     b:Side,               # Side B

@@ -51,7 +51,7 @@ def unpack_page(
         at += out[name].nbytes
     return out
 
-# %% ../nbs/12_widgets_browse.ipynb #76b5b5c4
+# %% ../nbs/12_widgets_browse.ipynb #e8add435
 def static(
     name:str,   # Of a file
 )->Path:        # Its path
@@ -64,6 +64,7 @@ def _picture(figure):
     figure.savefig(out, format='png', dpi=80)
     return base64.b64encode(out.getvalue()).decode()
 
+# %% ../nbs/12_widgets_browse.ipynb #e5b61b21
 class Companion(anywidget.AnyWidget):
     "What the companions of the viewer share"
     error = tl.Unicode('', help='why there is nothing to show').tag(sync=True)
@@ -83,7 +84,9 @@ class Companion(anywidget.AnyWidget):
         try: self.receive(message)
         except (ValueError, KeyError, TypeError) as e: self.notice = f'{type(e).__name__}: {e}'
 
-    def receive(self, message:dict)->None: # A message of the front end
+    def receive(self,
+        message:dict,  # Of the front end
+    )->None:
         "Answer the front end"
 
     def _repr_mimebundle_(self, **kwargs):
@@ -91,7 +94,7 @@ class Companion(anywidget.AnyWidget):
         fig = None if self.error else self.figure()
         return data if fig is None else {**data, 'image/png': _picture(fig)}, meta
 
-# %% ../nbs/12_widgets_browse.ipynb #978afb26
+# %% ../nbs/12_widgets_browse.ipynb #8c4e01c5
 class Opens(Companion):
     "A companion that lists videos and opens them"
     selected = tl.Unicode('', help='the video that was opened last').tag(sync=True)
@@ -109,25 +112,29 @@ class Opens(Companion):
             shown = self.on_open(id) if self.on_open else None
             self.viewer = shown if isinstance(shown, ipywidgets.Widget) else None
         except Exception as e: self.viewer,self.notice = None,f'{id} cannot be opened: {e}'
-        if old is not None and old is not self.viewer and isinstance(self.on_open, Opener): old.close()
+        if old is not None and old is not self.viewer and getattr(self.on_open, 'closes', False): old.close()
         self.send({'type': 'opened', 'id': id})
 
     def close_viewer(self)->None:
         "Take the viewer away"
         old,self.viewer = self.viewer,None
-        if old is not None and isinstance(self.on_open, Opener): old.close()
+        if old is not None and getattr(self.on_open, 'closes', False): old.close()
 
-    def receive(self, message:dict)->None:
+    def receive(self,
+        message:dict,  # Of the front end
+    )->None:
         "Open and close, as the front end asks"
         if message.get('type')=='open': self.open_video(str(message.get('id')))
         elif message.get('type')=='close': self.close_viewer()
 
+# %% ../nbs/12_widgets_browse.ipynb #26c090c8
 @dataclass
 class Opener:
     "Opens a video of a data set in the viewer; for `on_open`"
     model: object     # A TQN
     items: dict       # {id: Item}
     data: FeatureDataset|None = None # Where features of its videos are, if they are known already
+    closes: bool = True # What was opened before is closed, and its film let go
 
     def __call__(self,
         id:str,    # Of a video
@@ -165,13 +172,13 @@ def bar_pixels(
     filled = np.arange(rows)[::-1,None]<np.maximum(np.rint(a*rows), a>0)
     return np.concatenate([np.broadcast_to(colour, (rows,len(a),3)), 255*filled[...,None]], -1).astype(np.uint8)
 
-# %% ../nbs/12_widgets_browse.ipynb #d6df03c0
+# %% ../nbs/12_widgets_browse.ipynb #e0fddc92
 def _draw_cell(ax, r, i, k, x, y):
     "Strip, answer and, where it is wrong, the truth of one question, in a cell 1 wide"
     s,labels,right = r.strips[i,k]/255, r.labels[r.names[k]], int(r.right[i,k])
     ax.imshow(bar_pixels(s) if len(s) else np.zeros((1,1,4)), extent=(x, x+.92, y+.58, y+.92), aspect='auto', interpolation='nearest')
     mark,colour = {1: ('✓',RIGHT), 0: ('✗',WRONG), -1: ('·',SOFT)}[right]
-    def put(dx, dy, text, size, colour, ha='left'): ax.text(x+dx, y+dy, text if len(text)<=17 else text[:16]+'…', size=size, color=colour, va='center', ha=ha, parse_math=False)
+    def put(dx, dy, text, size, colour, ha='left'): ax.text(x+dx, y+dy, text if len(text)<=15 else text[:14]+'…', size=size, color=colour, va='center', ha=ha, parse_math=False)
     put(0, .42, mark, 8, colour); put(.1, .42, labels[r.said[i,k]], 8, WRONG if right==0 else INK); put(.92, .42, f'{r.p[i,k]:.2f}', 7, SOFT, 'right')
     if right==0: put(.1, .18, 'truth: '+labels[r.truth[i,k]], 6.8, SOFT)
 
@@ -196,7 +203,7 @@ def plot_records(
     ax.set(xlim=(0, len(ks)+1), ylim=(0, len(rows)+1)); ax.set_axis_off()
     return fig
 
-# %% ../nbs/12_widgets_browse.ipynb #8db655a5
+# %% ../nbs/12_widgets_browse.ipynb #a3188030
 FILTERS = ('question','answer','truth','verdict','text','sort','descending')
 
 class DataBrowser(Opens):
@@ -234,7 +241,9 @@ class DataBrowser(Opens):
         "The videos that are left"
         return [self.records.ids[i] for i in self.order]
 
-    def receive(self, message:dict)->None:
+    def receive(self,
+        message:dict,  # Of the front end
+    )->None:
         "Send a page, open or close a video"
         if message.get('type')=='page': _send_page(self, message)
         else: super().receive(message)
