@@ -110,7 +110,7 @@ def train(
     said = f'; best {r.settings.metric} on {r.settings.val} {done.best:.3f} in epoch {done.best_epoch}' if done.best is not None else ''
     _tell(f"{done.ended}{said}", f'the best weights are in {out/"best"}, settings and logs in {out}')
 
-# %% ../nbs/13_cli_train.ipynb #0cc6a684
+# %% ../nbs/13_cli_train.ipynb #9b899cf0
 def bank(
     data:str|None=None,        # Which videos: dives (rendered), a manifest (.csv or .jsonl), or the folder of Diving48, FineGym or rendered dives
     preset:str|None=None,      # Published numbers: diving48, gym99, gym288; or dives
@@ -132,6 +132,7 @@ def bank(
     for id,why in lost.items(): _tell(f'left out {id}: {why}')
     _tell(f'the bank is in {out}; next: tqn train --stage 2')
 
+# %% ../nbs/13_cli_train.ipynb #9f06cc61
 def test(
     data:str|None=None,        # Which videos: dives (rendered), a manifest (.csv or .jsonl), or the folder of Diving48, FineGym or rendered dives
     stage:int=2,               # Whose preset says which videos are tested
