@@ -1,0 +1,121 @@
+"The labeller in a real JupyterLab: a whole video by keyboard, the exact frame, what is on the disk, a kernel that stops and one that dies"
+import re, time
+import nbformat, pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+KNOWN = re.compile('Failed to load resource.*(favicon|/api/contents/.*checkpoints|/static/.*\\.map)')  # JupyterLab's own, not ours
+MAKE = '''
+import torch, tqn
+from pathlib import Path
+from tqn.video import write_video
+folder = Path('films'); folder.mkdir(exist_ok=True)
+for name in ('one', 'two', 'three'):
+    grey = (torch.arange(40)*6)[:, None, None, None].expand(40, 96, 128, 3).to(torch.uint8).clone()
+    if not (folder/f'{name}.mp4').exists(): write_video(folder/f'{name}.mp4', grey, fps=20., crf=8)
+qs = tqn.QuerySet([dict(name='way', text='Where does it come from?', answers=['left', 'right']), dict(name='with', text='What is used?', answers=['rope', 'ball', 'hoop'], kind='many'), dict(name='turns', kind='count', answers=['0', '0.5', '1', '1.5'])])
+'''
+CELLS = [MAKE, "w = tqn.Labeller('films/table.csv', qs, videos='films')\nw", "tqn.Labeller('films/none.csv')"]
+
+class Open:
+    def __init__(self, notebooks, lab):
+        path = lab.notebooks/'labeller.ipynb'
+        nbformat.write(new_notebook(cells=[new_code_cell(c.strip()) for c in CELLS], metadata={'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}), path)
+        self.nb, self.films = notebooks('labeller.ipynb'), lab.notebooks/'films'
+        self.page = self.nb.page
+        self.run()
+
+    def run(self):
+        last = self.page.locator('.tqn-label [role=alert]:visible').last
+        for _ in range(2):     # once more where the first click was lost
+            self.nb.menu('Run', 'Run All Cells')
+            try: last.wait_for(timeout=120_000); break
+            except Exception: assert not self.page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"]').count(), self.page.locator('.jp-OutputArea').all_inner_texts()
+        self.root = self.page.locator('.tqn-label').first
+        self.root.scroll_into_view_if_needed()
+
+    def until(self, true, why='it did not happen', seconds=15):
+        end = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > end: raise AssertionError(why)
+            self.page.wait_for_timeout(30)
+
+    def press(self, *keys):
+        for k in keys: self.page.keyboard.press(k)
+
+    def kept(self): self.until(lambda: self.root.locator('.tql-state').inner_text().startswith('all kept'), self.root.locator('.tql-state').inner_text())
+    def grey(self): return self.root.locator('video').evaluate("v => { const c = document.createElement('canvas'); c.width = c.height = 8; const g = c.getContext('2d'); g.drawImage(v, 0, 0, 8, 8); return g.getImageData(4, 4, 1, 1).data[0] }")
+
+@pytest.fixture(scope='module')
+def page(notebooks, lab): return Open(notebooks, lab)
+
+def test_a_video_by_keyboard(page, shots):
+    "Answers, several answers, an extent on exact frames; saved when the next video is shown"
+    root = page.root
+    assert root.locator('.tql-title').inner_text() == 'one.mp4'
+    page.until(lambda: root.locator('video').evaluate('v => v.readyState') >= 2, 'the film did not come')
+    root.focus()
+    page.press('2', 'ArrowDown', '3', '1', 'ArrowDown', '4')
+    page.until(lambda: '3 of 3 answered' in root.locator('.tql-head').inner_text(), root.locator('.tql-head').inner_text())
+    page.press('ArrowUp', 'ArrowUp', *['ArrowRight']*7)
+    page.until(lambda: abs(page.grey() - 42) <= 3, f'not on frame 7: {page.grey()}')
+    page.press('i', *['ArrowRight']*5)
+    page.until(lambda: abs(page.grey() - 72) <= 3, f'not on frame 12: {page.grey()}')
+    page.press('o')
+    page.until(lambda: root.locator('.tql-lane').first.locator('.tql-span').inner_text() == '7–13')
+    page.kept()
+    page.nb.shot(shots/'labeller.png', '.tqn-label')
+    page.press('n')
+    page.until(lambda: root.locator('.tql-title').inner_text() != 'one.mp4')
+    assert page.films.joinpath('table.csv').read_text().splitlines()[1].split(',')[-4:] == ['right', 'rope|hoop', '1.5', '7-13']
+
+def test_undo_and_clear(page):
+    root = page.root
+    root.focus()
+    title = root.locator('.tql-title').inner_text()
+    page.press('1')
+    page.until(lambda: '1 of 3' in root.locator('.tql-head').inner_text())
+    page.press('u')
+    page.until(lambda: '0 of 3' in root.locator('.tql-head').inner_text())
+    page.press('2', '0')
+    page.until(lambda: '0 of 3' in root.locator('.tql-head').inner_text())
+    page.kept()
+    assert root.locator('.tql-title').inner_text() == title and page.nb.page.locator('.jp-Notebook .jp-Cell').count() >= 3  # no key reached the notebook
+
+def test_narrow_and_dark(page, shots):
+    "At 400 pixels nothing sticks out, and the dark theme is legible"
+    page.page.evaluate("document.body.dataset.jpThemeLight = 'false'")
+    page.page.wait_for_timeout(200)
+    assert 'is-dark' in page.root.get_attribute('class')
+    page.nb.shot(shots/'labeller_dark.png', '.tqn-label')
+    page.page.evaluate("document.body.dataset.jpThemeLight = 'true'")
+    page.root.evaluate("e => { e.style.width = '400px' }")
+    page.page.wait_for_timeout(200)
+    assert page.root.evaluate('e => e.scrollWidth <= e.clientWidth + 1')
+    page.nb.shot(shots/'labeller_narrow.png', '.tqn-label')
+    page.root.evaluate("e => { e.style.width = '' }")
+
+def test_a_message_in_place_of_the_widget(page):
+    assert 'pass videos=' in page.page.locator('.tqn-label [role=alert]:visible').last.inner_text()
+
+def test_a_kernel_that_dies(page):
+    "What was confirmed is there after the kernel was killed; what was not is said"
+    root = page.root
+    root.focus()
+    title = root.locator('.tql-title').inner_text()
+    page.press('1', 'ArrowDown', '2')
+    page.until(lambda: '2 of 3' in root.locator('.tql-head').inner_text())
+    page.kept()
+    kernels = page.page.request.get('/api/sessions').json()
+    id = next(s['kernel']['id'] for s in kernels if s['path'] == 'labeller.ipynb')
+    page.page.evaluate("async id => { const xsrf = document.cookie.match('_xsrf=([^;]*)'); await fetch(`/api/kernels/${id}/restart`, {method: 'POST', headers: xsrf ? {'X-XSRFToken': xsrf[1]} : {}}) }", id)
+    page.page.wait_for_timeout(1500)
+    page.until(lambda: page.nb.kernel() == 'idle', 'the kernel did not come back', 60)
+    root.focus()
+    page.press('u')
+    page.until(lambda: 'does not answer' in root.locator('.tql-state').inner_text(), root.locator('.tql-state').inner_text(), 12)
+    page.run()
+    page.until(lambda: '2 of 3' in root.locator('.tql-head').inner_text() and root.locator('.tql-title').inner_text() == title, root.locator('.tql-head').inner_text())
+    assert 'journal' in root.locator('[role=alert]').first.inner_text()
+
+def test_no_complaint_and_no_stranger(page):
+    assert not [e for e in page.nb.errors if not KNOWN.search(e) and '/api/kernels/' not in e] and not page.nb.strangers()

@@ -1,0 +1,148 @@
+"The labeller's kernel side: what is pressed is on the disk, whatever happens next"
+import json, signal, subprocess, sys
+import numpy as np, pytest, torch
+from hypothesis import given, settings, strategies as st
+from tqn import Labeller, QuerySet
+from tqn.label import _changes, _journal, open_labels
+from tqn.manifest import load_items
+from tqn.video import write_video
+from test_viewer_js import LOAD, STATIC, run as node
+
+QS = QuerySet([{'name': 'way', 'answers': ['left', 'right']}, {'name': 'with', 'answers': ['rope', 'ball', 'a|b'], 'kind': 'many'}])
+TEXT = 'path,camera,way\na.mp4,"phone, old",left\nb.mp4,tripod,\n'
+
+@pytest.fixture
+def table(tmp_path):
+    (tmp_path/'t.csv').write_text(TEXT)
+    return tmp_path/'t.csv'
+
+SCRIPT = '''
+import sys
+from tqn.label import open_labels
+from tqn import QuerySet
+labels = open_labels(sys.argv[1], QuerySet({'way': ['left', 'right']}))
+print('open', flush=True)
+for i in range(100_000):
+    labels.change('b.mp4', 'extent', 'way', [i, i+1])
+    if i % 7 == 0: labels.save()
+    print(i, flush=True)
+'''
+
+def test_killed_at_any_time(table):
+    "kill -9 in the middle of journal and table: every change that was confirmed is there, and both files are whole"
+    for n in (3, 20):
+        p = subprocess.Popen([sys.executable, '-c', SCRIPT, str(table)], stdout=subprocess.PIPE, text=True)
+        assert p.stdout.readline() == 'open\n'
+        confirmed = [int(p.stdout.readline()) for _ in range(n)]
+        p.send_signal(signal.SIGKILL)
+        confirmed += [int(l) for l in p.stdout.read().split('\n')[:-1]]
+        labels = open_labels(table, QuerySet({'way': ['left', 'right']}))
+        assert labels.by_id['b.mp4'].extents['way'][0] in (confirmed[-1], confirmed[-1] + 1)
+        assert labels.by_id['a.mp4'].answers == {'camera': 'phone, old', 'way': 'left'}
+        labels.save()
+    assert not _journal(table).exists() and table.with_name('t.csv.before').read_text() == TEXT
+
+def test_torn_and_foreign_lines(table):
+    "A cut line, a line of something else and a video that is gone are left out"
+    labels = open_labels(table, QS)
+    labels.change('b.mp4', 'answer', 'way', 'right')
+    with open(_journal(table), 'ab') as f: f.write(b'[1]\n{"id": "gone.mp4", "what": "answer", "question": "way", "new": "left"}\n{"id": "b.mp4", "what": "answer", "qu')
+    again = open_labels(table, QS)
+    assert again.recovered == 1 and again.by_id['b.mp4'].answers['way'] == 'right'
+
+def test_other_programs_are_respected(table):
+    "A table changed elsewhere is not written over; the work stays in the journal"
+    labels = open_labels(table, QS)
+    labels.change('b.mp4', 'answer', 'way', 'right')
+    table.write_text(TEXT.replace('phone, old', 'phone'))
+    with pytest.raises(ValueError, match='changed by another program'): labels.save()
+    assert 'right' not in table.read_text()
+    again = open_labels(table, QS)
+    again.save()
+    assert 'right' in table.read_text() and '"phone, old"' not in table.read_text()
+
+def test_undo_and_many(table):
+    labels = open_labels(table.with_suffix('.jsonl'), QS, videos=_film(table.parent))
+    id = labels.items[0].id
+    labels.change(id, 'answer', 'with', ['a|b', 'rope'])
+    labels.change(id, 'answer', 'way', 'left')
+    labels.change(id, 'answer', 'way', 'right')
+    assert labels.by_id[id].answers == {'with': ['rope', 'a|b'], 'way': 'right'}
+    assert labels.undo() == id and labels.by_id[id].answers['way'] == 'left'
+    labels.undo(); labels.undo()
+    assert labels.by_id[id].answers == {} and labels.undo() is None
+    labels.change(id, 'answer', 'with', ['ball'])
+    labels.save()
+    assert load_items(table.with_suffix('.jsonl'))[0].answers == {'with': ['ball']}
+
+def _film(folder):
+    (folder/'films').mkdir()
+    write_video(folder/'films'/'film.mp4', torch.randint(0, 255, (30, 32, 48, 3), dtype=torch.uint8), fps=20.)
+    return folder/'films'
+
+BAD = [dict(type='answer', question='way', value='lefft'), dict(type='answer', question='wey', value='left'), dict(type='extent', question='way', value=[5, 5]), dict(type='extent', question='way', value=['a', 2]),
+       dict(type='answer', question='with', value='rope'), dict(type='dance', question='way', value=1), dict(type='go', at=99), dict(type='answer'), dict(type='go', at='x')]
+
+@pytest.mark.parametrize('message', BAD, ids=str)
+def test_nonsense_from_the_page(table, message):
+    "Refused with a reason, confirmed as dealt with, and the table stays as it is"
+    w = Labeller(table, QS)
+    sent = []
+    w.send = lambda m, buffers=None: sent.append(m)
+    w._receive(None, {**message, 'id': 'b.mp4', 'seq': 5}, [])
+    assert w.notice and sent == [{'type': 'kept', 'seq': 5}] and not _changes(table) and table.read_text() == TEXT
+
+def test_pieces_of_the_film(tmp_path):
+    "The bytes that the page puts together are the file's"
+    w = Labeller(tmp_path/'t.csv', QS, videos=_film(tmp_path))
+    sent = []
+    w.send = lambda m, buffers=None: sent.append((m, buffers))
+    w._receive(None, dict(type='film', id=w.row['id'], part=0), [])
+    assert sent[0][1][0] == (tmp_path/'films/film.mp4').read_bytes() and sent[0][0]['parts'] == 1 and len(w.times) == 8*w.row['n_frames'] == 240
+    w._receive(None, dict(type='film', id=w.row['id'], part=7), [])
+    assert 'expected a piece' in sent[1][0]['error']
+    w._receive(None, dict(type='film', id='another', part=0), [])
+    assert len(sent) == 2
+
+def test_messages_in_place_of_the_widget(tmp_path):
+    for make, message in [(lambda: Labeller(tmp_path/'no.csv'), 'pass videos='), (lambda: Labeller(tmp_path/'no.csv', QS, videos=tmp_path), 'there are no videos')]: assert message in make().error
+    (tmp_path/'t.csv').write_text('path,way\na.mp4\nb.mp4,x,y\n')
+    assert 'line 2' in Labeller(tmp_path/'t.csv').error and 'line 3' in Labeller(tmp_path/'t.csv').error
+    with pytest.raises(ValueError, match='has no setting'): Labeller(tmp_path/'t.csv', thme='dark')
+
+JS = '''
+const out = {}, key = (key, code, more = {}) => v.action({key, code, ...more})
+out.keys = [key('3', 'Digit3'), key('#', 'Digit3', {shiftKey: true}), key('0', 'Digit0'), key('I', 'KeyI'), key('i', 'KeyI', {ctrlKey: true}), key('ArrowLeft', '', {shiftKey: true}), key('q', 'KeyQ')]
+out.extents = [v.extentAfter(null, 'begin', 5, 30), v.extentAfter(null, 'end', 5, 30), v.extentAfter([10, 20], 'begin', 25, 30), v.extentAfter([10, 20], 'end', 4, 30), v.extentAfter([10, 20], 'begin', 29, 30)]
+out.answers = [v.answerAfter('a', 'b', false), v.answerAfter(null, 'b', true), v.answerAfter(['a', 'b'], 'b', true), v.answerAfter(['b'], 'b', true)]
+const times = Float64Array.from(JSON.parse(process.argv[2])), n = times.length
+out.frames = Array.from({length: n}, (_, i) => v.frameAt(times, v.timeOf(times, i)))
+console.log(JSON.stringify(out))
+'''
+
+def test_plain_functions_of_the_page():
+    "Keys, extents, answers, and every frame found again from its own time, at uneven rates"
+    times = np.cumsum(np.r_[0, np.random.default_rng(0).uniform(.004, .2, 60)])
+    done = node('--input-type=module', '-e', LOAD + JS, STATIC/'label.js', json.dumps(times.tolist()))
+    assert done.returncode == 0, done.stderr
+    out = json.loads(done.stdout)
+    assert out['keys'] == [['answer', 2], ['answer', 11], ['clear', 0], ['begin', 0], None, ['step', -10], None]
+    assert out['extents'] == [[5, 30], [0, 6], [25, 26], [4, 5], [29, 30]]
+    assert out['answers'] == ['b', ['b'], ['a'], None] and out['frames'] == list(range(61))
+
+changes = st.lists(st.tuples(st.sampled_from(['a.mp4', 'b.mp4']), st.one_of(st.tuples(st.just('answer'), st.just('way'), st.sampled_from(['left', 'right', None])),
+    st.tuples(st.just('answer'), st.just('with'), st.sampled_from([['rope'], ['ball', 'rope'], None])), st.tuples(st.just('extent'), st.just('way'), st.sampled_from([[0, 3], [2, 9], None]))), st.booleans()), max_size=12)
+
+@settings(max_examples=25)
+@given(changes)
+def test_reopened_at_any_point(tmp_path_factory, todo):
+    "Saved or not, what was changed is what is read again"
+    path = tmp_path_factory.mktemp('l')/'t.csv'
+    path.write_text(TEXT)
+    labels = open_labels(path, QS)
+    for id, change, save in todo:
+        labels.change(id, *change)
+        if save: labels.save()
+        again = open_labels(path, QS)
+        for o in labels.items:
+            assert again.by_id[o.id].answers == o.answers and (again.by_id[o.id].extents or {}) == (o.extents or {})
