@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
     from .decoder import QueryDecoder
     from .model import TQN, TQNOutput
     from .bank import FeatureBank
+    from .build import build_bank
+    from .protocol import score_videos
     from .attention import answer, plot_attention
     from .opening import open_data
     from .widgets import AttentionViewer, view
@@ -25,7 +27,7 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
 
 _home = dict(Query='queries', QuerySet='queries', Video='video', FrameFolder='video', VideoError='video',
              SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model', FeatureBank='bank',
-             answer='attention', plot_attention='attention', open_data='opening',
+             answer='attention', plot_attention='attention', open_data='opening', build_bank='build', score_videos='protocol',
              view='widgets', AttentionViewer='widgets', DataBrowser='browse', CompareViewer='beside', KeepAttention='beside', Confusions='confusions', FeatureStore='features', Labeller='label')
 __all__ = list(_home)
 
