@@ -66,6 +66,7 @@ def test_a_video_by_keyboard(page, shots):
     page.nb.shot(shots/'labeller.png', '.tqn-label')
     page.press('n')
     page.until(lambda: root.locator('.tql-title').inner_text() != 'one.mp4')
+    page.kept()
     assert page.films.joinpath('table.csv').read_text().splitlines()[1].split(',')[-4:] == ['right', 'rope|hoop', '1.5', '7-13']
 
 def test_undo_and_clear(page):
@@ -74,8 +75,10 @@ def test_undo_and_clear(page):
     title = root.locator('.tql-title').inner_text()
     page.press('1')
     page.until(lambda: '1 of 3' in root.locator('.tql-head').inner_text())
+    page.kept()
     page.press('u')
     page.until(lambda: '0 of 3' in root.locator('.tql-head').inner_text())
+    page.kept()
     page.press('2', '0')
     page.until(lambda: '0 of 3' in root.locator('.tql-head').inner_text())
     page.kept()

@@ -108,10 +108,18 @@ function render({model, el}) {
   if (model.get('error')) { root.append(h('div.message', {role: 'alert', textContent: model.get('error')})); return end }
 
   const {questions, ids, name} = model.get('meta'), pending = new Map()
-  let q = 0, seq = 0
+  let q = 0, seq = 0, moving = false, mine = null   // mine: the row with what was pressed and is not confirmed yet, so that fast fingers see their own keys
   const $ = {}
-  const row = () => model.get('row'), id = () => row().id
-  const tell = m => { pending.set(++seq, Date.now()); model.send({...m, id: id(), seq}); state() }
+  const row = () => mine || model.get('row'), id = () => model.get('row').id
+  const tell = m => {
+    pending.set(++seq, Date.now())
+    model.send({...m, id: id(), seq})
+    const part = {answer: 'answers', extent: 'extents'}[m.type]
+    if (part) { mine = {...row(), [part]: {...row()[part], [m.question]: m.value}}; draw() }
+    if (m.type === 'go' || m.type === 'undo') moving = true
+    state()
+  }
+  const settle = () => { if (!pending.size) { mine = null; moving = false; draw() } }
 
   root.append(
     h('div.head', {}, $.title = h('span.title'), $.count = h('span.soft'), h('span.room'), $.state = h('span.state', {role: 'status'})),
@@ -181,6 +189,7 @@ function render({model, el}) {
   }
   const choose = k => { q = Math.max(0, Math.min(questions.length - 1, k)); draw() }
   const press = (what, k) => {
+    if (moving && what !== 'step' && what !== 'play') return   // the row on show is about to change
     const o = questions[q], r = row(), at = model.get('at'), f = film.frame
     if (what === 'answer' && k < o.answers.length) tell({type: 'answer', question: o.name, value: answerAfter(r.answers[o.name], o.answers[k], o.kind === 'many')})
     else if (what === 'clear' && r.answers[o.name] != null) tell({type: 'answer', question: o.name, value: null})
@@ -211,13 +220,13 @@ function render({model, el}) {
     film.open(r, clocks); draw(); list()
   }
   let last = id()
-  listen('change:row', () => { if (id() !== last) { last = id(); fresh() } else draw(); list() })
+  listen('change:row', () => { if (id() !== last) { last = id(); mine = null; moving = false; fresh() } else if (!mine) draw(); list() })
   listen('change:done', list)
   listen('change:notice', draw)
   listen('change:saved', state)
   listen('msg:custom', (m, buffers) => {
     if (m.type === 'film') film.receive(m, buffers?.[0])
-    if (m.type === 'kept') { pending.delete(m.seq); state() }
+    if (m.type === 'kept') { pending.delete(m.seq); state(); setTimeout(settle, 60) }
   })
   timer = setInterval(state, 1000)
   fresh(); state()
