@@ -315,6 +315,11 @@ def test_keeping_attention_changes_nothing(tmp_path):
     assert [s.name for s in sides] == ['epoch 0', 'epoch 1', 'epoch 2'] and sides[0].attn.shape == (1, 1, 3, 32)
     assert sides[0].truth['takeoff'] == items[4]['answers']['takeoff']
     assert not list((tmp_path/'with'/'attention').glob('.*'))
+    model = TQN(qs, d_model=16, d_features=16, n_layers=1, n_heads=2)
+    model.load_state_dict(a)
+    np.testing.assert_allclose(sides[-1].attn[0, 0], sample_attention(model, [data[4]], 32)['attn'][0], rtol=2e-3)   # what is in the file is what the model looks at
+    direct = model.eval()(data[4]['features'][None]).attn[0].mean((0, 1)).detach().numpy()
+    np.testing.assert_allclose(sides[-1].attn[0, 0], spread(direct, np.arange(direct.shape[1]+1.), 32), atol=1e-3)
     w = over_epochs(tmp_path/'with')
     assert (w.a, w.b, w.meta['many'], w.error) == (0, 2, True, '')
 

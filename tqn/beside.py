@@ -71,7 +71,7 @@ def side_of(
     ranked = {q: [(a, float(p)) for a,p in ps[:3]] for q,ps in answer.answers.items()}
     return Side(name or answer.name, answer.attn.numpy(), times, list(answer.names), ranked, dict(truth or {}), thumbs)
 
-# %% ../nbs/12_widgets_compare.ipynb #67b016be
+# %% ../nbs/12_widgets_compare.ipynb #34f612c5
 def _sample_columns(model, sample, m):
     "Mean map of every query (queries, m) and probabilities {question: (answers,)} for one video"
     device = next((p.device for p in model.parameters()), 'cpu')
@@ -95,7 +95,8 @@ def sample_attention(
     finally:
         for name,o in model.named_modules(): o.training = modes[name]
         torch.set_rng_state(state)
-    return {'attn': np.stack([a for a,_ in rows]).astype(np.float16), **{f'p.{q}': np.stack([p[q].numpy() for _,p in rows]).astype(np.float16) for q in rows[0][1]}}
+    def half(a): return np.ascontiguousarray(np.stack(a), np.float16)    # safetensors writes memory as it lies
+    return {'attn': half([a for a,_ in rows]), **{f'p.{q}': half([p[q].numpy() for _,p in rows]) for q in rows[0][1]}}
 
 # %% ../nbs/12_widgets_compare.ipynb #3c6c7603
 class KeepAttention:
