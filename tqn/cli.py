@@ -143,7 +143,7 @@ def demo(
     seed:int=0,                 # Seed of the training
     seeds:int=1,                # How many trainings, from this seed on, for mean and spread
 )->None:
-    "Render the embedded dives, train a network on them, score it and draw what it looked at."
+    "Train on rendered dives, score, draw what was looked at. The dives are rendered first, where they are missing."
     writable(out)
     from tqn.demo import run_demo
     run_demo(out=out, data=data, quick=quick, seed=seed, seeds=seeds)
@@ -218,7 +218,7 @@ def predict(
     checkpoint:Path|None=None,                       # Folder of a trained model; if not given, the small one of the kit, trained on dives
     out:Path|None=None,                              # Folder for the figure and the numbers; if not given, runs/predict/NAME, or NAME-2 and so on where that is taken
 )->None:
-    "Answer the questions for a video and draw what each of them looked at."
+    "Answer the questions for a video, draw where each looked."
     with results(video, out) as folder:
         if checkpoint: saved_model(checkpoint)
         from tqn.attention import answer
@@ -244,7 +244,7 @@ def notebooks(
 def lab(
     context:typer.Context, # What else was typed
 )->None:
-    "Open the notebooks in JupyterLab; further options are JupyterLab's own, such as --no-browser or --port=8899."
+    "Open the notebooks in JupyterLab. Further options are JupyterLab's own, such as --no-browser or --port=8899."
     import tqn
     folder = notebooks(Path(tqn.__file__).resolve().parent)
     os.execv(sys.executable, [sys.executable, '-m', 'jupyterlab', f'--ServerApp.root_dir={folder}', *context.args])

@@ -78,7 +78,7 @@ def compare(
     workers:int=2,                     # Processes that train
     quick:bool=False,                  # A small size of the dives and two passes over them, to see that everything works; its scores mean little
 )->None:
-    "Train and score grids of experiments, and write tables with mean, spread and paired differences."
+    "Run grids of experiments and write their tables. With mean, spread and paired differences; runs that are there already are not repeated."
     from dataclasses import replace
     from tqn.grid import load_grid, run_grid
     found = {p.stem: load_grid(p) for p in grid_paths(grids)}

@@ -41,7 +41,7 @@ def features(
     half:bool=False,       # Keep half precision, for half the disk
     skip:bool=False,       # Go on after a damaged video and list it in features.json
 )->None:
-    "Run a backbone over every video once and keep the features; run the same again to go on after a stop."
+    "Run a backbone over every video once and keep the features. Run the same again to go on after a stop."
     from tqn.features import extract
     from tqn.opening import open_data
     import torch

@@ -98,7 +98,7 @@ def train(
     quiet:bool=False,          # Show no bars
     flags:dict={},             # Settings that were typed
 )->None:
-    "Train a model: stage 1 on short videos, stage 2 on videos of any length with a feature bank."
+    "Train a model, in stage 1 or stage 2. Stage 1 takes short videos end to end, stage 2 videos of any length with a feature bank."
     if stage not in (1, 2): raise ValueError(f"there are stages 1 and 2, got --stage {stage}")
     if features and stage == 2: raise ValueError("stage 2 runs clips through the backbone, so it needs videos: leave --features out, or train stage 1 on them")
     out = out or Path(f'runs/stage{stage}')
@@ -123,7 +123,7 @@ def bank(
     quiet:bool=False,          # Show no bars
     flags:dict={},             # Settings that were typed
 )->None:
-    "Run every clip of every training video through the backbone and keep the features, for stage 2."
+    "Fill the feature bank that stage 2 reads. Every clip of every training video goes through the backbone once."
     r = settings_of(2, data, preset, config, flags)
     from tqn.build import bank_parts, read_notes
     from tqn.stages import run_bank
@@ -147,7 +147,7 @@ def test(
     quiet:bool=False,          # Show no bars
     flags:dict={},             # Settings that were typed
 )->None:
-    "Score a model on whole test videos: per video and per class, with the number of videos beside each score."
+    "Score a model on whole test videos. Per video and per class, with the number of videos beside each score."
     r = settings_of(stage, data, preset, config, flags)
     from tqn.stages import run_test
     tested = run_test(r, _videos(r, queries, root, quiet), start, out, features, overwrite, progress=not quiet)

@@ -32,7 +32,7 @@ def view(
     out:Path|None=None,        # The HTML file to write; if not given, runs/view/NAME.html, or NAME-2.html and so on where that is taken
     no_open:bool=False,        # Write the file, but do not open it in the browser
 )->None:
-    "Write one HTML file that plays the video with the attention of every question, and open it."
+    "Write one HTML file: the video with its attention. It plays in any browser without a network, and is opened unless --no-open is given."
     if checkpoint: saved_model(checkpoint)
     from tqn.demo import small_model
     from tqn.model import TQN
