@@ -143,7 +143,7 @@ def demo(
     seed:int=0,                 # Seed of the training
     seeds:int=1,                # How many trainings, from this seed on, for mean and spread
 )->None:
-    "Train on rendered dives, score, draw what was looked at. The dives are rendered first, where they are missing."
+    "Train on rendered dives, score, draw what was looked at. Stage 1 on short videos, then a small stage 2 on long ones; dives that are missing are rendered first."
     writable(out)
     from tqn.demo import run_demo
     run_demo(out=out, data=data, quick=quick, seed=seed, seeds=seeds)
