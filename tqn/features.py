@@ -51,7 +51,7 @@ class Timing:
         edges[-1] = max(end, edges[-2]+1)
         return np.stack([edges[:-1], edges[1:]], -1)
 
-# %% ../nbs/11_features.ipynb #962f4382
+# %% ../nbs/11_features.ipynb #18a5f4a6
 def _said_timing(folder): # dict
     "What features.json says"
     path = Path(folder)/'features.json'
@@ -69,6 +69,7 @@ def _file_timing(folder, id): # dict
     try: return json.loads(said.get('timing', '{}'))
     except ValueError: return {}
 
+# %% ../nbs/11_features.ipynb #bd80c2f8
 class FeatureStore:
     "A folder with one file of features a video"
     def __init__(self,

@@ -40,7 +40,7 @@ def _changes(path): # [change]
         if isinstance(change, dict) and {'id','what','question','new'} <= set(change): out.append(change)
     return out
 
-# %% ../nbs/12_widgets_label.ipynb #88717a8d
+# %% ../nbs/12_widgets_label.ipynb #213b3518
 def _stamp(path): # What tells one state of a file from the next
     return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else None
 
@@ -51,6 +51,7 @@ def _apply(item, change, key='new'): # Nothing
     if change[key] is None: where.pop(change['question'], None)
     else: where[change['question']] = change[key]
 
+# %% ../nbs/12_widgets_label.ipynb #47c7cbaf
 @dataclass
 class LabelFile:
     "A table of videos that is being written"
