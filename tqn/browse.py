@@ -51,7 +51,7 @@ def unpack_page(
         at += out[name].nbytes
     return out
 
-# %% ../nbs/12_widgets_browse.ipynb #e8add435
+# %% ../nbs/12_widgets_browse.ipynb #6f1520ea
 def static(
     name:str,   # Of a file
 )->Path:        # Its path
@@ -60,8 +60,10 @@ def static(
 
 def _picture(figure):
     "A figure as PNG, in base64"
-    out = io.BytesIO()
-    figure.savefig(out, format='png', dpi=80)
+    from PIL import Image
+    drawn,out = io.BytesIO(),io.BytesIO()
+    figure.savefig(drawn, format='png', dpi=80)
+    Image.open(drawn).convert('RGB').quantize(128, dither=0).save(out, 'PNG', optimize=True)     # a third of the bytes
     return base64.b64encode(out.getvalue()).decode()
 
 # %% ../nbs/12_widgets_browse.ipynb #e5b61b21
