@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .data import fit_stride
 from .metrics import ClipMaps
 
-# %% ../nbs/11_attribution.ipynb #bc0371f2
+# %% ../nbs/11_attribution.ipynb #f6587570
 def clip_gradients(
     model:nn.Module, # A trained TQN, or a module with its outputs
     x:Tensor,        # Features (b, n, d)
@@ -27,8 +27,8 @@ def clip_gradients(
         out = model(x, valid)
         asked = {**out.responses, **({} if out.classes is None else {'class': out.classes})}
         tops = {q: z.float().log_softmax(-1).amax(-1).sum() for q,z in asked.items()}
-        grads = {q: torch.autograd.grad(o, x, retain_graph=True)[0] for q,o in tops.items()}
-    return {q: _shares(einsum(g, x.detach(), 'b n d, b n d -> b n').abs(), valid) for q,g in grads.items()}
+        grads = {q: torch.autograd.grad(o, x, retain_graph=True, allow_unused=True)[0] if o.requires_grad else None for q,o in tops.items()}
+    return {q: _shares(torch.zeros_like(x[...,0]) if g is None else einsum(g, x.detach(), 'b n d, b n d -> b n').abs(), valid) for q,g in grads.items()}
 
 def _shares(a, valid):
     "Each row to a sum of 1 over the real clips; uniform where nothing matters"

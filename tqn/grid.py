@@ -7,11 +7,11 @@ __all__ = ['Experiment', 'make_experiment', 'Grid', 'slug', 'load_grid', 'build_
            'EveryNth', 'some_questions', 'score_run', 'look_run', 'run_digest', 'run_one', 'run_grid', 'summary',
            'looks', 'plot_differences']
 
-# %% ../nbs/12_grid.ipynb #84953345
+# %% ../nbs/12_grid.ipynb #8c051019
 import json, multiprocessing, os, re, time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -74,7 +74,7 @@ def make_experiment(
     refuse_unknown(settings, [f.name for f in fields(Experiment)], 'a row has no setting')
     return Experiment(**settings)
 
-# %% ../nbs/12_grid.ipynb #2911fcc1
+# %% ../nbs/12_grid.ipynb #3b949009
 @dataclass(frozen=True)
 class Grid:
     "Rows with names, the seeds of all, and the row to compare with"
@@ -103,7 +103,7 @@ def load_grid(
     if not path.is_file(): raise ValueError(f'expected a grid (.yaml), found no file {path}')
     try: d = yaml.safe_load(path.read_text(encoding='utf-8'))
     except yaml.YAMLError as e: raise ValueError(f'{path} is not YAML: {e}') from e
-    if not isinstance(d, dict) or not isinstance(d.get('rows'), dict): raise ValueError(f'{path}: expected title, base and rows: {{name: settings}}')
+    if not isinstance(d, dict) or not isinstance(d.get('rows'), dict) or not d['rows']: raise ValueError(f'{path}: expected title, base and a row or more as rows: {{name: settings}}')
     refuse_unknown(d, ['title','base','seeds','defaults','rows'], f'{path}: a grid has no')
     try: rows = {str(n): make_experiment({**(d.get('defaults') or {}), **(r or {})}) for n,r in d['rows'].items()}
     except (ValueError, TypeError) as e: raise ValueError(f'{path}: {e}') from e
@@ -143,7 +143,7 @@ class CaptionStage(Stage):
         "Judge every next word"
         return caption_forward(model, batch)
 
-# %% ../nbs/12_grid.ipynb #ba3192a5
+# %% ../nbs/12_grid.ipynb #15825ca5
 class EveryNth(Dataset):
     "The same features with one clip in `every`"
     def __init__(self,
@@ -151,8 +151,8 @@ class EveryNth(Dataset):
         every:int=1,            # 1 keeps all
         queries:QuerySet|None=None, # Ask only these questions
     ):
-        self.dataset,self.every,self.items = dataset,every,dataset.items
-        self.queries = queries or dataset.queries
+        self.dataset,self.every,self.queries = dataset,every,queries or dataset.queries
+        self.items = [replace(o, answers={q: a for q,a in o.answers.items() if q in self.queries}) for o in dataset.items]
 
     def __len__(self)->int: return len(self.dataset)
 
