@@ -431,7 +431,7 @@ def _score_batch(
         each,_ = loss(out, batch['answers'], batch['class'])
     scores = {how: model.read_classes(out, how) for how in _readings(out, model.queries)}
     sent = recursively_apply(lambda o: o.detach().cpu(), (out.responses, batch['answers'], scores, batch['class']))
-    return (batch['id'], *sent), float(each)*len(batch['id'])
+    return (batch['id'], *sent), each.item()*len(batch['id'])
 
 # %% ../nbs/10_train.ipynb #70af90ac
 @torch.no_grad()
