@@ -285,7 +285,9 @@ def load_features(
     try:
         if not st.exists(): return torch.from_numpy(np.load(npy, allow_pickle=False))
         with safe_open(st, 'pt') as f: features,source = f.get_tensor('features'),(f.metadata() or {}).get('source')
-    except Exception as e: raise ValueError(f"{st if st.exists() else npy} holds no readable features ({e}): delete it and extract again") from e
+    except Exception as e:
+        why = 'it is no plain array of numbers' if 'pickle' in str(e) else e
+        raise ValueError(f"{st if st.exists() else npy} holds no readable features ({why}): delete it and extract again") from e
     _check_source(source, video, id, st)
     return features
 
