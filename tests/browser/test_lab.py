@@ -13,7 +13,7 @@ def test_runs_from_top_to_bottom(notebook, shots, path):
     cells = nb.run_all()
     name = Path(path).stem
     nb.shot(shots/f'{name}.png')
-    for i, output in enumerate(nb.page.locator('.jp-OutputArea-output img, .jp-OutputArea-output svg').all()):
+    for i, output in enumerate(nb.page.locator('.jp-RenderedImage img, .jp-RenderedSVG svg').all()):
         output.scroll_into_view_if_needed()
         output.screenshot(path=str(shots/f'{name}_{i}.png'))
     assert cells and all(n for n, _ in cells), 'not every cell ran'

@@ -207,7 +207,7 @@ def test_hover_gives_the_number_and_the_frame(opened, saved):
     p = opened(saved)
     a = shown_maps(DATA.answer)['somersault']
     c = int(a.argmax())
-    x, y = p.at(p.lane('somersault').locator('canvas'), (c*CLIP + 4)/N)
+    x, y = p.at(p.lane('somersault').locator('canvas'), (c*CLIP + 4.5)/N)  # inside a frame, not between two
     p.page.mouse.move(x, y)
     text = p.page.locator('.tqn-tip').inner_text()
     assert f'clip {c}, frames {c*CLIP}–{c*CLIP + 7}' in text and f'{c*CLIP/25:.2f} s – {(c + 1)*CLIP/25:.2f} s' in text
