@@ -244,10 +244,11 @@ def notebooks(
 def lab(
     context:typer.Context, # What else was typed
 )->None:
-    "Open the notebooks in JupyterLab. Further options are JupyterLab's own, such as --no-browser or --port=8899."
+    "Open the tutorials in JupyterLab. Further options are JupyterLab's own, such as --no-browser or --port=8899."
     import tqn
     folder = notebooks(Path(tqn.__file__).resolve().parent)
-    os.execv(sys.executable, [sys.executable, '-m', 'jupyterlab', f'--ServerApp.root_dir={folder}', *context.args])
+    first = '--LabApp.default_url=/lab/tree/tutorials/see_attention.ipynb'
+    os.execv(sys.executable, [sys.executable, '-m', 'jupyterlab', f'--ServerApp.root_dir={folder}', first, *context.args])
 
 app.command(context_settings=dict(allow_extra_args=True, ignore_unknown_options=True))(lab)
 
