@@ -99,8 +99,8 @@ def test_budget_is_kept_and_no_peak_is_lost(n, layers, heads, queries, budget):
     small, flow, k = fit_budget(a, a[0,0], budget)
     assert small.shape[-1] == -(-n//k) == flow.shape[-1]
     assert small.nbytes + flow.nbytes <= budget or small.shape[-1] == 1
-    np.testing.assert_allclose(small.max(-1), a.max(-1), rtol=1e-3)
-    for c in range(small.shape[-1]): np.testing.assert_allclose(small[...,c], a[...,c*k:(c+1)*k].max(-1), rtol=1e-3)
+    np.testing.assert_allclose(small.max(-1), a.max(-1), rtol=1e-3, atol=1e-6)   # the steps of a half float near 0
+    for c in range(small.shape[-1]): np.testing.assert_allclose(small[...,c], a[...,c*k:(c+1)*k].max(-1), rtol=1e-3, atol=1e-6)
 
 def test_the_largest_case_stays_within_two_megabytes():
     n, names = 2500, [f'question number {i}' for i in range(12)]+['class']

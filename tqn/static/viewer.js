@@ -1,5 +1,4 @@
 // The attention viewer: a lane of attention for each question, under the film.
-// First plain functions, tested under node; then what touches the page.
 
 // ---- numbers
 
@@ -299,7 +298,8 @@ function makeFilm(model, data, on, signal) {
     go()
     if (film.playing) { halt(); roll() }
   })
-  listen(video, 'seeked', () => { if (again) go(); else if (!exact) show(frameAt(times, video.currentTime)) })
+  const late = f => setTimeout(f, exact ? 400 : 0)  // should no frame be announced
+  listen(video, 'seeked', () => again ? go() : late(() => video.seeking || film.playing || show(frameAt(times, video.currentTime))))
   listen(video, 'error', () => url && status('error', 'This browser cannot play the film.'))
   listen(video, 'ended', () => { tell(times.length - 1); film.pause() })
 
@@ -332,7 +332,6 @@ function makeFilm(model, data, on, signal) {
   }
   film.rate = x => { film.speed = video.playbackRate = x }
 
-  // Pictures of other moments, one by one; an urgent one goes first and replaces the last
   let jobs = [], job = null, seen = -1
   const next = () => {
     job = jobs.shift() ?? null
@@ -342,7 +341,8 @@ function makeFilm(model, data, on, signal) {
   }
   const done = () => { job?.draw(spy); next() }
   const spied = (_, m) => { seen = frameAt(times, m.mediaTime); spy[RVFC](spied); if (job?.frame === seen) done() }
-  if (exact) spy[RVFC](spied); else listen(spy, 'seeked', done)
+  if (exact) spy[RVFC](spied)
+  listen(spy, 'seeked', () => { const j = job; late(() => { if (j && j === job) { seen = j.frame; done() } }) })
   film.picture = (frame, draw, urgent) => {
     if (!film.ready) return
     jobs = urgent ? [{frame, draw, urgent}, ...jobs.filter(j => !j.urgent)] : [...jobs, {frame, draw}]
@@ -511,7 +511,7 @@ function mount(model, el) {
     }))
   }
 
-  // ---- maps, lanes, the chosen lane
+  // ---- lanes
   const map = i => s.maps.subarray(i * cols, (i + 1) * cols)
   const lane = () => clamp(get('lane'), 0, Q - 1)
   function remap() {
@@ -652,7 +652,7 @@ function mount(model, el) {
     if (t < a || t > b) zoom(t - (b - a) * k, t + (b - a) * (1 - k))
   }
 
-  // ---- pointing: hover, click, scrub, choose a range
+  // ---- pointing
   const px = e => e.clientX - box($.film).left
   /** The frame and column at pixel p; in a lane the highest that share it. */
   function under(p, r) {
