@@ -45,12 +45,14 @@ def test_readers_refuse_a_video_without_clips():
     for name in READERS:
         with pytest.raises(ValueError, match='at least one valid clip'): make_reader(name, 2, 8, 8)(torch.randn(2, 3, 8), torch.tensor([[True]*3, [False]*3]))
 
-def test_a_reader_model_saves_nothing_wrong():
-    "Its heads and losses are TQN's, on any reader"
+def test_a_reader_model_answers_every_question_and_reads_classes():
+    "Its heads and its product of answers are TQN's, on any reader; the product is the sum along the class table"
     model = ReaderModel(QUESTIONS, 'lstm', d_model=8, d_features=6).eval()
     out = model(*padded([4, 2], 6))
     assert {q: tuple(o.shape) for q, o in out.responses.items()} == {'colour': (2, 2), 'count': (2, 3)}
-    assert_close(model.read_classes(out, 'product').shape, torch.Size([2, 3]))
+    logp = [out.responses[q].log_softmax(-1) for q in QUESTIONS.names]
+    want = torch.stack([logp[0][:, i] + logp[1][:, j] for i, j in QUESTIONS.class_table.tolist()], 1)
+    assert_close(model.read_classes(out, 'product').log_softmax(-1), want.log_softmax(-1))
 
 
 # Losses
@@ -103,7 +105,7 @@ def test_missing_words_teach_nothing():
 
 @given(st.integers(1, 5), st.integers(0, 20))
 @settings(max_examples=10)
-def test_a_wider_beam_is_never_worse_than_greedy_alone_and_scores_are_true(width, seed):
+def test_the_score_of_a_beam_is_the_probability_of_its_sentence(width, seed):
     torch.manual_seed(seed)
     model = CaptionModel(QUESTIONS, 8, 6, n_layers=1, n_heads=2).eval()
     x, valid = padded([3, 2], 6, seed)
