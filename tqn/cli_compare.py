@@ -69,7 +69,7 @@ def write_tables(
         files.append(write_atomic(out/f'{name}.png', picture.getvalue()))
     return files
 
-# %% ../nbs/13_cli_compare.ipynb #3a6b89b3
+# %% ../nbs/13_cli_compare.ipynb #99244821
 def compare(
     grids:list[Path]=None,             # Grid files (.yaml); if none is named, those of the kit: architectures, supervision and ablations
     data:Path=Path('data/dives'),      # Folder of the rendered dives, made where they are missing; or a manifest, together with --features
