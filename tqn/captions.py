@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ReaderModel', 'answers_of_classes', 'ClassModel', 'class_loss', 'words_loss', 'Vocabulary', 'CaptionDecoder',
-           'beam_search', 'CaptionModel', 'caption_loss', 'caption_forward', 'bag_of_words', 'init_queries']
+           'look_at_words', 'beam_search', 'CaptionModel', 'caption_loss', 'caption_forward', 'bag_of_words',
+           'init_queries']
 
 # %% ../nbs/07_model_captions.ipynb #9f73d424
 from collections.abc import Mapping
@@ -155,6 +156,23 @@ class CaptionDecoder(nn.Module):
         future = torch.ones(s, s, dtype=torch.bool, device=x.device).triu(1)
         return self.out(self.body(x, self.project(memory), tgt_mask=future, memory_key_padding_mask=~valid))
 
+# %% ../nbs/07_model_captions.ipynb #240bdc78
+def look_at_words(
+    decoder:CaptionDecoder, # In eval mode
+    sentence:Tensor,        # Words so far (b, s)
+    memory:Tensor,          # Features (b, n, d_memory)
+    valid:Tensor,           # Which are real (b, n)
+)->Tensor: # Attention to the clips, where the word after each place is written (b, layers, heads, s, n)
+    "Cross-attention of a caption decoder"
+    kept = []
+    def ask(m, args, kwargs): return args, {**kwargs, 'need_weights': True, 'average_attn_weights': False}
+    def keep(m, args, kwargs, out): kept.append(out[1])
+    hooks = [h for l in decoder.body.layers for h in (l.multihead_attn.register_forward_pre_hook(ask, with_kwargs=True), l.multihead_attn.register_forward_hook(keep, with_kwargs=True))]
+    try: decoder(sentence, memory, valid)
+    finally:
+        for h in hooks: h.remove()
+    return torch.stack(kept, 1)
+
 # %% ../nbs/07_model_captions.ipynb #b8dfc690
 @torch.no_grad()
 def beam_search(
@@ -212,11 +230,10 @@ class CaptionModel(TQN):
     )->TQNOutput: # Answers; with the truth given, `vectors` are the logits of each next word (b, questions + 1, words)
         "Write a sentence and read it as answers, or judge each next word of the true one"
         memory,valid = clean_memory(x, valid)
-        share = (valid/valid.sum(1, keepdim=True))[:,None,None,None].expand(-1, 1, 1, len(self.queries), -1)
         v = self.vocabulary
-        if answers is not None: return TQNOutput({}, None, share, memory, valid, self.decoder(v.write(answers)[:,:-1], memory, valid))
+        if answers is not None: return TQNOutput({}, None, None, memory, valid, self.decoder(v.write(answers)[:,:-1], memory, valid))
         said,_ = beam_search(self.decoder, memory, valid, v.begin, v.end, len(self.queries)+2, self.width)
-        return TQNOutput(v.read(said), None, share, memory, valid, said)
+        return TQNOutput(v.read(said), None, look_at_words(self.decoder, said[:,:len(self.queries)], memory, valid), memory, valid, said)
 
 # %% ../nbs/07_model_captions.ipynb #4e7183a6
 def caption_loss(

@@ -106,11 +106,12 @@ class DecoderLayer(nn.Module):
         d_ff:int,         # Width between the two linear maps
         dropout:float,    # Dropout on attention and on what each step adds
         cross:nn.Module,  # Cross-attention of this layer
+        talk:bool=True,   # Queries look at each other; False leaves each alone
     )->None:
         super().__init__()
-        self.self_attn, self.cross = nn.MultiheadAttention(d, n_heads, dropout, batch_first=True), cross
+        self.self_attn, self.cross = nn.MultiheadAttention(d, n_heads, dropout, batch_first=True) if talk else None, cross
         self.linear1, self.linear2 = nn.Linear(d, d_ff), nn.Linear(d_ff, d)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(d) if use else None for use in (talk, True, True))
         self.dropout = nn.Dropout(dropout)
         for m in (self.linear1, self.linear2): nn.init.xavier_uniform_(m.weight)
 
@@ -121,8 +122,7 @@ class DecoderLayer(nn.Module):
         places:Tensor|None=None, # Positions (n, m)
     )->tuple[Tensor,Tensor]:    # Queries (b, k, d); cross-attention (b, heads, k, n)
         "Self-attention, cross-attention, feed-forward"
-        h = self.norm1(x)
-        x = x + self.dropout(self.self_attn(h, h, h, need_weights=False)[0])
+        if self.self_attn is not None: x = x + self.dropout(self.self_attn(*3*(self.norm1(x),), need_weights=False)[0])
         h,attn = self.cross(self.norm2(x), memory, valid, places)
         x = x + self.dropout(h)
         h = self.linear2(self.dropout(self.linear1(self.norm3(x)).relu()))
@@ -179,6 +179,7 @@ class QueryDecoder(nn.Module):
         d_memory:int|None=None,  # Width of the features; None for d_model
         temperature:bool=False,  # One learned sharpness for each query and layer
         n_positions:int=512,     # Longest video, in clips, for 'learned'
+        talk:bool=True,          # Queries look at each other
     )->None:
         super().__init__()
         if d_model%n_heads or positions=='rotary' and d_model//n_heads%2:
@@ -187,7 +188,7 @@ class QueryDecoder(nn.Module):
         self.queries = nn.Parameter(torch.randn(n_queries, d_model))
         self.positions = Positions(positions, self.d_memory, n_positions)
         cross = lambda: CrossAttention(d_model, n_heads, self.d_memory, dropout, positions=='rotary', n_queries if temperature else None)
-        self.layers = nn.ModuleList(DecoderLayer(d_model, n_heads, d_ff or d_model, dropout, cross()) for _ in range(n_layers))
+        self.layers = nn.ModuleList(DecoderLayer(d_model, n_heads, d_ff or d_model, dropout, cross(), talk) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self,

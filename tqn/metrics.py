@@ -402,16 +402,17 @@ def clip_scores(
     return np.stack([f>=.5*np.minimum(c, L), f/c, f/(c+L-f)])
 
 def map_scores(
-    attn:np.ndarray,       # Attention over the clips (n,), not negative
+    attn:np.ndarray,       # Attention over the clips (..., n), not negative
     extent:tuple[int,int], # Frames [first, last)
     spans:np.ndarray,      # Frames of every clip (n, 2)
     threshold:float=.5,    # A clip belongs to the map from this share of the peak on (IoU)
-)->np.ndarray:             # hit, mass, IoU (3,)
+)->np.ndarray:             # hit, mass, IoU (3, ...)
     "What an attention map scores on an extent"
     f,c,L = clip_overlap(extent, spans), spans[:,1]-spans[:,0], extent[1]-extent[0]
     hit,mass,_ = clip_scores(extent, spans)
-    top = attn>=threshold*attn.max()
-    return np.array([hit[attn==attn.max()].mean(), (attn*mass).sum()/attn.sum(), f[top].sum()/(c[top].sum()+L-f[top].sum())])
+    highest = attn.max(-1, keepdims=True)
+    first,top = attn==highest, attn>=threshold*highest
+    return np.stack([first@hit/first.sum(-1), attn@mass/attn.sum(-1), top@f/(top@c+L-top@f)])
 
 # %% ../nbs/09_metrics.ipynb #174cd16b
 @dataclass
@@ -470,9 +471,9 @@ def score_square(
 )->np.ndarray:           # hit, mass, IoU of each question's map on each extent (3, extents, maps); nan without the extent
     "Score every question's attention on every question's extent"
     out = np.full((3, len(names), len(names)), np.nan)
+    every = np.stack([maps.attn[q] for q in names])
     for i,e in enumerate(names):
-        if maps.extents.get(e) is None: continue
-        for j,q in enumerate(names): out[:,i,j] = map_scores(maps.attn[q], maps.extents[e], maps.spans, threshold)
+        if maps.extents.get(e) is not None: out[:,i] = map_scores(every, maps.extents[e], maps.spans, threshold)
     return out
 
 def cosines(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['READERS', 'RowReader', 'MeanPool', 'MaxPool', 'Recurrent', 'TemporalConv', 'TokenReader', 'NetVLAD', 'Probe',
-           'make_reader']
+           'EncodedQueries', 'make_reader']
 
 # %% ../nbs/06_temporal.ipynb #18ec1459
 import torch
@@ -209,11 +209,41 @@ class Probe(nn.Module):
         r,attn = self.decoder(memory, valid)
         return repeat(r, 'b 1 d -> b k d', k=self.n_queries), repeat(attn, 'b l heads 1 n -> b l heads k n', k=self.n_queries)
 
+# %% ../nbs/06_temporal.ipynb #124091fe
+class EncodedQueries(nn.Module):
+    "Clips attend to each other, then queries read them"
+    def __init__(self,
+        n_queries:int,          # Questions, the class among them
+        d_model:int=1024,       # Width of the responses
+        d_memory:int|None=None, # Width of the features; None for d_model
+        dropout:float=.1,       # In every layer
+        n_encoder:int=2,        # Layers in which clips attend to each other
+        **decoder,              # For `QueryDecoder`: n_layers, n_heads, ...
+    )->None:
+        super().__init__()
+        self.d_memory = d_memory or d_model
+        self.project,self.positions = nn.Linear(self.d_memory, d_model),Positions('sine', d_model)
+        layer = nn.TransformerEncoderLayer(d_model, 4, d_model, dropout, batch_first=True, norm_first=True)
+        self.layers = nn.ModuleList([layer, *(_fresh(layer) for _ in range(n_encoder-1))])
+        self.decoder = QueryDecoder(n_queries, d_model, dropout=dropout, **decoder)
+
+    def forward(self,
+        memory:Tensor,          # Features (b, n, d_memory)
+        valid:Tensor|None=None, # Which are real (b, n); None for all
+    )->tuple[Tensor,Tensor]:    # Responses (b, k, d); attention of the queries (b, layers, heads, k, n)
+        "Mix the clips, then ask"
+        memory,valid = clean_memory(memory, valid)
+        x = self.project(memory)
+        x = x + self.positions(x)
+        for layer in self.layers: x = layer(x, src_key_padding_mask=~valid)
+        return self.decoder(x, valid)
+
 # %% ../nbs/06_temporal.ipynb #9ea4d897
 READERS = {
     'mean': MeanPool, 'max': MaxPool, 'conv': TemporalConv, 'netvlad': NetVLAD, 'token': TokenReader, 'probe': Probe,
     'gru': lambda k, d, m, **kw: Recurrent(k, d, m, kind='gru', **kw), 'lstm': lambda k, d, m, **kw: Recurrent(k, d, m, kind='lstm', **kw),
-    'queries': lambda k, d, m, dropout=.1, n_layers=4, n_heads=4, **kw: QueryDecoder(k, d, n_layers, n_heads, dropout=dropout, d_memory=m, **kw)}
+    'queries': lambda k, d, m, dropout=.1, n_layers=4, n_heads=4, **kw: QueryDecoder(k, d, n_layers, n_heads, dropout=dropout, d_memory=m, **kw),
+    'encoder': EncodedQueries}
 
 def make_reader(
     name:str,         # Of `READERS`
