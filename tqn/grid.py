@@ -75,7 +75,7 @@ class Experiment:
         if self.every < 1: raise ValueError(f'expected every to be 1 or more, got {self.every}')
         for name in ('questions','attn_order'): object.__setattr__(self, name, tuple(getattr(self, name)))
 
-# %% ../nbs/12_grid.ipynb #0438ace4
+# %% ../nbs/12_grid.ipynb #5c24efdd
 def make_experiment(
     settings:Mapping, # Of one row
 )->Experiment: # Checked
@@ -83,7 +83,7 @@ def make_experiment(
     refuse_unknown(settings, [f.name for f in fields(Experiment)], 'a row has no setting')
     return Experiment(**settings)
 
-# %% ../nbs/12_grid.ipynb #2e22d48e
+# %% ../nbs/12_grid.ipynb #9d41f0ba
 def preset_row(
     name:str|None, # 'diving48', 'gym99', 'gym288' or 'dives'; None for none
 )->dict: # Settings of a row
@@ -93,7 +93,7 @@ def preset_row(
     shared = [f.name for f in fields(Experiment) if hasattr(said, f.name) and f.name not in ('only',)]
     return {k: getattr(said, k) for k in shared} | {'config': said.recipe}
 
-# %% ../nbs/12_grid.ipynb #5888f0d9
+# %% ../nbs/12_grid.ipynb #2358b2aa
 def run_name(
     e:Experiment, # The row
 )->str: # Of its folder
@@ -131,7 +131,7 @@ class Grid:
             for n in names:
                 if n not in self.rows: raise unknown(f'the figure {title!r} has no row', n, self.rows)
 
-# %% ../nbs/12_grid.ipynb #866947ca
+# %% ../nbs/12_grid.ipynb #e6153160
 def load_grid(
     path:str|Path,        # A .yaml file
     preset:str|None=None, # Stands in for the one that the file names
@@ -211,7 +211,7 @@ def _score(ev, best):
     mixed = {q.name: dict(labels=list(q.answers), counts=confusion_matrix(*ev.truth(q.name)).tolist()) for q in ev.queries if q.kind=='count'}
     return {'scores': acc | {'mean answer': float(np.mean([acc[q] for q in ev.queries.names if acc[q] is not None]))}, 'right': right, 'confusion': mixed}
 
-# %% ../nbs/12_grid.ipynb #7cee7d6f
+# %% ../nbs/12_grid.ipynb #600e0eff
 def look_run(
     model:TQN,        # Trained
     dataset,          # Videos with extents
@@ -219,18 +219,18 @@ def look_run(
     clip_len:int=8,   # Frames in a clip
     stride:int=1,     # Every which frame
     n_curves:int=10,  # Videos for deletion and insertion
-)->dict: # {'by': {way: {'rows', 'videos', 'square'}}, 'agreement', 'curves', 'names'}
+)->dict: # {'by': {way: {'rows', 'videos', 'square'}}, 'agreement', 'curves', 'names', 'ids'}
     "Where a model looked, and what it needed, beside the controls"
     loader = make_loader(dataset, 32)
     def maps(summary=None): return collect_maps(model, loader, dataset.items, clip_len, stride, summary)
     seen = {'attention': maps()}
-    n_layers = model(**{k: loader.dataset[0]['features'][None] for k in ['x']}).attn.shape[1]
+    with torch.no_grad(): n_layers = model(dataset[0]['features'][None]).attn.shape[1]
     if n_layers > 1: seen |= {f'layer {l+1}': maps(lambda a, l=l: a[:,l].mean(1)) for l in range(n_layers)}
     if not isinstance(model, CaptionModel): seen['gradient'] = collect_gradients(model, loader, dataset.items, clip_len, stride)   # a word that was chosen has no gradient
     found = {k: _looked(m) for k,m in seen.items()} | {'hidden': _needed(reliance(model, dataset, seen['attention'], reading))}
     pair = [k for k in ('attention','gradient') if k in seen]
     alike = agreement(*(seen[k] for k in pair))['rank correlation'].to_dict() if len(pair) == 2 else {}
-    return _plain(dict(names=list(seen['attention'][0].attn), by=found, agreement=alike, curves={k: curve_areas(model, dataset, seen[k], n_curves, 8, 2) for k in pair}))
+    return _plain(dict(names=list(seen['attention'][0].attn), ids=[m.id for m in seen['attention']], by=found, agreement=alike, curves={k: curve_areas(model, dataset, seen[k], n_curves, 8, 2) for k in pair}))
 
 def _looked(maps):
     "Hits of every question's map, beside the controls"
@@ -311,7 +311,7 @@ def _run_jobs(jobs, source, out, workers, bar):
         except BaseException: pool.shutdown(wait=False, cancel_futures=True); raise
     return found
 
-# %% ../nbs/12_grid.ipynb #602133ff
+# %% ../nbs/12_grid.ipynb #845b4fdb
 def _tries(grid):
     "{row: the settings it tries}"
     return {n: [replace(e, **{k: v}) for k,vs in grid.tune.items() for v in vs] if grid.tune and e.trained else [e] for n,e in grid.rows.items()}
