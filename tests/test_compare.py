@@ -1,19 +1,17 @@
-"Readers, losses, other uses of the label's text, attribution, and grids of experiments."
-import json, subprocess, sys
+"Readers, losses, other uses of the label's text, and attribution"
+import subprocess, sys
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
+from made_grids import QUESTIONS
+from torch import nn
 from torch.testing import assert_close
 from tqn.attribution import agreement, clip_gradients
-from tqn.captions import CaptionModel, ReaderModel, Vocabulary, answers_of_classes, beam_search, caption_forward, caption_loss, init_queries, words_loss
-from tqn.data import FeatureDataset, Item
-from tqn.grid import Experiment, Grid, load_grid, make_experiment, run_grid, run_one, summary
+from tqn.captions import (CaptionDecoder, CaptionModel, ReaderModel, Vocabulary, answers_of_classes, beam_search, caption_forward, caption_loss, init_queries,
+    look_at_words, words_loss)
 from tqn.losses import attention_centres, focus_loss, order_loss, ordinal_loss
 from tqn.metrics import ClipMaps
 from tqn.model import TQN
-from tqn.queries import QuerySet
-from tqn.temporal import READERS, make_reader
-
-QUESTIONS = QuerySet({'colour': ['red', 'blue'], 'count': ['0', '1', '2']}, classes=[('a', ['red', '0']), ('b', ['blue', '1']), ('c', ['blue', '2'])])
+from tqn.temporal import READERS, EncodedQueries, make_reader
 
 def padded(lengths, d, seed=0):
     "Features of videos of these lengths, with garbage as padding"
@@ -44,6 +42,29 @@ def test_readers_never_see_padding(name, lengths, seed):
 def test_readers_refuse_a_video_without_clips():
     for name in READERS:
         with pytest.raises(ValueError, match='at least one valid clip'): make_reader(name, 2, 8, 8)(torch.randn(2, 3, 8), torch.tensor([[True]*3, [False]*3]))
+
+@pytest.mark.parametrize('n_encoder', [1, 3])
+def test_queries_behind_an_encoder_against_torch(n_encoder):
+    "The same as torch's own encoder on projected clips with positions, and then the query decoder; no two layers begin alike"
+    torch.manual_seed(0)
+    reader = EncodedQueries(3, 8, 12, n_encoder=n_encoder, n_layers=2, n_heads=2).eval()
+    x, valid = padded([5, 1, 3], 12)
+    theirs = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 4, 8, .1, batch_first=True, norm_first=True), n_encoder, enable_nested_tensor=False).eval()
+    theirs.layers.load_state_dict(reader.layers.state_dict())
+    h = reader.project(x.masked_fill(~valid[..., None], 0))
+    h = h + reader.positions(h)
+    r, attn = reader.decoder(theirs(h, src_key_padding_mask=~valid), valid)
+    got, looked = reader(x, valid)
+    assert_close(got, r, rtol=1e-4, atol=1e-5); assert_close(looked, attn, rtol=1e-4, atol=1e-5)
+    assert looked.shape == (3, 2, 2, 3, 5) and len(reader.layers) == n_encoder
+    first = [l.linear1.weight for l in reader.layers]
+    assert not any(torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
+
+def test_an_encoder_knows_the_order_of_clips():
+    torch.manual_seed(0)
+    x = torch.randn(1, 5, 8)
+    with torch.no_grad(): moved = {n: (r(x)[0] - r(x.flip(1))[0]).abs().max() for n in ('encoder', 'queries') for r in [make_reader(n, 2, 8, 8).eval()]}
+    assert moved['encoder'] > 1e-3 and moved['queries'] < 1e-5
 
 def test_a_reader_model_answers_every_question_and_reads_classes():
     "Its heads and its product of answers are TQN's, on any reader; the product is the sum along the class table"
@@ -119,6 +140,58 @@ def test_the_score_of_a_beam_is_the_probability_of_its_sentence(width, seed):
             ended = ended or w == v.end
         assert float(score[i]) == pytest.approx(want, abs=1e-4)
 
+def words_seen(decoder, sentence, memory, valid):
+    "Cross-attention of every place, layer by layer, written out: (b, layers, heads, s, n)"
+    b, s = sentence.shape
+    x, m, found = decoder.words(sentence) + decoder.places[:s], decoder.project(memory), []
+    future = torch.ones(s, s, dtype=torch.bool).triu(1)
+    for l in decoder.body.layers:
+        h = l.norm1(x)
+        x = x + l.self_attn(h, h, h, attn_mask=future, need_weights=False)[0]
+        a = l.multihead_attn
+        (wq, wk, wv), (bq, bk, bv) = a.in_proj_weight.chunk(3), a.in_proj_bias.chunk(3)
+        heads = lambda o: o.unflatten(-1, (a.num_heads, -1)).transpose(1, 2)
+        q, k, v = heads(l.norm2(x)@wq.T + bq), heads(m@wk.T + bk), heads(m@wv.T + bv)
+        w = (q@k.mT/q.shape[-1]**.5).masked_fill(~valid[:, None, None], -torch.inf).softmax(-1)
+        x = x + a.out_proj((w@v).transpose(1, 2).flatten(2))
+        x = x + l.linear2(l.linear1(l.norm3(x)).relu())
+        found.append(w)
+    return torch.stack(found, 1)
+
+@settings(max_examples=10)
+@given(lengths=st.lists(st.integers(1, 7), min_size=1, max_size=3), s=st.integers(1, 4), n_layers=st.integers(1, 2), seed=st.integers(0, 99))
+def test_where_a_caption_decoder_looks_against_its_layers_by_hand(lengths, s, n_layers, seed):
+    torch.manual_seed(seed)
+    decoder = CaptionDecoder(7, 4, 8, 6, n_layers, 2).eval()
+    x, valid = padded(lengths, 6, seed)
+    said = torch.randint(0, 7, (len(lengths), s))
+    with torch.no_grad(): found, want, logits = look_at_words(decoder, said, x, valid), words_seen(decoder, said, x.masked_fill(~valid[..., None], 0), valid), decoder(said, x, valid)
+    assert_close(found, want, rtol=1e-4, atol=1e-5)
+    assert not found.masked_select(~valid[:, None, None, None].expand_as(found)).any()
+    assert_close(look_at_words(decoder, said[:, :1], x, valid), found[..., :1, :], rtol=1e-4, atol=1e-5)   # later words change nothing
+    with torch.no_grad(): assert_close(decoder(said, x, valid), logits)
+
+def test_looking_leaves_no_hook_behind_even_where_it_fails():
+    decoder = CaptionDecoder(7, 4, 8, 6, 2, 2).eval()
+    x, valid = padded([3, 2], 6)
+    for memory in (x, x[..., :5]):
+        try: look_at_words(decoder, torch.zeros(2, 3, dtype=torch.long), memory, valid)
+        except RuntimeError: assert memory.shape[-1] == 5
+        else: assert memory.shape[-1] == 6
+    assert not [m for m in decoder.modules() if m._forward_hooks or m._forward_pre_hooks]
+
+@pytest.mark.parametrize('width', [1, 3])
+def test_a_caption_model_says_where_it_looked_for_each_word(width):
+    torch.manual_seed(1)
+    model = CaptionModel(QUESTIONS, 8, 6, n_layers=2, n_heads=2, width=width).eval()
+    x, valid = padded([4, 1, 3], 6)
+    with torch.no_grad(): out = model(x, valid)
+    assert out.attn.shape == (3, 2, 2, len(QUESTIONS), 4)
+    assert_close(out.attn.sum(-1), torch.ones(3, 2, 2, 2)); assert not out.attn[1, ..., 1:].any()
+    with torch.no_grad(): assert_close(out.attn, words_seen(model.decoder, out.vectors[:, :2], x.masked_fill(~valid[..., None], 0), valid), rtol=1e-4, atol=1e-5)
+    batch = dict(x=x, valid=valid, answers={'colour': torch.tensor([1, 0, 0]), 'count': torch.tensor([1, 0, 2])})
+    assert caption_forward(model, batch).attn is None        # the truth is not looked for
+
 def test_text_queries_are_the_same_in_every_process():
     code = "from tqn.captions import bag_of_words; print(bag_of_words(['a pike dive'], 4).tolist())"
     runs = {subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=None).stdout for _ in range(2)}
@@ -156,53 +229,3 @@ def test_agreement_is_between_minus_one_and_one():
     maps = lambda: [ClipMaps(f'v{i}', {'q': rng.random(6)}, {}, 48) for i in range(20)]
     table = agreement(maps(), maps())
     assert table.n['q'] == 20 and -.6 < table['rank correlation']['q'] < .6
-
-
-# Grids
-
-def toy(n, seed):
-    rng, items, features = np.random.default_rng(seed), [], {}
-    for i in range(n):
-        c = int(rng.integers(3))
-        id = f'{seed}-{i}'
-        items.append(Item(id, None, {'colour': ['red', 'blue', 'blue'][c], 'count': '012'[c]}, 'abc'[c], {'colour': (0, 16), 'count': (16, 32)}, 32))
-        features[id] = torch.tensor(rng.normal(0, .3, (4, 6)) + np.eye(6)[c]*3, dtype=torch.float32)
-    return FeatureDataset(features, items, QUESTIONS)
-
-@pytest.fixture(scope='module')
-def data(): return {'train': toy(32, 1), 'val': toy(12, 2), 'test': toy(20, 3)}
-
-SMALL = dict(d_model=8, n_layers=1, n_heads=2, epochs=2)
-
-@pytest.mark.parametrize('settings', [{}, dict(model='reader', reader='gru'), dict(model='class'), dict(model='words'), dict(model='caption', beam=2), dict(every=2), dict(questions=['count']),
-    dict(attn_loss='order', attn_weight=1.), dict(attn_loss='focus', attn_weight=1.), dict(text_queries=True), dict(heads='shared'), dict(class_query=False), dict(trained=False)],
-    ids=lambda s: ' '.join(map(str, s.values())) or 'tqn')
-def test_every_kind_of_row_runs(data, tmp_path, settings):
-    r = run_one(make_experiment({**SMALL, **settings}), 0, data, tmp_path)
-    wanted = settings.get('questions', ['colour', 'count'])
-    assert set(wanted) <= set(r['test']['scores']) and all(len(r['test']['right'][q]) == 20 for q in wanted)
-    assert 0 <= r['test']['scores']['mean answer'] <= 1 and r['reading'] in ('query', 'product', 'both')
-    assert json.loads((tmp_path/'result.json').read_text()) == json.loads(json.dumps(r))
-
-def test_a_grid_goes_on_where_it_stopped(data, tmp_path):
-    grid = Grid('g', {'a': Experiment(**SMALL), 'b': Experiment(**SMALL, model='reader', reader='mean')}, 'a', (0, 1))
-    first = run_grid(grid, data, tmp_path, progress=False)
-    times = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('result.json')}
-    (tmp_path/'b'/'seed1'/'result.json').unlink()
-    again = run_grid(grid, data, tmp_path, progress=False)
-    now = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('result.json')}
-    assert {p.parent.parent.name + p.parent.name for p in now if now[p] != times[p]} == {'bseed1'}
-    assert again['b'][1]['test'] == first['b'][1]['test']        # the same seed gives the same scores
-    table = summary(again, 'a')
-    assert table[table.row == 'b'].difference.notna().all() and (table[table.row == 'b'].low <= table[table.row == 'b'].high).all()
-
-def test_changed_settings_are_run_again(data, tmp_path):
-    one = run_one(Experiment(**SMALL), 0, data, tmp_path)
-    two = run_one(Experiment(**{**SMALL, 'epochs': 3}), 0, data, tmp_path)
-    assert one['digest'] != two['digest'] and two['settings']['epochs'] == 3
-
-@pytest.mark.parametrize('text, message', [('rows: {}', 'a row or more'), ('rows: {a: {d_modle: 3}}', 'd_model'), ('base: b\nrows: {a: {}}', 'base'), ('- 1', 'expected title'), ('rows: [', 'not YAML'),
-    ('seeds: [0, 0]\nrows: {a: {}}', 'different seeds'), ('rows: {a b: {}, A-B: {}}', 'differ')])
-def test_grids_that_are_wrong_say_why(tmp_path, text, message):
-    (tmp_path/'g.yaml').write_text(text)
-    with pytest.raises(ValueError, match=message): load_grid(tmp_path/'g.yaml')

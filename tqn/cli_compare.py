@@ -36,13 +36,14 @@ def dive_source(
     return dive_features(small_backbone(), render_dives(root, quick, progress=progress), root/'features', progress)
 
 def feature_source(
-    manifest:Path, # Names videos, splits and answers
+    manifest:Path, # Names videos, splits and answers; or the folder of Diving48 or FineGym
     folder:Path,   # One file of features a video
+    which:str|None=None, # Of FineGym: 'gym99' or 'gym288'
 )->dict: # {split: FeatureDataset}
-    "Features of one's own videos"
+    "Features of one's own videos, or of a data set; the videos themselves need not be there"
     from tqn.data import FeatureDataset
     from tqn.opening import open_data
-    data = open_data(manifest)
+    data = open_data(manifest, missing='keep', **({'which': which} if which and (Path(manifest)/f'{which}_categories.txt').is_file() else {}))
     if lost := [s for s in ('train','val','test') if s not in data.splits]: raise ValueError(f"expected the splits train, val and test in {manifest}, found {list(data.splits)}: give the column `split` the value {lost[0]!r} for some videos")
     return {s: FeatureDataset(folder, items, data.queries) for s,items in data.splits.items()}
 
@@ -50,24 +51,26 @@ def feature_source(
 def make_tables(
     grid,          # The grid
     results:dict,  # Of `run_grid`
-)->dict: # {what: DataFrame}: 'test' and other splits, 'where', 'squares', 'confusions'
+    data:dict,     # {split: FeatureDataset}
+    runs:Path,     # Folder of all runs
+)->dict: # {what: DataFrame}: 'test' and other splits, 'where', 'squares', 'confusions', 'maps'
     "All tables of a grid"
+    from tqn.grid import example_maps
     from tqn.report import confusions, looks, squares, summary
     splits = [s for s in ('test','unseen','long_test') if s in results[grid.base][0]]
     tables = {s: summary(results, grid.base, s, grid.tune) for s in splits}
-    return {k: t for k,t in (tables | dict(where=looks(results), squares=squares(results), confusions=confusions(results))).items() if len(t)}
+    return {k: t for k,t in (tables | dict(where=looks(results), squares=squares(results), confusions=confusions(results), maps=example_maps(grid, results, data, runs))).items() if len(t)}
 
 def write_tables(
     name:str,      # Of the grid's file
     grid,          # The grid
-    results:dict,  # Of `run_grid`
+    tables:dict,   # Of `make_tables`
     out:Path,      # Folder
 )->list[Path]: # The files
     "Write a grid's tables as CSV, and its figures"
     import matplotlib.pyplot as plt
     from tqn.queries import write_atomic
     from tqn.report_figures import grid_figures
-    tables = make_tables(grid, results)
     files = [write_atomic(out/f'{name}_{k}.csv', t.to_csv(index=False, float_format='%.5g')) for k,t in tables.items()]
     for title,figure in grid_figures(grid, tables).items():
         figure.savefig(picture := io.BytesIO(), format='png', dpi=110, bbox_inches='tight')
@@ -90,12 +93,13 @@ def compare(
     from tqn.grid import load_grid, run_grid
     found = {p.stem: load_grid(p, preset) for p in grid_paths(grids)}
     writable(out)
-    source = partial(feature_source, data, features) if features else partial(dive_source, data, quick)
-    source(**({} if features else {'progress': True}))   # whatever is missing is made once, before the processes start
+    gym = preset if preset in ('gym99','gym288') else None
+    source = partial(feature_source, data, features, gym) if features else partial(dive_source, data, quick)
+    videos = source(**({} if features else {'progress': True}))   # whatever is missing is made once, before the processes start
     for name,grid in found.items():
         if quick: grid = replace(grid, rows={n: replace(e, epochs=2) for n,e in grid.rows.items()}, seeds=grid.seeds[:2], tune={})
         results = run_grid(grid, source, out/'runs', workers)
-        print(grid.title, *write_tables(name, grid, results, out), sep='\n  ')
+        print(grid.title, *write_tables(name, grid, make_tables(grid, results, videos, out/'runs'), out), sep='\n  ')
 
 # %% ../nbs/13_cli_compare.ipynb #c46c18f3
 def register()->None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Experiment', 'make_experiment', 'preset_row', 'run_name', 'slug', 'Grid', 'load_grid', 'build_model', 'build_losses',
-           'CaptionStage', 'score_run', 'look_run', 'run_digest', 'run_one', 'run_grid']
+           'CaptionStage', 'score_run', 'look_run', 'run_digest', 'run_one', 'load_run', 'example_maps', 'run_grid']
 
 # %% ../nbs/12_grid.ipynb #8c051019
 import json, multiprocessing, re, shutil, time
@@ -20,6 +20,7 @@ import yaml
 from torch import nn
 from tqdm.auto import tqdm
 from .attribution import agreement, collect_gradients
+from .backbone import assign_weights, read_weights
 from .captions import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
 from .data import make_loader
 from .losses import focus_loss, order_loss, ordinal_tqn_loss
@@ -27,7 +28,7 @@ from .metrics import collect_maps, confusion_matrix, evaluate, localise, predict
 from .model import TQN, tqn_loss
 from .queries import QuerySet, refuse_unknown, unknown
 from .reliance import curve_areas, reliance
-from .rowdata import RowData
+from .rowdata import RowData, some_questions
 from .settings import Settings, preset_settings
 from .train import Stage, fit
 
@@ -75,7 +76,7 @@ class Experiment:
         if self.every < 1: raise ValueError(f'expected every to be 1 or more, got {self.every}')
         for name in ('questions','attn_order'): object.__setattr__(self, name, tuple(getattr(self, name)))
 
-# %% ../nbs/12_grid.ipynb #5c24efdd
+# %% ../nbs/12_grid.ipynb #875c0ece
 def make_experiment(
     settings:Mapping, # Of one row
 )->Experiment: # Checked
@@ -83,7 +84,7 @@ def make_experiment(
     refuse_unknown(settings, [f.name for f in fields(Experiment)], 'a row has no setting')
     return Experiment(**settings)
 
-# %% ../nbs/12_grid.ipynb #9d41f0ba
+# %% ../nbs/12_grid.ipynb #76aaffee
 def preset_row(
     name:str|None, # 'diving48', 'gym99', 'gym288' or 'dives'; None for none
 )->dict: # Settings of a row
@@ -93,7 +94,7 @@ def preset_row(
     shared = [f.name for f in fields(Experiment) if hasattr(said, f.name) and f.name not in ('only',)]
     return {k: getattr(said, k) for k in shared} | {'config': said.recipe}
 
-# %% ../nbs/12_grid.ipynb #2358b2aa
+# %% ../nbs/12_grid.ipynb #dfeb57c1
 def run_name(
     e:Experiment, # The row
 )->str: # Of its folder
@@ -131,7 +132,7 @@ class Grid:
             for n in names:
                 if n not in self.rows: raise unknown(f'the figure {title!r} has no row', n, self.rows)
 
-# %% ../nbs/12_grid.ipynb #e6153160
+# %% ../nbs/12_grid.ipynb #30ce410c
 def load_grid(
     path:str|Path,        # A .yaml file
     preset:str|None=None, # Stands in for the one that the file names
@@ -211,7 +212,7 @@ def _score(ev, best):
     mixed = {q.name: dict(labels=list(q.answers), counts=confusion_matrix(*ev.truth(q.name)).tolist()) for q in ev.queries if q.kind=='count'}
     return {'scores': acc | {'mean answer': float(np.mean([acc[q] for q in ev.queries.names if acc[q] is not None]))}, 'right': right, 'confusion': mixed}
 
-# %% ../nbs/12_grid.ipynb #600e0eff
+# %% ../nbs/12_grid.ipynb #d0addd79
 def look_run(
     model:TQN,        # Trained
     dataset,          # Videos with extents
@@ -282,9 +283,51 @@ def run_one(
         for old in (folder/'train').glob('checkpoint-*'): shutil.rmtree(old)     # the run is over; its best weights stay
     result = dict(digest=digest, seed=seed, settings=asdict(e), n_train=len(data['train']), parameters=sum(p.numel() for p in model.parameters()), cpu_s=time.process_time()-began, best_epoch=epoch, **score_run(model.eval(), data))
     where = data.get('long_test', data['test'])
-    if e.every == 1 and any(o.extents for o in where.items): result['where'] = look_run(model, where, result['reading'])
-    write_json(done, result)
+    if not (lost := _cannot_look(e, where)): result['where'] = look_run(model, where, result['reading'])
+    write_json(done, result if not lost else {**result, 'not_looked': lost})
     return result
+
+def _cannot_look(e, dataset):
+    "Why nothing can be said of where a row looks; empty where it can"
+    if not any(o.extents for o in dataset.items): return 'the videos come without extents'
+    if e.every > 1: return 'a row that leaves clips out has maps of other clips than the extents are counted in'
+    if any(o.n_frames is None for o in dataset.items): return 'some videos come without n_frames'
+    n,frames = len(dataset[0]['features']),dataset.items[0].n_frames
+    return '' if n == -(-frames//8) else f'the features are not of clips of 8 frames: {n} for {frames} frames'
+
+# %% ../nbs/12_grid.ipynb #eb22099f
+def load_run(
+    folder:str|Path,   # Of the run: <out>/<run_name>/seed<n>
+    data:Mapping,      # {split: FeatureDataset} that it was run on
+)->TQN: # In eval mode; reads features
+    "The model of a run, with its best weights on val"
+    folder = Path(folder)
+    if not (folder/'result.json').is_file(): raise ValueError(f'expected a finished run, found no {folder/"result.json"}: run the grid first')
+    said = json.loads((folder/'result.json').read_text(encoding='utf-8'))
+    e,train = Experiment(**said['settings']),data['train']
+    model = build_model(e, some_questions(train.queries, e.questions), train[0]['features'].shape[1], said['seed'])
+    if e.trained: assign_weights(model, read_weights(folder/'train'/'best'/'model.safetensors'))
+    return model.eval()
+
+def example_maps(
+    grid:Grid,         # That was run
+    results:Mapping[str,Sequence[dict]], # Of `run_grid`
+    data:Mapping,      # {split: FeatureDataset}
+    out:str|Path,      # Folder of all runs
+    n:int=1,           # Videos: the first ones of 'long_test', or of 'test' where there is none
+)->'pandas.DataFrame': # row, id, question, clip, attention, start, end: the extent in clips, nan without one
+    "Attention of every row, first seed, on the first videos"
+    import pandas as pd
+    rows,split = [],data.get('long_test', data['test'])
+    for name,(first,*_) in results.items():
+        if 'where' not in first: continue
+        e = Experiment(**first['settings'])
+        model,view = load_run(Path(out)/run_name(e)/f"seed{first['seed']}", data),RowData(split, e)
+        view.items,view.index = view.items[:n],view.index[:n]
+        for m in collect_maps(model, make_loader(view, 8), view.items):
+            spans = {q: m.extents[q] if m.extents.get(q) is not None else (np.nan, np.nan) for q in m.attn}
+            rows += [dict(row=name, id=m.id, question=q, clip=i, attention=a, start=spans[q][0]/8, end=spans[q][1]/8) for q,v in m.attn.items() for i,a in enumerate(v)]
+    return pd.DataFrame(rows)
 
 # %% ../nbs/12_grid.ipynb #e9ec056d
 _SOURCES = {}    # Data of a process, kept from one run to the next
@@ -311,7 +354,7 @@ def _run_jobs(jobs, source, out, workers, bar):
         except BaseException: pool.shutdown(wait=False, cancel_futures=True); raise
     return found
 
-# %% ../nbs/12_grid.ipynb #845b4fdb
+# %% ../nbs/12_grid.ipynb #6bf0a2f9
 def _tries(grid):
     "{row: the settings it tries}"
     return {n: [replace(e, **{k: v}) for k,vs in grid.tune.items() for v in vs] if grid.tune and e.trained else [e] for n,e in grid.rows.items()}

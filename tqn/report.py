@@ -5,21 +5,27 @@
 # %% auto #0
 __all__ = ['summary', 'looks', 'squares', 'confusions', 'steps_off', 'headline']
 
-# %% ../nbs/12_report.ipynb #2b19b443
+# %% ../nbs/12_report.ipynb #55694677
 from collections.abc import Mapping, Sequence
 import numpy as np
 from .metrics import bootstrap
 
-# %% ../nbs/12_report.ipynb #0cacba30
+# %% ../nbs/12_report.ipynb #dc057bb0
 def _paired(mine, base, q):
     "Right minus right of the base (seeds, videos)"
     ids = sorted(set.intersection(*(set(r[q]) for r in [*mine, *base])))
     return np.array([[float(a[q][i]) - float(b[q][i]) for i in ids] for a,b in zip(mine, base)])
 
-def _mean_right(right):
-    "A run with the share of a video's questions that were right, as one more question"
+def _add_means(right):
+    "A run with two more questions: the share of a video's questions that were right, and whether all of them were"
     asked = [r for q,r in right.items() if q != 'class' and not q.startswith('class (')]
-    return {**right, 'mean answer': {i: np.mean([r[i] for r in asked if i in r]) for r in asked for i in r}}
+    whole = set.intersection(*(set(r) for r in asked))
+    mean = {i: np.mean([r[i] for r in asked if i in r]) for r in asked for i in r}
+    return {**right, 'mean answer': mean, 'all answers': {i: all(r[i] for r in asked) for i in mean if i in whole}}
+
+def _score(run, right, q):
+    "Accuracy of one run; None where no video has that answer"
+    return run['scores'][q] if q in run['scores'] else float(np.mean(list(right[q].values()))) if right[q] else None
 
 def summary(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
@@ -29,10 +35,10 @@ def summary(
 )->'pandas.DataFrame': # row, question, n, seeds, mean, sd, difference, low, high, parameters, cpu_s, reading and the settings shown
     "Mean, spread and paired difference of every row and question"
     import pandas as pd
-    rights,rows = {n: [_mean_right(r[split]['right']) for r in rs] for n,rs in results.items()},[]
+    rights,rows = {n: [_add_means(r[split]['right']) for r in rs] for n,rs in results.items()},[]
     for name,rs in results.items():
         for q in rights[name][0]:
-            scores = [r[split]['scores'][q] for r in rs if r[split]['scores'][q] is not None]
+            scores = [o for o in (_score(r[split], right, q) for r,right in zip(rs, rights[name])) if o is not None]
             row = dict(row=name, question=q, n=len(rights[name][0][q]), seeds=len(rs), mean=np.mean(scores) if scores else np.nan, sd=np.std(scores, ddof=1) if len(scores) > 1 else np.nan)
             if name != base and q in rights[base][0] and scores:
                 d = _paired(rights[name], rights[base], q)
@@ -41,7 +47,7 @@ def summary(
             rows.append(row | dict(parameters=rs[0]['parameters'], cpu_s=np.mean([r['cpu_s'] for r in rs]), reading='/'.join(dict.fromkeys(str(r['reading']) for r in rs)), **{k: rs[0]['settings'][k] for k in show}))
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #f63b56fa
+# %% ../nbs/12_report.ipynb #90220241
 def _number(values):
     "Mean of what is there"
     known = [v for v in values if v is not None]
@@ -68,22 +74,22 @@ def looks(
     import pandas as pd
     return pd.DataFrame([dict(row=name, by=by, question=q, **_look(rs, by, q)) for name,rs in results.items() for by,q in _by_question(rs)])
 
-# %% ../nbs/12_report.ipynb #19fbb174
+# %% ../nbs/12_report.ipynb #7a965380
 def squares(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
 )->'pandas.DataFrame': # row, by, extent, question, value
-    "Scores of every question's map on every extent, means over seeds; by 'hidden': what hiding the extent cost"
+    "Scores of every question's map on every extent, means over seeds and layers; by 'hidden': what hiding the extent cost"
     import pandas as pd
     rows = []
     for name,rs in results.items():
-        for by in dict.fromkeys(by for by,_ in _by_question(rs)):
+        for by in [w for w in dict.fromkeys(by for by,_ in _by_question(rs)) if not w.startswith('layer ')]:
             names = rs[0]['where']['names']
             mean = np.nanmean(np.array([r['where']['by'][by]['square'] for r in rs], dtype=float), 0)
             if by == 'hidden': mean = mean.T        # there rows are whose answer, columns what is hidden
             rows += [dict(row=name, by=by, extent=e, question=q, value=mean[i,j]) for i,e in enumerate(names) for j,q in enumerate(names)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #efae185c
+# %% ../nbs/12_report.ipynb #a42b615f
 def confusions(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
     split:str='test',                    # Which scores
@@ -94,7 +100,7 @@ def confusions(
     for name,rs in results.items():
         for q,first in rs[0][split]['confusion'].items():
             n,labels = np.sum([r[split]['confusion'][q]['counts'] for r in rs], 0),first['labels']
-            rows += [dict(row=name, question=q, truth=t, said=s, n=int(n[i,j])) for i,t in enumerate(labels) for j,s in enumerate(labels)]
+            rows += [dict(row=name, question=q, truth=t, said=s, n=int(n[i,j])) for i,t in enumerate(labels) for j,s in enumerate(labels) if n[i,j] or i==j]
     return pd.DataFrame(rows)
 
 def steps_off(
@@ -110,7 +116,7 @@ def steps_off(
         rows.append(dict(row=row, question=q, n=n, right=share(off==0), neighbour=share(off==1), far=share(off>1), steps=(off*t.n).sum()/n))
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #92848b95
+# %% ../nbs/12_report.ipynb #e0ed0538
 def _signed(t, scale=100): # '+1.2 [+0.3, +2.0]'
     return '' if np.isnan(t.difference) else f'{scale*t.difference:+.1f} [{scale*t.low:+.1f}, {scale*t.high:+.1f}]'
 
