@@ -54,7 +54,8 @@ def made_scores(rng, ids, questions, missing):
     right = {q: {i: bool(rng.random() < .6) for i in k} for q, k in known.items()}
     for q in ('class', 'class (query)'): right[q] = {i: bool(rng.random() < .5) for i in ids}
     scores = {q: float(np.mean(list(r.values()))) if r else None for q, r in right.items()}
-    scores['mean answer'] = float(np.mean([scores[q] for q in questions.names if scores[q] is not None] or [np.nan]))
+    asked = [scores[q] for q in questions.names if scores[q] is not None]
+    scores['mean answer'] = float(np.mean(asked)) if asked else None
     counts = [q for q in questions if q.kind == 'count']
     return dict(scores=scores, right=right, confusion={q.name: dict(labels=list(q.answers), counts=rng.integers(0, 9, (len(q), len(q))).tolist()) for q in counts})
 

@@ -83,7 +83,8 @@ def compare(
     grids:list[Path]=None,             # Grid files (.yaml); if none is named, those of the kit: architectures, supervision, ablations and evidence
     data:Path=Path('data/dives'),      # Folder of the rendered dives, made where they are missing; or a manifest, together with --features
     features:Path|None=None,           # Folder with one file of features a video, for a manifest
-    out:Path=Path('runs/compare'),     # Folder of runs, tables and figures; runs that are there already are not repeated
+    out:Path=Path('runs/compare'),     # Folder of all runs; those that are there already are not repeated
+    tables:Path|None=None,             # Folder of tables and figures; where none is named, the one of the runs
     preset:str=None,                   # Settings that all rows begin with: diving48, gym99, gym288 or dives; stands in for the one that a grid names
     workers:int=2,                     # Processes that train
     quick:bool=False,                  # A small size of the dives and two passes over them, to see that everything works; its scores mean little
@@ -92,14 +93,14 @@ def compare(
     from dataclasses import replace
     from tqn.grid import load_grid, run_grid
     found = {p.stem: load_grid(p, preset) for p in grid_paths(grids)}
-    writable(out)
+    writable(out); writable(tables or out)
     gym = preset if preset in ('gym99','gym288') else None
     source = partial(feature_source, data, features, gym) if features else partial(dive_source, data, quick)
     videos = source(**({} if features else {'progress': True}))   # whatever is missing is made once, before the processes start
     for name,grid in found.items():
         if quick: grid = replace(grid, rows={n: replace(e, epochs=2) for n,e in grid.rows.items()}, seeds=grid.seeds[:2], tune={})
         results = run_grid(grid, source, out/'runs', workers)
-        print(grid.title, *write_tables(name, grid, make_tables(grid, results, videos, out/'runs'), out), sep='\n  ')
+        print(grid.title, *write_tables(name, grid, make_tables(grid, results, videos, out/'runs'), tables or out), sep='\n  ')
 
 # %% ../nbs/13_cli_compare.ipynb #c46c18f3
 def register()->None:

@@ -76,7 +76,7 @@ class Experiment:
         if self.every < 1: raise ValueError(f'expected every to be 1 or more, got {self.every}')
         for name in ('questions','attn_order'): object.__setattr__(self, name, tuple(getattr(self, name)))
 
-# %% ../nbs/12_grid.ipynb #875c0ece
+# %% ../nbs/12_grid.ipynb #94bd5aea
 def make_experiment(
     settings:Mapping, # Of one row
 )->Experiment: # Checked
@@ -84,7 +84,7 @@ def make_experiment(
     refuse_unknown(settings, [f.name for f in fields(Experiment)], 'a row has no setting')
     return Experiment(**settings)
 
-# %% ../nbs/12_grid.ipynb #76aaffee
+# %% ../nbs/12_grid.ipynb #f1f81fa7
 def preset_row(
     name:str|None, # 'diving48', 'gym99', 'gym288' or 'dives'; None for none
 )->dict: # Settings of a row
@@ -94,7 +94,7 @@ def preset_row(
     shared = [f.name for f in fields(Experiment) if hasattr(said, f.name) and f.name not in ('only',)]
     return {k: getattr(said, k) for k in shared} | {'config': said.recipe}
 
-# %% ../nbs/12_grid.ipynb #dfeb57c1
+# %% ../nbs/12_grid.ipynb #1e8e233d
 def run_name(
     e:Experiment, # The row
 )->str: # Of its folder
@@ -132,7 +132,7 @@ class Grid:
             for n in names:
                 if n not in self.rows: raise unknown(f'the figure {title!r} has no row', n, self.rows)
 
-# %% ../nbs/12_grid.ipynb #30ce410c
+# %% ../nbs/12_grid.ipynb #a6006162
 def load_grid(
     path:str|Path,        # A .yaml file
     preset:str|None=None, # Stands in for the one that the file names
@@ -212,7 +212,7 @@ def _score(ev, best):
     mixed = {q.name: dict(labels=list(q.answers), counts=confusion_matrix(*ev.truth(q.name)).tolist()) for q in ev.queries if q.kind=='count'}
     return {'scores': acc | {'mean answer': float(np.mean([acc[q] for q in ev.queries.names if acc[q] is not None]))}, 'right': right, 'confusion': mixed}
 
-# %% ../nbs/12_grid.ipynb #d0addd79
+# %% ../nbs/12_grid.ipynb #1320c99a
 def look_run(
     model:TQN,        # Trained
     dataset,          # Videos with extents
@@ -295,7 +295,7 @@ def _cannot_look(e, dataset):
     n,frames = len(dataset[0]['features']),dataset.items[0].n_frames
     return '' if n == -(-frames//8) else f'the features are not of clips of 8 frames: {n} for {frames} frames'
 
-# %% ../nbs/12_grid.ipynb #eb22099f
+# %% ../nbs/12_grid.ipynb #ea9147d2
 def load_run(
     folder:str|Path,   # Of the run: <out>/<run_name>/seed<n>
     data:Mapping,      # {split: FeatureDataset} that it was run on
@@ -315,7 +315,7 @@ def example_maps(
     data:Mapping,      # {split: FeatureDataset}
     out:str|Path,      # Folder of all runs
     n:int=1,           # Videos: the first ones of 'long_test', or of 'test' where there is none
-)->'pandas.DataFrame': # row, id, question, clip, attention, start, end: the extent in clips, nan without one
+)->'pandas.DataFrame': # row, id, question, start and end of the extent in clips (nan without one), then one column a clip
     "Attention of every row, first seed, on the first videos"
     import pandas as pd
     rows,split = [],data.get('long_test', data['test'])
@@ -326,7 +326,7 @@ def example_maps(
         view.items,view.index = view.items[:n],view.index[:n]
         for m in collect_maps(model, make_loader(view, 8), view.items):
             spans = {q: m.extents[q] if m.extents.get(q) is not None else (np.nan, np.nan) for q in m.attn}
-            rows += [dict(row=name, id=m.id, question=q, clip=i, attention=a, start=spans[q][0]/8, end=spans[q][1]/8) for q,v in m.attn.items() for i,a in enumerate(v)]
+            rows += [dict(row=name, id=m.id, question=q, start=spans[q][0]/8, end=spans[q][1]/8, **{str(i): round(a, 4) for i,a in enumerate(v.tolist())}) for q,v in m.attn.items()]
     return pd.DataFrame(rows)
 
 # %% ../nbs/12_grid.ipynb #e9ec056d
@@ -354,7 +354,7 @@ def _run_jobs(jobs, source, out, workers, bar):
         except BaseException: pool.shutdown(wait=False, cancel_futures=True); raise
     return found
 
-# %% ../nbs/12_grid.ipynb #6bf0a2f9
+# %% ../nbs/12_grid.ipynb #3ec469bf
 def _tries(grid):
     "{row: the settings it tries}"
     return {n: [replace(e, **{k: v}) for k,vs in grid.tune.items() for v in vs] if grid.tune and e.trained else [e] for n,e in grid.rows.items()}

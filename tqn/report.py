@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['summary', 'looks', 'squares', 'confusions', 'steps_off', 'headline']
 
-# %% ../nbs/12_report.ipynb #55694677
+# %% ../nbs/12_report.ipynb #95f344c3
 from collections.abc import Mapping, Sequence
 import numpy as np
 from .metrics import bootstrap
 
-# %% ../nbs/12_report.ipynb #dc057bb0
+# %% ../nbs/12_report.ipynb #ac1d5d66
 def _paired(mine, base, q):
     "Right minus right of the base (seeds, videos)"
     ids = sorted(set.intersection(*(set(r[q]) for r in [*mine, *base])))
@@ -47,7 +47,7 @@ def summary(
             rows.append(row | dict(parameters=rs[0]['parameters'], cpu_s=np.mean([r['cpu_s'] for r in rs]), reading='/'.join(dict.fromkeys(str(r['reading']) for r in rs)), **{k: rs[0]['settings'][k] for k in show}))
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #90220241
+# %% ../nbs/12_report.ipynb #3f3760bc
 def _number(values):
     "Mean of what is there"
     known = [v for v in values if v is not None]
@@ -74,7 +74,7 @@ def looks(
     import pandas as pd
     return pd.DataFrame([dict(row=name, by=by, question=q, **_look(rs, by, q)) for name,rs in results.items() for by,q in _by_question(rs)])
 
-# %% ../nbs/12_report.ipynb #7a965380
+# %% ../nbs/12_report.ipynb #426a1e40
 def squares(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
 )->'pandas.DataFrame': # row, by, extent, question, value
@@ -89,7 +89,7 @@ def squares(
             rows += [dict(row=name, by=by, extent=e, question=q, value=mean[i,j]) for i,e in enumerate(names) for j,q in enumerate(names)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #a42b615f
+# %% ../nbs/12_report.ipynb #c3b1496b
 def confusions(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
     split:str='test',                    # Which scores
@@ -116,21 +116,26 @@ def steps_off(
         rows.append(dict(row=row, question=q, n=n, right=share(off==0), neighbour=share(off==1), far=share(off>1), steps=(off*t.n).sum()/n))
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #e0ed0538
-def _signed(t, scale=100): # '+1.2 [+0.3, +2.0]'
+# %% ../nbs/12_report.ipynb #135c4f2a
+def _cell(t):
+    "Mean and spread of one row"
+    return '–' if np.isnan(t['mean']) else f"{t['mean']:.3f}" + ('' if np.isnan(t.sd) else f' ± {t.sd:.3f}')
+
+def _signed(t, scale=100):
+    "Such as '+1.2 [+0.3, +2.0]'; empty for the base"
     return '' if np.isnan(t.difference) else f'{scale*t.difference:+.1f} [{scale*t.low:+.1f}, {scale*t.high:+.1f}]'
 
 def headline(
-    table:'pandas.DataFrame',           # Of `summary`, perhaps read back from its CSV
-    questions:Sequence[str]=('mean answer','class'), # Columns; sorted by the first
-    names:Mapping[str,str]|None=None,   # Other words for questions
-    diff:Sequence[str]|None=None,       # Questions whose difference is shown; None for the first
+    columns:Mapping[str,tuple],     # {its head: (a table of `summary`, perhaps read from its CSV, and a question)}; rows in the order of the first
+    diff:Sequence[str]|None=None,   # Heads of those whose difference to the base is shown; None for the first
+    size:bool=True,                 # Show how many parameters a row has
 )->str: # Markdown
-    "Rows sorted by score, with spread and paired differences"
-    names,diff = names or {},[questions[0]] if diff is None else list(diff)
-    by = {q: table[table.question==q].set_index('row') for q in questions}
-    order = by[questions[0]].sort_values('mean', ascending=False, kind='stable').index
-    head = ['', *(f'{names.get(q, q)} (N {by[q].n.iloc[0]})' for q in questions), *(f'difference of {names.get(q, q)}, points [95%]' for q in diff), 'parameters']
-    def cell(t): return '–' if np.isnan(t['mean']) else f"{t['mean']:.3f}" + ('' if np.isnan(t.sd) else f' ± {t.sd:.3f}')
-    rows = [[r, *(cell(by[q].loc[r]) if r in by[q].index else '–' for q in questions), *(_signed(by[q].loc[r]) if r in by[q].index else '–' for q in diff), f'{by[questions[0]].parameters[r]/1e6:.2f} M'] for r in order]
-    return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [head, ['---']*len(head), *rows])
+    "Rows sorted by score, with spread, N and paired differences"
+    by = {h: t[t.question==q].set_index('row') for h,(t,q) in columns.items()}
+    diff,(first,*_) = [next(iter(by))] if diff is None else list(diff),by.values()
+    order = list(first.sort_values('mean', ascending=False, kind='stable').index)
+    show = [(f'{h} (N {int(t.n.max())})', lambda r, t=t: _cell(t.loc[r]) if r in t.index else '–') for h,t in by.items()]
+    show += [(f'{h}: difference in points [95%]', lambda r, t=by[h]: _signed(t.loc[r]) if r in t.index else '–') for h in diff]
+    if size: show.append(('parameters', lambda r: f'{first.parameters[r]/1e6:.2f} M'))
+    rows = [['', *(h for h,_ in show)], ['---']*(len(show)+1), *([r, *(f(r) for _,f in show)] for r in order)]
+    return '\n'.join('| ' + ' | '.join(str(o).replace('|', '\\|') for o in r) + ' |' for r in rows)

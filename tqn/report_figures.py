@@ -6,11 +6,11 @@
 __all__ = ['INK', 'GREY', 'PALE', 'BLUE', 'RUST', 'plot_differences', 'plot_overview', 'plot_looks', 'plot_layers',
            'plot_squares', 'plot_maps', 'plot_confusions', 'grid_figures']
 
-# %% ../nbs/12_report_figures.ipynb #d28a255d
+# %% ../nbs/12_report_figures.ipynb #c7f6ef07
 from collections.abc import Sequence
 import numpy as np
 
-# %% ../nbs/12_report_figures.ipynb #63f91a79
+# %% ../nbs/12_report_figures.ipynb #52e193ba
 INK,GREY,PALE,BLUE,RUST = '#1a1a1a','#8a8a8a','#c9c9c9','#155a8a','#c04f00'
 
 def _bare(ax, *sides):
@@ -24,7 +24,7 @@ def _panels(names, n_rows, width=1.5, left=2.1, height=.29, extra=.95):
     fig = plt.figure(figsize=(left+width*len(names), extra+height*n_rows), dpi=80, layout='constrained')
     return fig, np.atleast_1d(fig.subplots(1, len(names), sharey=True))
 
-# %% ../nbs/12_report_figures.ipynb #21181ecb
+# %% ../nbs/12_report_figures.ipynb #32d1b0ae
 def plot_differences(
     table:'pandas.DataFrame',        # Of `summary`
     questions:Sequence[str]|None=None, # Panels; None for all, with one reading of the class
@@ -50,7 +50,7 @@ def plot_differences(
     if title: fig.suptitle(title, fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #bd3a87a7
+# %% ../nbs/12_report_figures.ipynb #54dd37df
 _SPLITS = {'test': ('test', 'o', INK), 'unseen': ('combinations never seen', 'D', RUST), 'long_test': ('long, untrimmed', 's', BLUE)}
 _MAPS = {'attention': ('attention', 'o', BLUE), 'gradient': ('gradient', 'x', RUST)}
 
@@ -89,7 +89,7 @@ def plot_overview(
     if title: fig.suptitle(title, fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #0f5b5d7a
+# %% ../nbs/12_report_figures.ipynb #26ae69e5
 _WAYS = {'attention': 'hits of the attention', 'gradient': 'hits of gradient × input', 'hidden': 'probability lost when the evidence is hidden'}
 
 def plot_looks(
@@ -120,7 +120,7 @@ def plot_looks(
     if title: fig.suptitle(title, fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #ace5b63b
+# %% ../nbs/12_report_figures.ipynb #9b9a9759
 def plot_layers(
     where:'pandas.DataFrame', # Of `looks`
     rows:Sequence[str],       # One panel each
@@ -139,7 +139,7 @@ def plot_layers(
     axs[-1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, .5), loc='center left')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #79718d68
+# %% ../nbs/12_report_figures.ipynb #93927f93
 def plot_squares(
     squares:'pandas.DataFrame',  # Of `squares`
     row:str,                     # Which row
@@ -166,7 +166,7 @@ def _frame(i):
     from matplotlib.patches import Rectangle
     return Rectangle((i+.04, i+.04), .92, .92, fill=False, ec='#d55e00', lw=1.8)
 
-# %% ../nbs/12_report_figures.ipynb #4188be0f
+# %% ../nbs/12_report_figures.ipynb #b77fc737
 def plot_maps(
     maps:'pandas.DataFrame', # Of `tqn.grid.example_maps`
     rows:Sequence[str]|None=None, # Panels; None for all
@@ -181,16 +181,18 @@ def plot_maps(
     fig,axs = _panels(rows, t.question.nunique(), width=3., left=.9, height=.26, extra=.95)
     for ax,r in zip(axs, rows):
         o = t[t.row==r]
-        lanes = o.pivot(index='question', columns='clip', values='attention').reindex(o.question.unique())
-        sns.heatmap(lanes.div(lanes.max(axis=1), axis=0), ax=ax, cmap='Blues', vmin=0, vmax=1, cbar=False)
+        lanes = o.set_index('question')[[c for c in o.columns if str(c).isdigit()]].dropna(axis=1)
+        sns.heatmap(lanes.div(lanes.max(axis=1), axis=0), ax=ax, cmap='Blues', vmin=0, vmax=1, cbar=False, yticklabels=True)
         for i,(q,span) in enumerate(o.groupby('question', sort=False)[['start','end']].first().iterrows()):
             if not np.isnan(span.start): ax.add_patch(Rectangle((span.start, i+.06), span.end-span.start, .88, fill=False, ec='#d55e00', lw=1.6))
         n = lanes.shape[1]
-        ax.set(xlabel='clip', ylabel='', xticks=np.arange(0, n, max(1, n//5)), xticklabels=np.arange(0, n, max(1, n//5))); ax.set_title(r, fontsize=10)
-        ax.tick_params(length=0, labelsize=8); ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
+        ax.set(xlabel='clip', ylabel='', xticks=np.arange(0, n, max(1, n//5))); ax.set_title(r, fontsize=10)
+        ax.set_xticklabels(np.arange(0, n, max(1, n//5)), rotation=0)
+        ax.tick_params(length=0, labelsize=8)
+    axs[0].set_yticks(np.arange(len(lanes))+.5, list(lanes.index), rotation=0)
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #3ca6849a
+# %% ../nbs/12_report_figures.ipynb #bf7f0969
 def plot_confusions(
     table:'pandas.DataFrame', # Of `confusions`
     rows:Sequence[str],       # One line of panels each
@@ -210,7 +212,7 @@ def plot_confusions(
             ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #7559ac2a
+# %% ../nbs/12_report_figures.ipynb #e2e82daa
 def grid_figures(
     grid,        # The grid
     tables:dict, # Of `tqn.cli_compare.make_tables`
