@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from .attribution import agreement, collect_gradients
 from .backbone import assign_weights, read_weights
 from .captions import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
-from .data import make_loader
+from .data import _calm_worker, make_loader
 from .losses import focus_loss, order_loss, ordinal_tqn_loss
 from .metrics import collect_maps, confusion_matrix, evaluate, localise, predictions, write_json
 from .model import TQN, tqn_loss
@@ -76,7 +76,7 @@ class Experiment:
         if self.every < 1: raise ValueError(f'expected every to be 1 or more, got {self.every}')
         for name in ('questions','attn_order'): object.__setattr__(self, name, tuple(getattr(self, name)))
 
-# %% ../nbs/12_grid.ipynb #94bd5aea
+# %% ../nbs/12_grid.ipynb #78f522a2
 def make_experiment(
     settings:Mapping, # Of one row
 )->Experiment: # Checked
@@ -84,7 +84,7 @@ def make_experiment(
     refuse_unknown(settings, [f.name for f in fields(Experiment)], 'a row has no setting')
     return Experiment(**settings)
 
-# %% ../nbs/12_grid.ipynb #f1f81fa7
+# %% ../nbs/12_grid.ipynb #73632671
 def preset_row(
     name:str|None, # 'diving48', 'gym99', 'gym288' or 'dives'; None for none
 )->dict: # Settings of a row
@@ -94,7 +94,7 @@ def preset_row(
     shared = [f.name for f in fields(Experiment) if hasattr(said, f.name) and f.name not in ('only',)]
     return {k: getattr(said, k) for k in shared} | {'config': said.recipe}
 
-# %% ../nbs/12_grid.ipynb #1e8e233d
+# %% ../nbs/12_grid.ipynb #dcfa0617
 def run_name(
     e:Experiment, # The row
 )->str: # Of its folder
@@ -132,7 +132,7 @@ class Grid:
             for n in names:
                 if n not in self.rows: raise unknown(f'the figure {title!r} has no row', n, self.rows)
 
-# %% ../nbs/12_grid.ipynb #a6006162
+# %% ../nbs/12_grid.ipynb #a42b879f
 def load_grid(
     path:str|Path,        # A .yaml file
     preset:str|None=None, # Stands in for the one that the file names
@@ -212,7 +212,7 @@ def _score(ev, best):
     mixed = {q.name: dict(labels=list(q.answers), counts=confusion_matrix(*ev.truth(q.name)).tolist()) for q in ev.queries if q.kind=='count'}
     return {'scores': acc | {'mean answer': float(np.mean([acc[q] for q in ev.queries.names if acc[q] is not None]))}, 'right': right, 'confusion': mixed}
 
-# %% ../nbs/12_grid.ipynb #1320c99a
+# %% ../nbs/12_grid.ipynb #4b9ce75a
 def look_run(
     model:TQN,        # Trained
     dataset,          # Videos with extents
@@ -295,7 +295,7 @@ def _cannot_look(e, dataset):
     n,frames = len(dataset[0]['features']),dataset.items[0].n_frames
     return '' if n == -(-frames//8) else f'the features are not of clips of 8 frames: {n} for {frames} frames'
 
-# %% ../nbs/12_grid.ipynb #ea9147d2
+# %% ../nbs/12_grid.ipynb #36709af2
 def load_run(
     folder:str|Path,   # Of the run: <out>/<run_name>/seed<n>
     data:Mapping,      # {split: FeatureDataset} that it was run on
@@ -347,14 +347,18 @@ def _run_jobs(jobs, source, out, workers, bar):
     if not workers:
         for j in jobs: found[j] = _job(*args(*j)); bar.update()
         return found
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _calm_worker, (0,)) as pool:
         waiting = {pool.submit(_job, *args(*j)): j for j in jobs}
         try:
             for done in as_completed(waiting): found[waiting[done]] = done.result(); bar.update()
-        except BaseException: pool.shutdown(wait=False, cancel_futures=True); raise
+        except BaseException as e:
+            pool.shutdown(wait=False, cancel_futures=True)      # runs that have begun go on to their end ...
+            if isinstance(e, KeyboardInterrupt):
+                for p in list((pool._processes or {}).values()): p.terminate()    # ... unless somebody asked to stop
+            raise
     return found
 
-# %% ../nbs/12_grid.ipynb #3ec469bf
+# %% ../nbs/12_grid.ipynb #3e565f23
 def _tries(grid):
     "{row: the settings it tries}"
     return {n: [replace(e, **{k: v}) for k,vs in grid.tune.items() for v in vs] if grid.tune and e.trained else [e] for n,e in grid.rows.items()}
