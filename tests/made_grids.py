@@ -46,7 +46,8 @@ def refusing(): raise ValueError('the disk with the features is gone')
 def made_run(rng, ids, questions=QUESTIONS, where=True, row=None, missing=.2, splits=('val', 'test')):
     "What `run_one` gives, with answers that are right by chance, some of them not known"
     row = row or Experiment(**SMALL)
-    result = dict(seed=0, settings=vars(row), parameters=int(rng.integers(1, 10**7)), cpu_s=float(rng.random()), best_epoch=1, reading='query', **{s: made_scores(rng, ids, questions, missing) for s in splits})
+    scores = {s: made_scores(rng, ids, questions, missing) for s in splits}
+    result = dict(seed=0, settings=vars(row), parameters=int(rng.integers(1, 10**7)), cpu_s=float(rng.random()), best_epoch=1, reading='query', **scores)
     return result | ({'where': made_where(rng, ids, questions)} if where else {})
 
 def made_scores(rng, ids, questions, missing):
@@ -62,12 +63,14 @@ def made_scores(rng, ids, questions, missing):
 def made_where(rng, ids, questions, ways=('attention', 'layer 1', 'layer 2', 'gradient', 'hidden')):
     "Where a run looked, where nobody knows the evidence of the class"
     names = [*questions.names, 'class']
-    hide = lambda a: [None if v is None or np.isnan(v) else float(v) for v in a]
+    hide = lambda a: [None if np.isnan(v) else float(v) for v in a]
     def way(by):
         own, gap = rng.random((2, len(names), len(ids)))
         own[-1] = gap[-1] = np.nan
         controls = ('elsewhere',) if by == 'hidden' else ('uniform', 'fixed', 'flight', 'cosine', 'mass')
-        rows = {q: dict(n=0 if q == 'class' else len(ids), own=None if q == 'class' else float(own[i].mean()), wrong=float(rng.random()), gap=None if q == 'class' else float(gap[i].mean()), **{c: float(rng.random()) for c in controls}) for i, q in enumerate(names)}
-        return dict(rows=rows, videos={q: dict(own=hide(own[i]), gap=hide(gap[i])) for i, q in enumerate(names)}, square=[hide(r) for r in rng.random((len(names), len(names)))])
+        means = zip(names, hide(own.mean(1)), hide(gap.mean(1)))
+        rows = {q: dict(n=0 if o is None else len(ids), own=o, wrong=float(rng.random()), gap=g, **{c: float(rng.random()) for c in controls}) for q, o, g in means}
+        videos = {q: dict(own=hide(own[i]), gap=hide(gap[i])) for i, q in enumerate(names)}
+        return dict(rows=rows, videos=videos, square=[hide(r) for r in rng.random((len(names), len(names)))])
     area = lambda: {q: {'n': 3, **{k: float(rng.random()) for k in ('insertion', 'deletion', 'random')}} for q in names}
     return dict(names=names, ids=list(ids), by={w: way(w) for w in ways}, agreement={q: float(rng.random()) for q in names}, curves={w: area() for w in ways if w in ('attention', 'gradient')})

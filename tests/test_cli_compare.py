@@ -1,5 +1,6 @@
 "Grids from the shell: one's own videos, Diving48, presets, a second time, and what is refused"
-import json, os, subprocess, sys
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from made_grids import QUESTIONS, save_toys, toys
 from PIL import Image
@@ -35,13 +36,14 @@ def make_diving48(root):
 GRIDS = {
     'tiny': 'title: A tiny grid\nbase: plain\nseeds: [0, 1]\ndefaults: {d_model: 8, n_layers: 1, n_heads: 2, epochs: 1}\ntune: {lr: [0.01, 0.03]}\n'
             'rows:\n  plain: {}\n  "a, \\"thin\\" <b>": {every: 2}\n  plain again: {}\nfigures: {"Is it thin?": ["a, \\"thin\\" <b>"], "Is it the same?": [plain again]}\n',
-    'one': 'seeds: [3]\ndefaults: {epochs: 1, batch_size: 8}\nrows: {a: {}}\n', 'small': 'seeds: [3]\ndefaults: {epochs: 1, d_model: 8, n_layers: 1, n_heads: 2}\nrows: {a: {}, b: {model: class}}\n',
+    'one': 'seeds: [3]\ndefaults: {epochs: 1, d_model: 16}\nrows: {a: {}}\n', 'small': 'seeds: [3]\ndefaults: {epochs: 1, d_model: 8, n_layers: 1, n_heads: 2}\nrows: {a: {}, b: {model: class}}\n',
+    'three': 'seeds: [5, 6, 7]\ndefaults: {d_model: 8, n_layers: 1, n_heads: 2}\ntune: {lr: [0.01, 0.03]}\nrows: {a: {}}\n',
     'word': 'rows: {a: {d_modle: 8}}', 'base': 'base: c\nrows: {a: {}}', 'figure': 'rows: {a: {}}\nfigures: {"Why?": [abc]}', 'preset': 'preset: divng48\nrows: {a: {}}', 'text': 'rows: [', 'list': '- 1',
     'shred': 'seeds: [0]\ndefaults: {d_model: 8, n_layers: 1, n_heads: 2, epochs: 1}\nrows: {a: {heads: shred}}', 'ask': 'rows: {a: {questions: [colur]}}'}
 
 MINE = '--data mine/manifest.csv --features mine/features'
 LINES = [f'compare tiny.yaml {MINE} --out out --workers 2', f'compare tiny.yaml {MINE} --out out --tables again --workers 0', f'compare one.yaml {MINE} --out dives --workers 0 --preset dives',
-         f'compare tiny.yaml {MINE} --out quick --workers 0 --quick', 'compare small.yaml --data diving48 --features dive_features --out d48 --workers 0 --preset diving48']
+         f'compare three.yaml {MINE} --out quick --workers 0 --quick', 'compare small.yaml --data diving48 --features dive_features --out d48 --workers 0 --preset diving48']
 REFUSED = [(f'compare word.yaml {MINE} --out x', ["'d_modle'", "'d_model'", 'word.yaml']), (f'compare base.yaml {MINE} --out x', ["'c'", 'base']), (f'compare figure.yaml {MINE} --out x', ["'Why?'", "'abc'", 'figure']),
            (f'compare preset.yaml {MINE} --out x', ["'divng48'", "'diving48'"]), (f'compare one.yaml {MINE} --out x --preset gym9', ["'gym9'", "'gym99'"]), (f'compare text.yaml {MINE} --out x', ['text.yaml', 'not YAML']),
            (f'compare list.yaml {MINE} --out x', ['list.yaml', 'rows']), (f'compare nowhere.yaml {MINE} --out x', ['nowhere.yaml']), ('compare one.yaml --data nowhere.csv --features mine/features --out y', ['nowhere.csv']),
@@ -95,16 +97,16 @@ def test_rows_begin_with_the_preset_that_is_asked_for(world):
     folder, lines = world
     assert lines[2][0] == 0, lines[2][2]
     found, = results(folder/'dives').values()
-    want = Experiment(**{**preset_row('dives'), 'epochs': 1, 'batch_size': 8})
-    assert Experiment(**found['settings']) == want and (want.d_model, want.n_layers, want.class_weight) == (128, 3, .3)
+    want = Experiment(**{**preset_row('dives'), 'epochs': 1, 'd_model': 16})
+    assert Experiment(**found['settings']) == want and (want.n_layers, want.batch_size, want.class_weight) == (3, 16, .3)
     assert {p.name for p in (folder/'dives').glob('*.csv')} == {f'one_{k}.csv' for k in ('test', 'where', 'squares', 'confusions', 'maps')} and set(pd.read_csv(folder/'dives/one_where.csv').by) >= {'layer 1', 'layer 3'}
 
 def test_quick_takes_two_passes_two_seeds_and_tunes_nothing(world):
     folder, lines = world
     assert lines[3][0] == 0, lines[3][2]
     found = results(folder/'quick')
-    assert {(r['settings']['epochs'], r['settings']['lr']) for r in found.values()} == {(2, .001)} and sorted(r['seed'] for r in found.values()) == [0, 0, 1, 1]
-    assert 'lr' not in pd.read_csv(folder/'quick/tiny_test.csv').columns
+    assert {(r['settings']['epochs'], r['settings']['lr']) for r in found.values()} == {(2, .001)} and sorted(r['seed'] for r in found.values()) == [5, 6]
+    assert 'lr' not in pd.read_csv(folder/'quick/three_test.csv').columns
 
 def test_diving48_with_features_and_no_videos(world):
     "Questions and classes come from the vocabulary, val from train, competition by competition; nobody knows where to look"
@@ -127,6 +129,34 @@ def test_what_is_wrong_is_named(world, i):
     assert status == 2 and 'Traceback' not in told and message.count('tqn: ') == 1, told
     assert not [w for w in REFUSED[i][1] if w not in message], message
     assert not (folder/'x').exists() and not list((folder/'y').rglob('result.json'))
+
+@pytest.mark.skipif(not Path('/proc/self').exists(), reason='looks at processes in /proc')
+def test_ctrl_c_ends_a_grid_and_its_processes(world, tmp_path):
+    "As from a terminal, where it reaches all of them: one line, 130, nobody left, and what is not finished has no result"
+    (tmp_path/'long.yaml').write_text('seeds: [0]\ndefaults: {d_model: 8, n_layers: 1, n_heads: 2, epochs: 100000}\nrows: {a: {}}')
+    p = subprocess.Popen([sys.executable, '-c', 'from tqn.cli import main; main()', 'compare', 'long.yaml', *MINE.replace('mine/', f'{world[0]}/mine/').split(), '--workers', '1', '--out', 'out'], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+                         start_new_session=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    try:
+        until = time.time() + 120
+        while not list(tmp_path.glob('out/runs/*/seed0/train/log.csv')) and p.poll() is None and time.time() < until: time.sleep(.05)
+        os.killpg(p.pid, signal.SIGINT)
+        _, err = p.communicate(timeout=60)
+        assert (p.returncode, err.strip().split('\n')[-1]) == (130, 'tqn: stopped') and 'Traceback' not in err, err
+        until = time.time() + 10
+        while alive(p.pid) and time.time() < until: time.sleep(.05)
+        assert not alive(p.pid) and not list(tmp_path.rglob('result.json'))
+    finally:
+        if alive(p.pid): os.killpg(p.pid, signal.SIGKILL)
+
+def alive(group):
+    "Processes of this group that have not ended"
+    def of(stat): return stat.rpartition(')')[2].split()
+    found = []
+    for f in Path('/proc').glob('[0-9]*/stat'):
+        try: state, _, its = of(f.read_text())[:3]
+        except (OSError, ValueError): continue
+        if int(its) == group and state not in 'ZX': found.append(f.parent.name)
+    return found
 
 
 # Sources

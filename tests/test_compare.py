@@ -23,12 +23,12 @@ def padded(lengths, d, seed=0):
 
 # Readers
 
-@pytest.mark.parametrize('name', READERS)
+@pytest.mark.parametrize('name, more', [*((n, {}) for n in READERS), ('encoder', dict(mix='conv'))])
 @settings(max_examples=8)
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
-def test_readers_never_see_padding(name, lengths, seed):
+def test_readers_never_see_padding(name, more, lengths, seed):
     torch.manual_seed(seed)
-    reader = make_reader(name, 3, 8, 12).eval()
+    reader = make_reader(name, 3, 8, 12, **more).eval()
     x, valid = padded(lengths, 12, seed)
     r, attn = reader(x, valid)
     assert r.shape == (len(lengths), 3, 8) and attn.shape[0] == len(lengths) and attn.shape[3:] == (3, max(lengths))
@@ -59,6 +59,21 @@ def test_queries_behind_an_encoder_against_torch(n_encoder):
     assert looked.shape == (3, 2, 2, 3, 5) and len(reader.layers) == n_encoder
     first = [l.linear1.weight for l in reader.layers]
     assert not any(torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
+
+def test_clips_that_hear_of_their_neighbours_against_loops():
+    "Layer l adds what it makes of the clips 2^l before and after; beyond the ends and in the padding there is nothing"
+    torch.manual_seed(0)
+    reader = EncodedQueries(3, 8, 12, mix='conv', n_encoder=3, n_layers=1, n_heads=2).eval()
+    x, valid = padded([7, 2], 12)
+    r, attn = reader(x, valid)
+    for v, n in enumerate((7, 2)):
+        h = reader.project(x[v, :n])
+        for l, conv in enumerate(reader.layers):
+            near = lambda i: h[i] if 0 <= i < n else torch.zeros(8)
+            h = torch.stack([h[i] + (conv.bias + sum(conv.weight[:, :, k]@near(i + (k-1)*2**l) for k in range(3))).relu() for i in range(n)])
+        want, looked = reader.decoder(h[None])
+        assert_close(r[v], want[0], rtol=1e-4, atol=1e-5); assert_close(attn[v, ..., :n], looked[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="'cnov'.*'conv'"): EncodedQueries(3, 8, mix='cnov')
 
 def test_an_encoder_knows_the_order_of_clips():
     torch.manual_seed(0)

@@ -225,6 +225,24 @@ def test_clip_scores_equal_frame_by_frame_counting(grid, seed):
     assert_allclose(m, sum(a[i]*len(inside[i])/len(clips[i]) for i in range(n))/sum(a))
     assert_allclose(u, len(chosen & set(range(start, stop)))/len(chosen | set(range(start, stop))))
 
+@fast
+@given(grids, st.lists(st.integers(1, 3), max_size=3), st.sampled_from([.1, .5, 1.]), st.integers(0, 10**6))
+def test_maps_scored_together_are_scored_one_by_one(grid, before, threshold, seed):
+    "Any axes may stand before the clips; each map keeps its own peak and its own mass"
+    n_frames,clip_len,stride = grid
+    g = np.random.default_rng(seed)
+    n = math.ceil(n_frames/(clip_len*stride))
+    spans,extent = clip_spans(n, n_frames, clip_len, stride), an_extent(g, n_frames)
+    a = g.choice([0.,.25,.5,1.], (*before,n))*g.uniform(.1, 9, (*before,1)); a[...,g.integers(n)] += .1
+    got = map_scores(a, extent, spans, threshold)
+    assert got.shape==(3,*before)
+    for at in np.ndindex(*before): assert_allclose(got[(slice(None),*at)], map_scores(a[at], extent, spans, threshold), rtol=1e-12)
+    names = [f'q{i}' for i in range(before[0] if before else 1)]
+    flat = a.reshape(len(names), -1, n)[:,0]
+    square = score_square(ClipMaps('v', dict(zip(names, flat)), {names[-1]: extent}, n_frames, clip_len, stride), names, threshold)
+    assert_allclose(square[:,-1], np.stack([map_scores(o, extent, spans, threshold) for o in flat], 1))
+    assert np.isnan(square[:,:-1]).all()
+
 def some_maps(n_videos, seed, names=('takeoff','twist','entry','class'), none=.2, clip_len=8):
     g,out = np.random.default_rng(seed),[]
     for i in range(n_videos):

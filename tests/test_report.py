@@ -1,5 +1,5 @@
 "Tables of grids against naive loops, their CSV and Markdown, and what their figures show"
-import io
+import io, re
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings, strategies as st
 from made_grids import QUESTIONS, SMALL, made_run, toys
@@ -14,7 +14,7 @@ from tqn.queries import Query, QuerySet
 from tqn.report import confusions, headline, looks, squares, steps_off, summary
 from tqn.report_figures import BLUE, GREY, PALE, grid_figures, plot_confusions, plot_differences, plot_layers, plot_looks, plot_maps, plot_overview, plot_squares
 
-STRANGE = ['TQN', 'a, b', 'say "x"', '<b>bold</b> & co', "it's; ü – 水", 'C:\\row', '*a* _b_ `c`', '100 %']
+STRANGE = ['TQN', 'a, b', 'say "x"', '<b>bold</b> & co', "it's; ü – é", 'C:\\row', '*a* _b_ `c`', '100 %', 'a|b']
 FEW = QuerySet([Query('count', ['0', '1', '2'], kind='count')])
 
 @pytest.fixture(autouse=True)
@@ -34,11 +34,11 @@ def mean(values):
 
 # Scores
 
-def share(run, q, id):
+def share(run, q, id, names=QUESTIONS.names):
     "What a video counts in a question: right or wrong, or a share of its questions; None where it is not known"
     right = run['test']['right']
     if q in right: return right[q].get(id)
-    asked = [right[k].get(id) for k in QUESTIONS.names if k in right]
+    asked = [right[k].get(id) for k in names if k in right]
     known = [o for o in asked if o is not None]
     if q == 'all answers': return all(asked) if len(known) == len(asked) else None
     return sum(known)/len(known) if known else None
@@ -57,10 +57,11 @@ def test_summary_against_loops(n, n_seeds, missing, seed):
         acc = [a for a in acc if not np.isnan(a)]
         assert (t.n, t.seeds, t.parameters) == (sum(k is not None for k in known[0]), n_seeds, runs[0]['parameters']) and t.reading == 'query'
         assert_allclose((t.mean, t.sd, t.cpu_s), (mean(acc), np.std(acc, ddof=1) if len(acc) > 1 else np.nan, mean([r['cpu_s'] for r in runs])))
-        both = [i for i in ids if all(share(r, t.question, i) is not None for r in [*runs, *base])]
+        names = ['count'] if t.row == 'few' else QUESTIONS.names     # both sides of a difference are asked the same
+        both = [i for i in ids if all(share(r, t.question, i, names) is not None for r in [*runs, *base])]
         if t.row == 'base' or not both: assert np.isnan([t.difference, t.low, t.high]).all()
         else:
-            d = np.array([[float(share(a, t.question, i)) - float(share(b, t.question, i)) for i in sorted(both)] for a, b in zip(runs, base)])
+            d = np.array([[float(share(a, t.question, i, names)) - float(share(b, t.question, i, names)) for i in sorted(both)] for a, b in zip(runs, base)])
             assert_allclose(t.difference, d.mean(), atol=1e-12); assert_allclose((t.low, t.high), bootstrap(d), atol=1e-12)
 
 def test_summary_reads_the_split_and_shows_the_settings_it_is_told_to():
@@ -151,29 +152,36 @@ def test_rows_of_any_name_come_back_from_csv():
 
 def cells(text):
     "Lines and cells of a Markdown table, every line as wide as the first"
-    lines = [[c.strip() for c in l.strip('|').split('|')] for l in text.split('\n')]
+    lines = [[c.strip().replace('\\|', '|') for c in re.split(r'(?<!\\)\|', l)[1:-1]] for l in text.split('\n')]
     assert len({len(l) for l in lines}) == 1 and all(set(c) == {'-'} for c in lines[1])
     return [lines[0], *lines[2:]]
 
-def test_headline_against_its_table():
+def said(t, row, q):
+    "Mean and spread, and the difference, as a headline says them"
+    if (row, q) not in t.index: return '–', '–'
+    o = t.loc[(row, q)]
+    return f"{o['mean']:.3f} ± {o.sd:.3f}", '' if row == 'TQN' else f'{100*o.difference:+.1f} [{100*o.low:+.1f}, {100*o.high:+.1f}]'
+
+def test_headline_against_its_tables():
+    "Rows of any name, in the order of the first column, from two splits"
     results = made([*STRANGE, 'few'], 3, 40, missing=.1)
-    t = summary(results, 'TQN')
-    head, *rows = cells(headline(t, ['mean answer', 'colour', 'class'], {'class': 'classes'}, ['mean answer', 'colour']))
-    by = t.set_index(['row', 'question'])
-    assert head == ['', f"mean answer (N {by.loc[('TQN', 'mean answer'), 'n']})", f"colour (N {by.loc[('TQN', 'colour'), 'n']})", 'classes (N 40)', 'difference of mean answer, points [95%]', 'difference of colour, points [95%]', 'parameters']
-    assert [r[0] for r in rows] == list(t[t.question == 'mean answer'].sort_values('mean', ascending=False, kind='stable').row)
+    test, val = summary(results, 'TQN'), summary(results, 'TQN', 'val')
+    columns = {'all | test': (test, 'mean answer'), 'colour': (test, 'colour'), 'class, val': (val, 'class')}
+    head, *rows = cells(headline(columns, ['all | test', 'colour']))
+    by = {h: t.set_index(['row', 'question']) for h, (t, _) in columns.items()}
+    n = {h: int(t[t.question == q].n.max()) for h, (t, q) in columns.items()}
+    assert head == ['', *(f'{h} (N {n[h]})' for h in columns), 'all | test: difference in points [95%]', 'colour: difference in points [95%]', 'parameters'] and n['class, val'] == 40
+    assert [r[0] for r in rows] == list(test[test.question == 'mean answer'].sort_values('mean', ascending=False, kind='stable').row) and set(STRANGE) < {r[0] for r in rows}
     for r in rows:
-        for q, cell in zip(('mean answer', 'colour', 'class'), r[1:4]): assert cell == ('–' if (r[0], q) == ('few', 'colour') else f"{by.loc[(r[0], q), 'mean']:.3f} ± {by.loc[(r[0], q), 'sd']:.3f}")
-        for q, cell in zip(('mean answer', 'colour'), r[4:6]):
-            if r[0] == 'TQN' or (r[0], q) == ('few', 'colour'): assert cell == ('' if r[0] == 'TQN' else '–'); continue
-            d = 100*by.loc[(r[0], q), ['difference', 'low', 'high']].astype(float)
-            assert cell == f'{d.difference:+.1f} [{d.low:+.1f}, {d.high:+.1f}]'
-        assert r[6] == f"{by.loc[(r[0], 'class'), 'parameters']/1e6:.2f} M"
-    back = pd.read_csv(io.StringIO(t.to_csv(index=False, float_format='%.5g')))
-    assert cells(headline(back))[1][0] == rows[0][0] and len(cells(headline(back))) == len(STRANGE) + 2
+        want = {h: said(by[h], r[0], q) for h, (_, q) in columns.items()}
+        assert r[1:-1] == [*(want[h][0] for h in columns), *(want[h][1] for h in ('all | test', 'colour'))] and r[-1] == f"{by['colour'].loc[(r[0], 'class'), 'parameters']/1e6:.2f} M"
+    back = pd.read_csv(io.StringIO(test.to_csv(index=False, float_format='%.5g')))
+    small = cells(headline({'mean': (back, 'mean answer')}, [], size=False))
+    assert small[0] == ['', f"mean (N {n['all | test']})"] and [r[0] for r in small[1:]] == [r[0] for r in rows]
+    assert cells(headline({'mean': (back, 'mean answer')}))[0][2:] == ['mean: difference in points [95%]', 'parameters']
 
 def test_headline_of_one_seed_has_no_spread():
-    assert '±' not in headline(summary(made(['base', 'b'], 1), 'base')) and '±' in headline(summary(made(['base', 'b'], 2), 'base'))
+    for k in (1, 2): assert ('±' in headline({'a': (summary(made(['base', 'b'], k, missing=0.), 'base'), 'mean answer')})) == (k > 1)
 
 
 # Figures

@@ -25,6 +25,14 @@ def grid_paths(
     raise ValueError(f"expected grids in {folder}; they come with the repository: clone it, or name a grid of your own")
 
 # %% ../nbs/13_cli_compare.ipynb #3850b894
+def _refuse_foreign(root):
+    "Render dives into a folder of dives, or a new one, and nowhere else"
+    from tqn.opening import what_is
+    if not root.exists() or not any(root.iterdir()): return
+    try: kind = what_is(root)[0]
+    except ValueError: kind = 'dives' if {p.name for p in root.iterdir()} <= {'features'} or any(root.glob('*/*/*.mp4')) else 'something else'
+    if kind != 'dives': raise ValueError(f'expected rendered dives or an empty folder in {root}, found {kind}: name the folder of its features with --features')
+
 def dive_source(
     root:Path,        # Folder of the rendered dives
     quick:bool=False, # The small size
@@ -42,8 +50,11 @@ def feature_source(
 )->dict: # {split: FeatureDataset}
     "Features of one's own videos, or of a data set; the videos themselves need not be there"
     from tqn.data import FeatureDataset
-    from tqn.opening import open_data
-    data = open_data(manifest, missing='keep', **({'which': which} if which and (Path(manifest)/f'{which}_categories.txt').is_file() else {}))
+    from tqn.opening import open_data, what_is
+    kind,folders = what_is(manifest)[0],{'diving48': ('rgb','frames'), 'finegym': ('elements','frames','videos')}
+    more = {'kind': folders[kind][0]} if kind in folders and not any((Path(manifest)/f).is_dir() for f in folders[kind]) else {}
+    if kind=='finegym' and which: more['which'] = which
+    data = open_data(manifest, missing='keep', **more)
     if lost := [s for s in ('train','val','test') if s not in data.splits]: raise ValueError(f"expected the splits train, val and test in {manifest}, found {list(data.splits)}: give the column `split` the value {lost[0]!r} for some videos")
     return {s: FeatureDataset(folder, items, data.queries) for s,items in data.splits.items()}
 
@@ -92,12 +103,15 @@ def compare(
     "Run grids of experiments and write their tables. With mean, spread and paired differences; runs that are there already are not repeated."
     from dataclasses import replace
     from tqn.grid import load_grid, run_grid
-    found = {p.stem: load_grid(p, preset) for p in grid_paths(grids)}
+    paths = grid_paths(grids)
+    if len({p.stem for p in paths}) < len(paths): raise ValueError(f'expected grids whose files have different names, got {[str(p) for p in paths]}')
+    found = {p.stem: load_grid(p, preset) for p in paths}
     writable(out); writable(tables or out)
-    gym = preset if preset in ('gym99','gym288') else None
-    source = partial(feature_source, data, features, gym) if features else partial(dive_source, data, quick)
-    videos = source(**({} if features else {'progress': True}))   # whatever is missing is made once, before the processes start
+    if not features: _refuse_foreign(data)
     for name,grid in found.items():
+        gym = grid.preset if grid.preset in ('gym99','gym288') else None
+        source = partial(feature_source, data, features, gym) if features else partial(dive_source, data, quick)
+        videos = source(**({} if features else {'progress': True}))   # whatever is missing is made once, before the processes start
         if quick: grid = replace(grid, rows={n: replace(e, epochs=2) for n,e in grid.rows.items()}, seeds=grid.seeds[:2], tune={})
         results = run_grid(grid, source, out/'runs', workers)
         print(grid.title, *write_tables(name, grid, make_tables(grid, results, videos, out/'runs'), tables or out), sep='\n  ')

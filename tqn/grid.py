@@ -29,11 +29,18 @@ from .model import TQN, tqn_loss
 from .queries import QuerySet, refuse_unknown, unknown
 from .reliance import curve_areas, reliance
 from .rowdata import RowData, some_questions
-from .settings import Settings, preset_settings
+from .settings import Settings, as_kind, preset_settings
 from .train import Stage, fit
 
 # %% ../nbs/12_grid.ipynb #f460de60
 _MODELS = ('tqn','reader','class','words','caption')
+
+def _read_setting(field, value):
+    "A setting as its kind, whatever YAML made of it (it reads 1e-3 as text)"
+    if field.type in (tuple, dict):
+        if isinstance(value, (str, int, float)) or field.type is dict and not isinstance(value, Mapping): raise ValueError(f'setting {field.name} must be {"a list of names" if field.type is tuple else "settings by name"}, got {value!r}')
+        return field.type(value)
+    return as_kind(field.name, value, field.type)
 
 @dataclass(frozen=True)
 class Experiment:
@@ -70,13 +77,15 @@ class Experiment:
     config:str='modern'           # Preset of the other settings of training
 
     def __post_init__(self):
+        for f in fields(self): object.__setattr__(self, f.name, _read_setting(f, getattr(self, f.name)))
         choices = (('model', _MODELS), ('loss', ('answers','ordinal')), ('attn_loss', ('','order','focus')), ('only', ('','class')), ('labels', ('true','shuffled')))
         for name,known in choices:
             if getattr(self, name) not in known: raise unknown(f'setting {name} has no value', getattr(self, name), known)
-        if self.every < 1: raise ValueError(f'expected every to be 1 or more, got {self.every}')
-        for name in ('questions','attn_order'): object.__setattr__(self, name, tuple(getattr(self, name)))
+        least = {'every': 1, 'epochs': 1, 'batch_size': 1, 'd_model': 1, 'n_layers': 1, 'n_heads': 1, 'beam': 1}
+        for name,value in asdict(self).items():
+            if isinstance(value, (int, float)) and value < least.get(name, 0): raise ValueError(f'setting {name} must be {least.get(name, 0)} or more, got {value!r}')
 
-# %% ../nbs/12_grid.ipynb #78f522a2
+# %% ../nbs/12_grid.ipynb #36813984
 def make_experiment(
     settings:Mapping, # Of one row
 )->Experiment: # Checked
@@ -84,7 +93,7 @@ def make_experiment(
     refuse_unknown(settings, [f.name for f in fields(Experiment)], 'a row has no setting')
     return Experiment(**settings)
 
-# %% ../nbs/12_grid.ipynb #73632671
+# %% ../nbs/12_grid.ipynb #048b26fd
 def preset_row(
     name:str|None, # 'diving48', 'gym99', 'gym288' or 'dives'; None for none
 )->dict: # Settings of a row
@@ -94,7 +103,7 @@ def preset_row(
     shared = [f.name for f in fields(Experiment) if hasattr(said, f.name) and f.name not in ('only',)]
     return {k: getattr(said, k) for k in shared} | {'config': said.recipe}
 
-# %% ../nbs/12_grid.ipynb #dcfa0617
+# %% ../nbs/12_grid.ipynb #b4e272b9
 def run_name(
     e:Experiment, # The row
 )->str: # Of its folder
@@ -108,7 +117,7 @@ def slug(
     text:str, # Anything
 )->str: # Letters, digits and dashes
     "A name that every file system takes"
-    return re.sub(r'\W+', '-', text.lower()).strip('-') or 'row'
+    return re.sub(r'\W+', '-', text.lower()).strip('-')[:80] or 'row'
 
 # %% ../nbs/12_grid.ipynb #3b949009
 @dataclass(frozen=True)
@@ -120,19 +129,33 @@ class Grid:
     seeds:tuple=(0, 1, 2)         # Of every row
     figures:dict=field(default_factory=dict) # {what is asked: names of the rows that answer it}; empty for one figure of all
     tune:dict=field(default_factory=dict) # {setting: values to try}: the best on val with the first seed is used for every seed
+    preset:str|None=None          # That the rows begin with
 
     def __post_init__(self):
         if not self.rows: raise ValueError('expected a grid with a row or more, got none')
         if self.base not in self.rows: raise unknown('the base is no row of the grid:', self.base, self.rows)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds): raise ValueError(f'expected different seeds, one or more, got {list(self.seeds)}')
-        if len(self.tune) > 1 or not all(self.tune.values()): raise ValueError(f'expected one setting to tune, with values to try, got {self.tune}')
-        refuse_unknown(self.tune, [f.name for f in fields(Experiment)], 'tune has no setting')
+        if not all(isinstance(s, int) for s in self.seeds): raise ValueError(f'expected whole numbers as seeds, got {list(self.seeds)}')
+        _check_tune(self.tune)
+        if len({slug(t) for t in self.figures}) < len(self.figures): raise ValueError(f'expected titles of figures that differ in letters or digits, got {list(self.figures)}')
         for title,names in self.figures.items():
             if not names: raise ValueError(f'expected a row or more for the figure {title!r}, got none')
             for n in names:
                 if n not in self.rows: raise unknown(f'the figure {title!r} has no row', n, self.rows)
 
-# %% ../nbs/12_grid.ipynb #a42b879f
+# %% ../nbs/12_grid.ipynb #a822ddfe
+def _check_tune(tune):
+    "One setting, and a list of values that it can have"
+    if not isinstance(tune, Mapping) or len(tune) > 1 or not all(isinstance(v, (list, tuple)) and v for v in tune.values()): raise ValueError(f'expected one setting to tune, with a list of values to try, got {tune}')
+    refuse_unknown(tune, [f.name for f in fields(Experiment)], 'tune has no setting')
+    for k,vs in tune.items():
+        for v in vs: make_experiment({k: v})
+
+def _figures(said):
+    "{title: names of rows} from YAML"
+    if not isinstance(said, Mapping) or not all(ns is None or isinstance(ns, list) for ns in said.values()): raise ValueError(f'expected figures as title: [rows], got {said!r:.80}')
+    return {str(t): [str(n) for n in ns or []] for t,ns in said.items()}
+
 def load_grid(
     path:str|Path,        # A .yaml file
     preset:str|None=None, # Stands in for the one that the file names
@@ -145,9 +168,10 @@ def load_grid(
     if not isinstance(d, dict) or not isinstance(d.get('rows'), dict) or not d['rows']: raise ValueError(f'{path}: expected title, base and a row or more as rows: {{name: settings}}')
     refuse_unknown(d, ['title','base','seeds','preset','defaults','tune','rows','figures'], f'{path}: a grid has no')
     try:
-        ground = {**preset_row(preset or d.get('preset')), **(d.get('defaults') or {})}
+        preset = preset or d.get('preset')
+        ground = {**preset_row(preset), **(d.get('defaults') or {})}
         rows = {str(n): make_experiment({**ground, **(r or {})}) for n,r in d['rows'].items()}
-        return Grid(d.get('title') or path.stem, rows, str(d.get('base') or next(iter(rows))), tuple(d.get('seeds') or (0, 1, 2)), {t: [str(n) for n in ns or []] for t,ns in (d.get('figures') or {}).items()}, d.get('tune') or {})
+        return Grid(d.get('title') or path.stem, rows, str(d.get('base') or next(iter(rows))), tuple(d.get('seeds') or (0, 1, 2)), _figures(d.get('figures') or {}), d.get('tune') or {}, preset)
     except (ValueError, TypeError) as e: raise ValueError(f'{path}: {e}') from e
 
 # %% ../nbs/12_grid.ipynb #288e7c1c
@@ -212,7 +236,7 @@ def _score(ev, best):
     mixed = {q.name: dict(labels=list(q.answers), counts=confusion_matrix(*ev.truth(q.name)).tolist()) for q in ev.queries if q.kind=='count'}
     return {'scores': acc | {'mean answer': float(np.mean([acc[q] for q in ev.queries.names if acc[q] is not None]))}, 'right': right, 'confusion': mixed}
 
-# %% ../nbs/12_grid.ipynb #4b9ce75a
+# %% ../nbs/12_grid.ipynb #50fd0b6d
 def look_run(
     model:TQN,        # Trained
     dataset,          # Videos with extents
@@ -231,7 +255,7 @@ def look_run(
     found = {k: _looked(m) for k,m in seen.items()} | {'hidden': _needed(reliance(model, dataset, seen['attention'], reading))}
     pair = [k for k in ('attention','gradient') if k in seen]
     alike = agreement(*(seen[k] for k in pair))['rank correlation'].to_dict() if len(pair) == 2 else {}
-    return _plain(dict(names=list(seen['attention'][0].attn), ids=[m.id for m in seen['attention']], by=found, agreement=alike, curves={k: curve_areas(model, dataset, seen[k], n_curves, 8, 2) for k in pair}))
+    return _plain(dict(names=list(seen['attention'][0].attn), ids=[m.id for m in seen['attention']], by=found, agreement=alike, curves={k: curve_areas(model, dataset, seen[k], n_curves, 8, 2, reading=reading) for k in pair}))
 
 def _looked(maps):
     "Hits of every question's map, beside the controls"
@@ -259,10 +283,19 @@ def run_digest(
     e:Experiment, # The row
     seed:int,     # Of the run
     data:Mapping, # {split: data set}
-)->str: # Changes with the settings, the seed, the videos and their answers
+)->str: # Changes with the settings, the seed, the questions, the videos, what is known of them, and their features
     "What a result belongs to"
-    videos = {s: [[o.id, o.class_name, *o.answers.values()] for o in d.items] for s,d in data.items()}
-    return sha256(json.dumps([2, asdict(e), seed, videos], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    videos = {s: [[o.id, o.class_name, o.answers, o.extents, o.n_frames] for o in d.items] for s,d in data.items()}
+    h = sha256(json.dumps([3, asdict(e), seed, data['train'].queries.to_dict(), videos], sort_keys=True, default=str).encode())
+    for d in data.values():
+        for i in np.linspace(0, len(d)-1, min(len(d), 4)).astype(int): h.update(d[int(i)]['features'].numpy().tobytes())    # a few tell other features
+    return h.hexdigest()[:16]
+
+def _kept_result(path, digest):
+    "The result that is there, or None where it is another one's or cannot be read"
+    try: old = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError): return None
+    return old if isinstance(old, dict) and old.get('digest') == digest else None
 
 def run_one(
     e:Experiment,     # The row
@@ -273,7 +306,7 @@ def run_one(
     "Train one row with one seed, and score it"
     folder,digest = Path(folder),run_digest(e, seed, data)
     done = folder/'result.json'
-    if done.exists() and (old := json.loads(done.read_text(encoding='utf-8'))).get('digest') == digest: return old
+    if old := _kept_result(done, digest): return old
     data = {s: RowData(d, e, s) for s,d in data.items()}
     model = build_model(e, data['train'].queries, data['train'][0]['features'].shape[1], seed)
     began,epoch = time.process_time(),None
@@ -283,19 +316,20 @@ def run_one(
         for old in (folder/'train').glob('checkpoint-*'): shutil.rmtree(old)     # the run is over; its best weights stay
     result = dict(digest=digest, seed=seed, settings=asdict(e), n_train=len(data['train']), parameters=sum(p.numel() for p in model.parameters()), cpu_s=time.process_time()-began, best_epoch=epoch, **score_run(model.eval(), data))
     where = data.get('long_test', data['test'])
-    if not (lost := _cannot_look(e, where)): result['where'] = look_run(model, where, result['reading'])
-    write_json(done, result if not lost else {**result, 'not_looked': lost})
+    lost = _cannot_look(e, where)
+    result |= {'not_looked': lost} if lost else {'where': look_run(model, where, result['reading'])}
+    write_json(done, result)
     return result
 
 def _cannot_look(e, dataset):
     "Why nothing can be said of where a row looks; empty where it can"
-    if not any(o.extents for o in dataset.items): return 'the videos come without extents'
+    if not any(v is not None for o in dataset.items for v in (o.extents or {}).values()): return 'the videos come without extents'
     if e.every > 1: return 'a row that leaves clips out has maps of other clips than the extents are counted in'
     if any(o.n_frames is None for o in dataset.items): return 'some videos come without n_frames'
     n,frames = len(dataset[0]['features']),dataset.items[0].n_frames
     return '' if n == -(-frames//8) else f'the features are not of clips of 8 frames: {n} for {frames} frames'
 
-# %% ../nbs/12_grid.ipynb #36709af2
+# %% ../nbs/12_grid.ipynb #30e2e113
 def load_run(
     folder:str|Path,   # Of the run: <out>/<run_name>/seed<n>
     data:Mapping,      # {split: FeatureDataset} that it was run on
@@ -345,7 +379,10 @@ def _run_jobs(jobs, source, out, workers, bar):
     def args(name, seed): return jobs[name, seed], seed, source, Path(out)/name/f'seed{seed}'
     found = {}
     if not workers:
-        for j in jobs: found[j] = _job(*args(*j)); bar.update()
+        threads = torch.get_num_threads()
+        try:
+            for j in jobs: found[j] = _job(*args(*j)); bar.update()
+        finally: torch.set_num_threads(threads)
         return found
     with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _calm_worker, (0,)) as pool:
         waiting = {pool.submit(_job, *args(*j)): j for j in jobs}
@@ -358,7 +395,7 @@ def _run_jobs(jobs, source, out, workers, bar):
             raise
     return found
 
-# %% ../nbs/12_grid.ipynb #3e565f23
+# %% ../nbs/12_grid.ipynb #ceae2898
 def _tries(grid):
     "{row: the settings it tries}"
     return {n: [replace(e, **{k: v}) for k,vs in grid.tune.items() for v in vs] if grid.tune and e.trained else [e] for n,e in grid.rows.items()}
@@ -378,7 +415,9 @@ def run_grid(
     jobs = _jobs([e for es in tries.values() for e in es], [first])
     total = len(jobs) + len(_jobs([es[0] for es in tries.values()], others))
     with tqdm(total=total, desc=grid.title, unit='run', disable=not progress, smoothing=0) as bar:
-        found = _run_jobs(jobs, source, out, workers, bar)
-        best = {n: max(es, key=lambda e: found[run_name(e), first]['val']['scores']['mean answer']) for n,es in tries.items()}
-        found |= _run_jobs(_jobs(best.values(), others), source, out, workers, bar)
+        try:
+            found = _run_jobs(jobs, source, out, workers, bar)
+            best = {n: max(es, key=lambda e: found[run_name(e), first]['val']['scores']['mean answer']) for n,es in tries.items()}
+            found |= _run_jobs(_jobs(best.values(), others), source, out, workers, bar)
+        finally: _SOURCES.clear()      # what a source reads may be another thing the next time
     return {n: [found[run_name(e), s] for s in grid.seeds] for n,e in best.items()}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['hiding_masks', 'drops', 'Reliance', 'reliance', 'curve_areas']
 
-# %% ../nbs/11_reliance.ipynb #f17c5d16
+# %% ../nbs/11_reliance.ipynb #4fef6615
 from collections.abc import Sequence
 from dataclasses import dataclass
 import numpy as np
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from .metrics import ClipMaps, _mean, bootstrap, clip_overlap
 from .whatif import answered, ask_again, curves, probabilities
 
-# %% ../nbs/11_reliance.ipynb #b69cc7e7
+# %% ../nbs/11_reliance.ipynb #ad72e5d7
 def hiding_masks(
     maps:ClipMaps,          # Of one video: its extents and the frames of its clips
     names:Sequence[str],    # Extents to hide
@@ -34,7 +34,7 @@ def hiding_masks(
         other[i,rng.choice(np.flatnonzero(rest), o.sum(), replace=False)] = False
     return own, other
 
-# %% ../nbs/11_reliance.ipynb #f342c8d4
+# %% ../nbs/11_reliance.ipynb #2e6e248f
 def drops(
     model:nn.Module,     # A trained TQN, or a module with its outputs
     features:Tensor,     # Of every clip (n, d)
@@ -57,7 +57,7 @@ def drops(
         lost[q][there] = said[0] - said[1:]
     return lost
 
-# %% ../nbs/11_reliance.ipynb #d8755567
+# %% ../nbs/11_reliance.ipynb #14ead099
 @dataclass
 class Reliance:
     "What hiding each extent costs each answer, video by video"
@@ -89,7 +89,7 @@ class Reliance:
         low,high = zip(*(bootstrap(gap[None,:,i]) for i in range(len(self.names))))
         return pd.DataFrame(dict(n=(~np.isnan(own)).sum(0), **{k: _mean(v, 0) for k,v in means.items()}, low=low, high=high), pd.Index(self.names, name='question'))
 
-# %% ../nbs/11_reliance.ipynb #08ad00a5
+# %% ../nbs/11_reliance.ipynb #658f80a0
 def reliance(
     model:nn.Module,      # A trained TQN, or a module with its outputs
     dataset:Dataset,      # Videos as features, in the order of `maps`
@@ -109,7 +109,7 @@ def reliance(
     if not found: raise ValueError('expected the maps of at least one video, got none')
     return Reliance(names, [m.id for m in maps], *np.moveaxis(np.stack(found), 2, 0))
 
-# %% ../nbs/11_reliance.ipynb #6738f318
+# %% ../nbs/11_reliance.ipynb #a83dc745
 def curve_areas(
     model:nn.Module,       # A trained TQN, or a module with its outputs
     dataset:Dataset,       # Videos as features, in the order of `maps`
@@ -118,12 +118,13 @@ def curve_areas(
     steps:int=10,          # Points on a curve
     repeats:int=3,         # Random orders
     seed:int=0,            # For the random orders
+    reading:str|None=None, # Of the class; None: the model's own
 )->dict[str,dict[str,float]]: # {question: {'n', 'insertion', 'deletion', 'random'}}: mean areas
     "How fast the answers come when the clips are shown in the order of a map"
     found = {}
     for i,m in enumerate(maps[:most]):
         f = dataset[i]['features']
-        known = ask_again(model, f)
+        known = ask_again(model, f, reading=reading)
         for q,a in m.attn.items():
-            if q in known: found.setdefault(q, []).append(curves(model, f, q, torch.as_tensor(a), steps, repeats, seed+i).areas())
+            if q in known: found.setdefault(q, []).append(curves(model, f, q, torch.as_tensor(a), steps, repeats, seed+i, reading).areas())
     return {q: {'n': len(rows), **{k: float(np.mean([r[k] for r in rows])) for k in rows[0]}} for q,rows in found.items()}

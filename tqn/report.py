@@ -5,20 +5,21 @@
 # %% auto #0
 __all__ = ['summary', 'looks', 'squares', 'confusions', 'steps_off', 'headline']
 
-# %% ../nbs/12_report.ipynb #95f344c3
+# %% ../nbs/12_report.ipynb #b9e45a61
 from collections.abc import Mapping, Sequence
 import numpy as np
-from .metrics import bootstrap
+from .metrics import _mean, bootstrap
 
-# %% ../nbs/12_report.ipynb #ac1d5d66
+# %% ../nbs/12_report.ipynb #b9a1cf2c
 def _paired(mine, base, q):
     "Right minus right of the base (seeds, videos)"
     ids = sorted(set.intersection(*(set(r[q]) for r in [*mine, *base])))
     return np.array([[float(a[q][i]) - float(b[q][i]) for i in ids] for a,b in zip(mine, base)])
 
-def _add_means(right):
-    "A run with two more questions: the share of a video's questions that were right, and whether all of them were"
-    asked = [r for q,r in right.items() if q != 'class' and not q.startswith('class (')]
+def _add_means(right, shared=None):
+    "A run with two more questions: the share of a video's questions that were right, and whether all of them were; of the questions that are shared with another run"
+    asked = [r for q,r in right.items() if q != 'class' and not q.startswith('class (') and (shared is None or q in shared)]
+    if not asked: return right
     whole = set.intersection(*(set(r) for r in asked))
     mean = {i: np.mean([r[i] for r in asked if i in r]) for r in asked for i in r}
     return {**right, 'mean answer': mean, 'all answers': {i: all(r[i] for r in asked) for i in mean if i in whole}}
@@ -36,18 +37,18 @@ def summary(
     "Mean, spread and paired difference of every row and question"
     import pandas as pd
     rights,rows = {n: [_add_means(r[split]['right']) for r in rs] for n,rs in results.items()},[]
+    def alike(name): return [[_add_means(r[split]['right'], results[o][0][split]['right']) for r in results[n]] for n,o in ((name, base), (base, name))]
     for name,rs in results.items():
         for q in rights[name][0]:
             scores = [o for o in (_score(r[split], right, q) for r,right in zip(rs, rights[name])) if o is not None]
             row = dict(row=name, question=q, n=len(rights[name][0][q]), seeds=len(rs), mean=np.mean(scores) if scores else np.nan, sd=np.std(scores, ddof=1) if len(scores) > 1 else np.nan)
-            if name != base and q in rights[base][0] and scores:
-                d = _paired(rights[name], rights[base], q)
-                low,high = bootstrap(d)
-                row |= dict(difference=d.mean(), low=low, high=high)
+            row |= dict(difference=np.nan, low=np.nan, high=np.nan)
+            mine,theirs = alike(name) if name != base else ([{}], [{}])
+            if q in mine[0] and q in theirs[0] and (d := _paired(mine, theirs, q)).size: row |= dict(zip(('difference','low','high'), (d.mean(), *bootstrap(d))))
             rows.append(row | dict(parameters=rs[0]['parameters'], cpu_s=np.mean([r['cpu_s'] for r in rs]), reading='/'.join(dict.fromkeys(str(r['reading']) for r in rs)), **{k: rs[0]['settings'][k] for k in show}))
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #3f3760bc
+# %% ../nbs/12_report.ipynb #d544b19e
 def _number(values):
     "Mean of what is there"
     known = [v for v in values if v is not None]
@@ -74,7 +75,7 @@ def looks(
     import pandas as pd
     return pd.DataFrame([dict(row=name, by=by, question=q, **_look(rs, by, q)) for name,rs in results.items() for by,q in _by_question(rs)])
 
-# %% ../nbs/12_report.ipynb #426a1e40
+# %% ../nbs/12_report.ipynb #2e8e111a
 def squares(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
 )->'pandas.DataFrame': # row, by, extent, question, value
@@ -84,12 +85,12 @@ def squares(
     for name,rs in results.items():
         for by in [w for w in dict.fromkeys(by for by,_ in _by_question(rs)) if not w.startswith('layer ')]:
             names = rs[0]['where']['names']
-            mean = np.nanmean(np.array([r['where']['by'][by]['square'] for r in rs], dtype=float), 0)
+            mean = _mean(np.array([r['where']['by'][by]['square'] for r in rs], dtype=float), 0)
             if by == 'hidden': mean = mean.T        # there rows are whose answer, columns what is hidden
             rows += [dict(row=name, by=by, extent=e, question=q, value=mean[i,j]) for i,e in enumerate(names) for j,q in enumerate(names)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #c3b1496b
+# %% ../nbs/12_report.ipynb #c0b16f23
 def confusions(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
     split:str='test',                    # Which scores
@@ -116,7 +117,7 @@ def steps_off(
         rows.append(dict(row=row, question=q, n=n, right=share(off==0), neighbour=share(off==1), far=share(off>1), steps=(off*t.n).sum()/n))
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #135c4f2a
+# %% ../nbs/12_report.ipynb #d3dd7ea3
 def _cell(t):
     "Mean and spread of one row"
     return '–' if np.isnan(t['mean']) else f"{t['mean']:.3f}" + ('' if np.isnan(t.sd) else f' ± {t.sd:.3f}')
@@ -134,7 +135,7 @@ def headline(
     by = {h: t[t.question==q].set_index('row') for h,(t,q) in columns.items()}
     diff,(first,*_) = [next(iter(by))] if diff is None else list(diff),by.values()
     order = list(first.sort_values('mean', ascending=False, kind='stable').index)
-    show = [(f'{h} (N {int(t.n.max())})', lambda r, t=t: _cell(t.loc[r]) if r in t.index else '–') for h,t in by.items()]
+    show = [(f'{h} (N {int(t.n.max()) if len(t) and t.n.notna().any() else 0})', lambda r, t=t: _cell(t.loc[r]) if r in t.index else '–') for h,t in by.items()]
     show += [(f'{h}: difference in points [95%]', lambda r, t=by[h]: _signed(t.loc[r]) if r in t.index else '–') for h in diff]
     if size: show.append(('parameters', lambda r: f'{first.parameters[r]/1e6:.2f} M'))
     rows = [['', *(h for h,_ in show)], ['---']*(len(show)+1), *([r, *(f(r) for _,f in show)] for r in order)]

@@ -6,12 +6,16 @@
 __all__ = ['INK', 'GREY', 'PALE', 'BLUE', 'RUST', 'plot_differences', 'plot_overview', 'plot_looks', 'plot_layers',
            'plot_squares', 'plot_maps', 'plot_confusions', 'grid_figures']
 
-# %% ../nbs/12_report_figures.ipynb #c7f6ef07
+# %% ../nbs/12_report_figures.ipynb #8fd0ed62
 from collections.abc import Sequence
 import numpy as np
 
-# %% ../nbs/12_report_figures.ipynb #52e193ba
+# %% ../nbs/12_report_figures.ipynb #47b56f99
 INK,GREY,PALE,BLUE,RUST = '#1a1a1a','#8a8a8a','#c9c9c9','#155a8a','#c04f00'
+
+def _text(s):
+    "A name as it stands: no formula where it holds dollars"
+    return str(s).replace('$', r'\$')
 
 def _bare(ax, *sides):
     "No frame but these sides, a quiet grid behind"
@@ -24,15 +28,16 @@ def _panels(names, n_rows, width=1.5, left=2.1, height=.29, extra=.95):
     fig = plt.figure(figsize=(left+width*len(names), extra+height*n_rows), dpi=80, layout='constrained')
     return fig, np.atleast_1d(fig.subplots(1, len(names), sharey=True))
 
-# %% ../nbs/12_report_figures.ipynb #32d1b0ae
+# %% ../nbs/12_report_figures.ipynb #550eb24f
 def plot_differences(
     table:'pandas.DataFrame',        # Of `summary`
     questions:Sequence[str]|None=None, # Panels; None for all, with one reading of the class
     title:str='',                    # Of the figure
     rows:Sequence[str]|None=None,    # Which rows; None for all but the base
+    base:str|None=None,              # The row they are compared with; None for the first without a difference
 )->'matplotlib.figure.Figure': # A figure
     "Paired difference to the base, with its interval, for every row and question"
-    base = table[table.question=='mean answer'].set_index('row').difference.isna().idxmax()
+    base = table[table.question==table.question.iloc[0]].set_index('row').difference.isna().idxmax() if base is None else base
     rows = [r for r in table.row.unique() if r != base] if rows is None else list(rows)
     questions = [q for q in table.question.unique() if not q.startswith('class (') and q != 'all answers'] if questions is None else list(questions)
     fig,axs = _panels(questions, len(rows))
@@ -43,14 +48,14 @@ def plot_differences(
         ax.hlines(y, low, high, color=np.where((low > 0) | (high < 0), BLUE, PALE), lw=2.5)
         ax.scatter(d, y, color=colours, s=26, zorder=3)
         ax.axvline(0, color=INK, lw=1)
-        ax.set(yticks=y, yticklabels=rows, ylim=(len(rows)-.4, -.6))
-        ax.set_title(f"{q}\n{base} {t['mean'][base]:.3f}" if base in t.index else q, fontsize=10)
+        ax.set(yticks=y, yticklabels=[_text(r) for r in rows], ylim=(len(rows)-.4, -.6))
+        ax.set_title(f"{q}\n{_text(base)} {t['mean'][base]:.3f}" if base in t.index else q, fontsize=10)
         ax.margins(x=.12); ax.grid(axis='x', color='#eeeeee'); _bare(ax, 'bottom')
-    fig.supxlabel(f'points of accuracy against {base} (paired, 95%)', fontsize=10)
-    if title: fig.suptitle(title, fontsize=11, weight='bold')
+    fig.supxlabel(f'points of accuracy against {_text(base)} (paired, 95%)', fontsize=10)
+    if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #54dd37df
+# %% ../nbs/12_report_figures.ipynb #2dcb36d9
 _SPLITS = {'test': ('test', 'o', INK), 'unseen': ('combinations never seen', 'D', RUST), 'long_test': ('long, untrimmed', 's', BLUE)}
 _MAPS = {'attention': ('attention', 'o', BLUE), 'gradient': ('gradient', 'x', RUST)}
 
@@ -84,12 +89,12 @@ def plot_overview(
         w = w[w.question.isin(w.question.unique() if looked is None else looked) & (w.question!='class')]
         for by,style in _MAPS.items(): _marks(axs[-1], w[w.by==by].groupby('row').gap.mean().reindex(rows), y, style)
         axs[-1].axvline(0, color=INK, lw=.8); axs[-1].set_title('own − wrong question (hits)', fontsize=10)
-    for ax in axs: ax.set(yticks=y, yticklabels=rows, ylim=(len(rows)-.4, -.6)); ax.grid(axis='both', color='#eeeeee'); _bare(ax, 'bottom')
+    for ax in axs: ax.set(yticks=y, yticklabels=[_text(r) for r in rows], ylim=(len(rows)-.4, -.6)); ax.grid(axis='both', color='#eeeeee'); _bare(ax, 'bottom')
     for ax in axs[[0, -1]]: ax.legend(frameon=False, fontsize=8, loc='upper center', bbox_to_anchor=(.5, -.09-.25/len(rows)), ncols=3, columnspacing=.8, handletextpad=.1)
-    if title: fig.suptitle(title, fontsize=11, weight='bold')
+    if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #26ae69e5
+# %% ../nbs/12_report_figures.ipynb #80970f1a
 _WAYS = {'attention': 'hits of the attention', 'gradient': 'hits of gradient × input', 'hidden': 'probability lost when the evidence is hidden'}
 
 def plot_looks(
@@ -112,15 +117,15 @@ def plot_looks(
             if k in o and o[k].notna().any(): ax.scatter(o[k], y, **style, zorder=2)
         ax.scatter(o.wrong, y, s=34, facecolor='white', edgecolor=RUST, lw=1.5, zorder=3)
         ax.scatter(o.own, y, s=38, color=BLUE, zorder=4)
-        ax.set(yticks=y, yticklabels=rows, ylim=(len(rows)-.4, -.6), xlim=(-.05 if by!='hidden' else None, 1.05 if by!='hidden' else None))
+        ax.set(yticks=y, yticklabels=[_text(r) for r in rows], ylim=(len(rows)-.4, -.6), xlim=(-.05 if by!='hidden' else None, 1.05 if by!='hidden' else None))
         ax.set_title(f'{q}\nN {int(o.n.max())}' if o.n.notna().any() else q, fontsize=10)
         ax.grid(axis='x', color='#eeeeee'); _bare(ax, 'bottom')
     key = 'tick: as many clips hidden elsewhere' if by=='hidden' else 'tick: uniform map, cross: best fixed clip'
     fig.supxlabel(f"{_WAYS.get(by, f'hits of the attention of {by}')}\nfilled: its own question   hollow: the wrong questions   {key}", fontsize=9)
-    if title: fig.suptitle(title, fontsize=11, weight='bold')
+    if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #9b9a9759
+# %% ../nbs/12_report_figures.ipynb #7ad74465
 def plot_layers(
     where:'pandas.DataFrame', # Of `looks`
     rows:Sequence[str],       # One panel each
@@ -135,11 +140,11 @@ def plot_layers(
     for ax,r in zip(axs, rows):
         sns.lineplot(t[t.row==r], x='layer', y='gap', hue='question', hue_order=questions, style='question', style_order=questions, markers=True, dashes=False, ax=ax, legend=ax is axs[-1], palette='colorblind', markersize=7)
         ax.axhline(0, color=INK, lw=1); ax.set(ylim=(-.3, 1.05), xticks=sorted(t[t.row==r].layer.unique()), xlabel='layer', ylabel='hits: own − wrong')
-        ax.set_title(r, fontsize=10); ax.grid(axis='y', color='#eeeeee'); _bare(ax, 'left', 'bottom')
+        ax.set_title(_text(r), fontsize=10); ax.grid(axis='y', color='#eeeeee'); _bare(ax, 'left', 'bottom')
     axs[-1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, .5), loc='center left')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #93927f93
+# %% ../nbs/12_report_figures.ipynb #edc4f419
 def plot_squares(
     squares:'pandas.DataFrame',  # Of `squares`
     row:str,                     # Which row
@@ -158,7 +163,7 @@ def plot_squares(
         ax.set(xlabel='whose answer' if by=='hidden' else 'whose map', ylabel='evidence of' if ax is axs[0] else '')
         ax.set_title({'hidden': 'probability lost, evidence hidden'}.get(by, by), fontsize=10); ax.tick_params(length=0)
         ax.set_xticklabels(ax.get_xticklabels(), rotation=35, ha='right', rotation_mode='anchor', fontsize=8); ax.set_yticklabels(ax.get_yticklabels(), rotation=0, fontsize=8)
-    fig.suptitle(row, fontsize=11, weight='bold')
+    fig.suptitle(_text(row), fontsize=11, weight='bold')
     return fig
 
 def _frame(i):
@@ -166,7 +171,7 @@ def _frame(i):
     from matplotlib.patches import Rectangle
     return Rectangle((i+.04, i+.04), .92, .92, fill=False, ec='#d55e00', lw=1.8)
 
-# %% ../nbs/12_report_figures.ipynb #b77fc737
+# %% ../nbs/12_report_figures.ipynb #c118c64c
 def plot_maps(
     maps:'pandas.DataFrame', # Of `tqn.grid.example_maps`
     rows:Sequence[str]|None=None, # Panels; None for all
@@ -178,21 +183,22 @@ def plot_maps(
     t = maps[maps.id==(id or maps.id.iloc[0])]
     rows = [r for r in (t.row.unique() if rows is None else rows) if r in set(t.row)]
     if not rows: raise ValueError(f'expected rows of {list(t.row.unique())}')
-    fig,axs = _panels(rows, t.question.nunique(), width=3., left=.9, height=.26, extra=.95)
+    questions = list(t[t.row.isin(rows)].question.unique())
+    fig,axs = _panels(rows, len(questions), width=3., left=.9, height=.26, extra=.95)
     for ax,r in zip(axs, rows):
         o = t[t.row==r]
-        lanes = o.set_index('question')[[c for c in o.columns if str(c).isdigit()]].dropna(axis=1)
+        lanes = o.set_index('question')[[c for c in o.columns if str(c).isdigit()]].dropna(axis=1, how='all').reindex(questions)
         sns.heatmap(lanes.div(lanes.max(axis=1), axis=0), ax=ax, cmap='Blues', vmin=0, vmax=1, cbar=False, yticklabels=True)
-        for i,(q,span) in enumerate(o.groupby('question', sort=False)[['start','end']].first().iterrows()):
-            if not np.isnan(span.start): ax.add_patch(Rectangle((span.start, i+.06), span.end-span.start, .88, fill=False, ec='#d55e00', lw=1.6))
+        for q,start,end in o[['question','start','end']].itertuples(index=False):
+            if not np.isnan(start): ax.add_patch(Rectangle((start, questions.index(q)+.06), end-start, .88, fill=False, ec='#d55e00', lw=1.6))
         n = lanes.shape[1]
-        ax.set(xlabel='clip', ylabel='', xticks=np.arange(0, n, max(1, n//5))); ax.set_title(r, fontsize=10)
+        ax.set(xlabel='clip', ylabel='', xticks=np.arange(0, n, max(1, n//5))); ax.set_title(_text(r), fontsize=10)
         ax.set_xticklabels(np.arange(0, n, max(1, n//5)), rotation=0)
         ax.tick_params(length=0, labelsize=8)
-    axs[0].set_yticks(np.arange(len(lanes))+.5, list(lanes.index), rotation=0)
+    axs[0].set_yticks(np.arange(len(questions))+.5, questions, rotation=0)
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #bf7f0969
+# %% ../nbs/12_report_figures.ipynb #0117204d
 def plot_confusions(
     table:'pandas.DataFrame', # Of `confusions`
     rows:Sequence[str],       # One line of panels each
@@ -208,11 +214,11 @@ def plot_confusions(
             m = t.pivot(index='truth', columns='said', values='n').reindex(index=t.truth.unique(), columns=t.truth.unique()).fillna(0)
             m = m.div(m.sum(axis=1).clip(lower=1), axis=0)
             sns.heatmap(m, ax=ax, vmin=0, vmax=1, cmap='Blues', annot=m.map(lambda v: f'{v:.2f}'.lstrip('0') if v >= .005 else ''), fmt='', cbar=False, linewidths=.5, linecolor='white', annot_kws={'fontsize': 7})
-            ax.set(xlabel='answer', ylabel=f'{q}, truth' if ax is line[0] else ''); ax.set_title(r, fontsize=9); ax.tick_params(length=0, labelsize=7)
+            ax.set(xlabel='answer', ylabel=f'{q}, truth' if ax is line[0] else ''); ax.set_title(_text(r), fontsize=9); ax.tick_params(length=0, labelsize=7)
             ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #e2e82daa
+# %% ../nbs/12_report_figures.ipynb #642af912
 def grid_figures(
     grid,        # The grid
     tables:dict, # Of `tqn.cli_compare.make_tables`
@@ -223,12 +229,13 @@ def grid_figures(
     asked,found = grid.figures or ({'': others} if others else {}),{'overview': plot_overview(tables, title=grid.title)}
     for title,rows in asked.items():
         end = f'_{slug(title)}' if title else ''
-        found[f'scores{end}'] = plot_differences(tables['test'], title=title or grid.title, rows=[r for r in rows if r != grid.base])
-        if 'where' in tables: found[f'where{end}'] = plot_looks(tables['where'], [grid.base, *rows], title=title or grid.title)
+        found[f'scores{end}'] = plot_differences(tables['test'], title=title or grid.title, rows=[r for r in rows if r != grid.base], base=grid.base)
+        if 'where' in tables and tables['where'].row.isin([grid.base, *rows]).any(): found[f'where{end}'] = plot_looks(tables['where'], [grid.base, *rows], title=title or grid.title)
     if 'where' in tables:
-        if (tables['where'].by=='layer 1').any(): found['layers'] = plot_layers(tables['where'], [grid.base])
-        found['squares'] = plot_squares(tables['squares'], grid.base)
-    if 'maps' in tables: found['maps'] = plot_maps(tables['maps'], list(grid.rows)[:4])
+        ways = set(tables['where'][tables['where'].row==grid.base].by)
+        if 'layer 1' in ways: found['layers'] = plot_layers(tables['where'], [grid.base])
+        if ways: found['squares'] = plot_squares(tables['squares'], grid.base)
+    if 'maps' in tables: found['maps'] = plot_maps(tables['maps'], list(tables['maps'].row.unique())[:4])
     ordinal = [n for n,e in grid.rows.items() if e.loss=='ordinal']
     if ordinal: found['confusions'] = plot_confusions(tables['confusions'], [grid.base, *ordinal])
     return found

@@ -272,4 +272,5 @@ def make_reader(
 )->nn.Module: # Features (b, n, d_memory) and valid (b, n) to responses (b, k, d_model) and attention (b, layers, heads, k, n)
     "A reader by its name"
     if name not in READERS: raise unknown('there is no reader', name, READERS)
-    return READERS[name](n_queries, d_model, d_memory, **settings)
+    try: return READERS[name](n_queries, d_model, d_memory, **settings)
+    except TypeError as e: raise ValueError(f'the reader {name!r} cannot be made with {settings}: {e}') from e
