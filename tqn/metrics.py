@@ -13,6 +13,7 @@ __all__ = ['MEASURES', 'SHARES', 'WHAT', 'probabilities', 'is_right', 'per_class
 import json, math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
@@ -535,6 +536,12 @@ def _fixed(maps, names, other):
     return out
 
 # %% ../nbs/09_metrics.ipynb #03870adf
+@lru_cache(8)
+def _draws(n, runs, n_boot, seed):
+    "How often each video and each run is drawn (n_boot, n), (n_boot, runs); kept, since a table asks for the same ones again and again"
+    rng = np.random.default_rng(seed)
+    return tuple(rng.multinomial(k, np.full(k, 1/k), n_boot) for k in (n, runs))
+
 def bootstrap(
     d:np.ndarray,      # A difference for each run and video (runs, b); nan = left out, in every run
     n_boot:int=2000,   # How often to draw again
@@ -545,9 +552,7 @@ def bootstrap(
     d = d[:,~np.isnan(d).any(0)]
     runs,n = d.shape
     if n<2: return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    wv = rng.multinomial(n, np.full(n, 1/n), n_boot)
-    wr = rng.multinomial(runs, np.full(runs, 1/runs), n_boot)
+    wv,wr = _draws(n, runs, n_boot, seed)
     means = ((wr@d)*wv).sum(1)/(runs*n)
     return tuple(float(o) for o in np.quantile(means, [(1-level)/2, (1+level)/2]))
 

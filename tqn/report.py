@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['summary', 'looks', 'squares', 'confusions', 'steps_off', 'headline']
 
-# %% ../nbs/12_report.ipynb #b9e45a61
+# %% ../nbs/12_report.ipynb #b00e6ac3
 from collections.abc import Mapping, Sequence
 import numpy as np
 from .metrics import _mean, bootstrap
 
-# %% ../nbs/12_report.ipynb #b9a1cf2c
+# %% ../nbs/12_report.ipynb #522cae01
 def _paired(mine, base, q):
     "Right minus right of the base (seeds, videos)"
     ids = sorted(set.intersection(*(set(r[q]) for r in [*mine, *base])))
@@ -39,16 +39,16 @@ def summary(
     rights,rows = {n: [_add_means(r[split]['right']) for r in rs] for n,rs in results.items()},[]
     def alike(name): return [[_add_means(r[split]['right'], results[o][0][split]['right']) for r in results[n]] for n,o in ((name, base), (base, name))]
     for name,rs in results.items():
+        mine,theirs = alike(name) if name != base else ([{}], [{}])
         for q in rights[name][0]:
             scores = [o for o in (_score(r[split], right, q) for r,right in zip(rs, rights[name])) if o is not None]
             row = dict(row=name, question=q, n=len(rights[name][0][q]), seeds=len(rs), mean=np.mean(scores) if scores else np.nan, sd=np.std(scores, ddof=1) if len(scores) > 1 else np.nan)
             row |= dict(difference=np.nan, low=np.nan, high=np.nan)
-            mine,theirs = alike(name) if name != base else ([{}], [{}])
             if q in mine[0] and q in theirs[0] and (d := _paired(mine, theirs, q)).size: row |= dict(zip(('difference','low','high'), (d.mean(), *bootstrap(d))))
             rows.append(row | dict(parameters=rs[0]['parameters'], cpu_s=np.mean([r['cpu_s'] for r in rs]), reading='/'.join(dict.fromkeys(str(r['reading']) for r in rs)), **{k: rs[0]['settings'][k] for k in show}))
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #d544b19e
+# %% ../nbs/12_report.ipynb #5e9919c6
 def _number(values):
     "Mean of what is there"
     known = [v for v in values if v is not None]
@@ -75,7 +75,7 @@ def looks(
     import pandas as pd
     return pd.DataFrame([dict(row=name, by=by, question=q, **_look(rs, by, q)) for name,rs in results.items() for by,q in _by_question(rs)])
 
-# %% ../nbs/12_report.ipynb #2e8e111a
+# %% ../nbs/12_report.ipynb #ad24ec93
 def squares(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
 )->'pandas.DataFrame': # row, by, extent, question, value
@@ -90,7 +90,7 @@ def squares(
             rows += [dict(row=name, by=by, extent=e, question=q, value=mean[i,j]) for i,e in enumerate(names) for j,q in enumerate(names)]
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #c0b16f23
+# %% ../nbs/12_report.ipynb #bc9ba648
 def confusions(
     results:Mapping[str,Sequence[dict]], # Of `run_grid`
     split:str='test',                    # Which scores
@@ -117,7 +117,7 @@ def steps_off(
         rows.append(dict(row=row, question=q, n=n, right=share(off==0), neighbour=share(off==1), far=share(off>1), steps=(off*t.n).sum()/n))
     return pd.DataFrame(rows)
 
-# %% ../nbs/12_report.ipynb #d3dd7ea3
+# %% ../nbs/12_report.ipynb #ab65c1a5
 def _cell(t):
     "Mean and spread of one row"
     return '–' if np.isnan(t['mean']) else f"{t['mean']:.3f}" + ('' if np.isnan(t.sd) else f' ± {t.sd:.3f}')
