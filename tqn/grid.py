@@ -85,7 +85,7 @@ class Experiment:
         for name,value in asdict(self).items():
             if isinstance(value, (int, float)) and value < least.get(name, 0): raise ValueError(f'setting {name} must be {least.get(name, 0)} or more, got {value!r}')
 
-# %% ../nbs/12_grid.ipynb #36813984
+# %% ../nbs/12_grid.ipynb #d0bbc477
 def make_experiment(
     settings:Mapping, # Of one row
 )->Experiment: # Checked
@@ -93,7 +93,7 @@ def make_experiment(
     refuse_unknown(settings, [f.name for f in fields(Experiment)], 'a row has no setting')
     return Experiment(**settings)
 
-# %% ../nbs/12_grid.ipynb #048b26fd
+# %% ../nbs/12_grid.ipynb #f4094a65
 def preset_row(
     name:str|None, # 'diving48', 'gym99', 'gym288' or 'dives'; None for none
 )->dict: # Settings of a row
@@ -103,7 +103,7 @@ def preset_row(
     shared = [f.name for f in fields(Experiment) if hasattr(said, f.name) and f.name not in ('only',)]
     return {k: getattr(said, k) for k in shared} | {'config': said.recipe}
 
-# %% ../nbs/12_grid.ipynb #b4e272b9
+# %% ../nbs/12_grid.ipynb #d6dcc64e
 def run_name(
     e:Experiment, # The row
 )->str: # Of its folder
@@ -143,7 +143,7 @@ class Grid:
             for n in names:
                 if n not in self.rows: raise unknown(f'the figure {title!r} has no row', n, self.rows)
 
-# %% ../nbs/12_grid.ipynb #a822ddfe
+# %% ../nbs/12_grid.ipynb #acd3e284
 def _check_tune(tune):
     "One setting, and a list of values that it can have"
     if not isinstance(tune, Mapping) or len(tune) > 1 or not all(isinstance(v, (list, tuple)) and v for v in tune.values()): raise ValueError(f'expected one setting to tune, with a list of values to try, got {tune}')
@@ -236,7 +236,7 @@ def _score(ev, best):
     mixed = {q.name: dict(labels=list(q.answers), counts=confusion_matrix(*ev.truth(q.name)).tolist()) for q in ev.queries if q.kind=='count'}
     return {'scores': acc | {'mean answer': float(np.mean([acc[q] for q in ev.queries.names if acc[q] is not None]))}, 'right': right, 'confusion': mixed}
 
-# %% ../nbs/12_grid.ipynb #50fd0b6d
+# %% ../nbs/12_grid.ipynb #8de8f610
 def look_run(
     model:TQN,        # Trained
     dataset,          # Videos with extents
@@ -329,7 +329,7 @@ def _cannot_look(e, dataset):
     n,frames = len(dataset[0]['features']),dataset.items[0].n_frames
     return '' if n == -(-frames//8) else f'the features are not of clips of 8 frames: {n} for {frames} frames'
 
-# %% ../nbs/12_grid.ipynb #30e2e113
+# %% ../nbs/12_grid.ipynb #f429c015
 def load_run(
     folder:str|Path,   # Of the run: <out>/<run_name>/seed<n>
     data:Mapping,      # {split: FeatureDataset} that it was run on
@@ -395,7 +395,7 @@ def _run_jobs(jobs, source, out, workers, bar):
             raise
     return found
 
-# %% ../nbs/12_grid.ipynb #ceae2898
+# %% ../nbs/12_grid.ipynb #86b57013
 def _tries(grid):
     "{row: the settings it tries}"
     return {n: [replace(e, **{k: v}) for k,vs in grid.tune.items() for v in vs] if grid.tune and e.trained else [e] for n,e in grid.rows.items()}
@@ -414,7 +414,7 @@ def run_grid(
     tries,(first,*others) = _tries(grid),grid.seeds
     jobs = _jobs([e for es in tries.values() for e in es], [first])
     total = len(jobs) + len(_jobs([es[0] for es in tries.values()], others))
-    with tqdm(total=total, desc=grid.title, unit='run', disable=not progress, smoothing=0) as bar:
+    with tqdm(total=total, desc=grid.title, unit='run', disable=not progress) as bar:
         try:
             found = _run_jobs(jobs, source, out, workers, bar)
             best = {n: max(es, key=lambda e: found[run_name(e), first]['val']['scores']['mean answer']) for n,es in tries.items()}

@@ -6,11 +6,11 @@
 __all__ = ['INK', 'GREY', 'PALE', 'BLUE', 'RUST', 'plot_differences', 'plot_overview', 'plot_looks', 'plot_layers',
            'plot_squares', 'plot_maps', 'plot_confusions', 'grid_figures']
 
-# %% ../nbs/12_report_figures.ipynb #8fd0ed62
+# %% ../nbs/12_report_figures.ipynb #458045b8
 from collections.abc import Sequence
 import numpy as np
 
-# %% ../nbs/12_report_figures.ipynb #47b56f99
+# %% ../nbs/12_report_figures.ipynb #689327f8
 INK,GREY,PALE,BLUE,RUST = '#1a1a1a','#8a8a8a','#c9c9c9','#155a8a','#c04f00'
 
 def _text(s):
@@ -28,7 +28,7 @@ def _panels(names, n_rows, width=1.5, left=2.1, height=.29, extra=.95):
     fig = plt.figure(figsize=(left+width*len(names), extra+height*n_rows), dpi=80, layout='constrained')
     return fig, np.atleast_1d(fig.subplots(1, len(names), sharey=True))
 
-# %% ../nbs/12_report_figures.ipynb #550eb24f
+# %% ../nbs/12_report_figures.ipynb #489fb1c0
 def plot_differences(
     table:'pandas.DataFrame',        # Of `summary`
     questions:Sequence[str]|None=None, # Panels; None for all, with one reading of the class
@@ -55,7 +55,7 @@ def plot_differences(
     if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #2dcb36d9
+# %% ../nbs/12_report_figures.ipynb #2f093fe2
 _SPLITS = {'test': ('test', 'o', INK), 'unseen': ('combinations never seen', 'D', RUST), 'long_test': ('long, untrimmed', 's', BLUE)}
 _MAPS = {'attention': ('attention', 'o', BLUE), 'gradient': ('gradient', 'x', RUST)}
 
@@ -94,7 +94,7 @@ def plot_overview(
     if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #80970f1a
+# %% ../nbs/12_report_figures.ipynb #e7ff1dca
 _WAYS = {'attention': 'hits of the attention', 'gradient': 'hits of gradient × input', 'hidden': 'probability lost when the evidence is hidden'}
 
 def plot_looks(
@@ -118,6 +118,7 @@ def plot_looks(
         ax.scatter(o.wrong, y, s=34, facecolor='white', edgecolor=RUST, lw=1.5, zorder=3)
         ax.scatter(o.own, y, s=38, color=BLUE, zorder=4)
         ax.set(yticks=y, yticklabels=[_text(r) for r in rows], ylim=(len(rows)-.4, -.6), xlim=(-.05 if by!='hidden' else None, 1.05 if by!='hidden' else None))
+        if by!='hidden': ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
         ax.set_title(f'{q}\nN {int(o.n.max())}' if o.n.notna().any() else q, fontsize=10)
         ax.grid(axis='x', color='#eeeeee'); _bare(ax, 'bottom')
     key = 'tick: as many clips hidden elsewhere' if by=='hidden' else 'tick: uniform map, cross: best fixed clip'
@@ -125,7 +126,7 @@ def plot_looks(
     if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #7ad74465
+# %% ../nbs/12_report_figures.ipynb #fca53a5b
 def plot_layers(
     where:'pandas.DataFrame', # Of `looks`
     rows:Sequence[str],       # One panel each
@@ -144,7 +145,7 @@ def plot_layers(
     axs[-1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, .5), loc='center left')
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #edc4f419
+# %% ../nbs/12_report_figures.ipynb #30c0c4b3
 def plot_squares(
     squares:'pandas.DataFrame',  # Of `squares`
     row:str,                     # Which row
@@ -171,7 +172,7 @@ def _frame(i):
     from matplotlib.patches import Rectangle
     return Rectangle((i+.04, i+.04), .92, .92, fill=False, ec='#d55e00', lw=1.8)
 
-# %% ../nbs/12_report_figures.ipynb #c118c64c
+# %% ../nbs/12_report_figures.ipynb #7c9e2f47
 def plot_maps(
     maps:'pandas.DataFrame', # Of `tqn.grid.example_maps`
     rows:Sequence[str]|None=None, # Panels; None for all
@@ -198,7 +199,7 @@ def plot_maps(
     axs[0].set_yticks(np.arange(len(questions))+.5, questions, rotation=0)
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #0117204d
+# %% ../nbs/12_report_figures.ipynb #a7c767e2
 def plot_confusions(
     table:'pandas.DataFrame', # Of `confusions`
     rows:Sequence[str],       # One line of panels each
@@ -218,7 +219,7 @@ def plot_confusions(
             ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     return fig
 
-# %% ../nbs/12_report_figures.ipynb #642af912
+# %% ../nbs/12_report_figures.ipynb #95e3dfe3
 def grid_figures(
     grid,        # The grid
     tables:dict, # Of `tqn.cli_compare.make_tables`
