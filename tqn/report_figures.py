@@ -6,11 +6,11 @@
 __all__ = ['INK', 'GREY', 'PALE', 'BLUE', 'RUST', 'plot_differences', 'plot_overview', 'plot_looks', 'plot_layers',
            'plot_squares', 'plot_maps', 'plot_confusions', 'grid_figures']
 
-# %% ../nbs/12_studies_figures.ipynb #458045b8
+# %% ../nbs/12_studies_figures.ipynb #621a4414
 from collections.abc import Sequence
 import numpy as np
 
-# %% ../nbs/12_studies_figures.ipynb #689327f8
+# %% ../nbs/12_studies_figures.ipynb #c9f34da6
 INK,GREY,PALE,BLUE,RUST = '#1a1a1a','#8a8a8a','#c9c9c9','#155a8a','#c04f00'
 
 def _text(s):
@@ -28,7 +28,7 @@ def _panels(names, n_rows, width=1.5, left=2.1, height=.29, extra=.95):
     fig = plt.figure(figsize=(left+width*len(names), extra+height*n_rows), dpi=80, layout='constrained')
     return fig, np.atleast_1d(fig.subplots(1, len(names), sharey=True))
 
-# %% ../nbs/12_studies_figures.ipynb #489fb1c0
+# %% ../nbs/12_studies_figures.ipynb #e037a420
 def plot_differences(
     table:'pandas.DataFrame',        # Of `summary`
     questions:Sequence[str]|None=None, # Panels; None for all, with one reading of the class
@@ -55,7 +55,7 @@ def plot_differences(
     if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_studies_figures.ipynb #2f093fe2
+# %% ../nbs/12_studies_figures.ipynb #f5c64fa7
 _SPLITS = {'test': ('test', 'o', INK), 'unseen': ('combinations never seen', 'D', RUST), 'long_test': ('long, untrimmed', 's', BLUE)}
 _MAPS = {'attention': ('attention', 'o', BLUE), 'gradient': ('gradient', 'x', RUST)}
 
@@ -87,6 +87,7 @@ def plot_overview(
     if 'where' in tables:
         w = tables['where']
         w = w[w.question.isin(w.question.unique() if looked is None else looked) & (w.question!='class')]
+        if {'own','uniform'} <= set(w.columns): w = w[w.groupby(['row','by']).own.transform('mean').sub(w.groupby(['row','by']).uniform.transform('mean')).abs() > 1e-4]    # a uniform map is none
         for by,style in _MAPS.items(): _marks(axs[-1], w[w.by==by].groupby('row').gap.mean().reindex(rows), y, style)
         axs[-1].axvline(0, color=INK, lw=.8); axs[-1].set_title('own − wrong question (hits)', fontsize=10)
     for ax in axs: ax.set(yticks=y, yticklabels=[_text(r) for r in rows], ylim=(len(rows)-.4, -.6)); ax.grid(axis='both', color='#eeeeee'); _bare(ax, 'bottom')
@@ -94,7 +95,7 @@ def plot_overview(
     if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_studies_figures.ipynb #e7ff1dca
+# %% ../nbs/12_studies_figures.ipynb #0dd55f12
 _WAYS = {'attention': 'hits of the attention', 'gradient': 'hits of gradient × input', 'hidden': 'probability lost when the evidence is hidden'}
 
 def plot_looks(
@@ -126,7 +127,7 @@ def plot_looks(
     if title: fig.suptitle(_text(title), fontsize=11, weight='bold')
     return fig
 
-# %% ../nbs/12_studies_figures.ipynb #fca53a5b
+# %% ../nbs/12_studies_figures.ipynb #eb0bee04
 def plot_layers(
     where:'pandas.DataFrame', # Of `looks`
     rows:Sequence[str],       # One panel each
@@ -145,7 +146,7 @@ def plot_layers(
     axs[-1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, .5), loc='center left')
     return fig
 
-# %% ../nbs/12_studies_figures.ipynb #30c0c4b3
+# %% ../nbs/12_studies_figures.ipynb #714dd751
 def plot_squares(
     squares:'pandas.DataFrame',  # Of `squares`
     row:str,                     # Which row
@@ -172,7 +173,7 @@ def _frame(i):
     from matplotlib.patches import Rectangle
     return Rectangle((i+.04, i+.04), .92, .92, fill=False, ec='#d55e00', lw=1.8)
 
-# %% ../nbs/12_studies_figures.ipynb #7c9e2f47
+# %% ../nbs/12_studies_figures.ipynb #cc25c382
 def plot_maps(
     maps:'pandas.DataFrame', # Of `tqn.grid.example_maps`
     rows:Sequence[str]|None=None, # Panels; None for all
@@ -199,7 +200,7 @@ def plot_maps(
     axs[0].set_yticks(np.arange(len(questions))+.5, questions, rotation=0)
     return fig
 
-# %% ../nbs/12_studies_figures.ipynb #a7c767e2
+# %% ../nbs/12_studies_figures.ipynb #5ab16fe2
 def plot_confusions(
     table:'pandas.DataFrame', # Of `confusions`
     rows:Sequence[str],       # One line of panels each
@@ -219,7 +220,7 @@ def plot_confusions(
             ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     return fig
 
-# %% ../nbs/12_studies_figures.ipynb #95e3dfe3
+# %% ../nbs/12_studies_figures.ipynb #ecc1afab
 def grid_figures(
     grid,        # The grid
     tables:dict, # Of `tqn.cli_compare.make_tables`

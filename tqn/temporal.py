@@ -234,12 +234,13 @@ class EncodedQueries(nn.Module):
         dropout:float=.1,       # In every layer
         mix:str='attention',    # 'attention': to all other clips; 'conv': to neighbours
         n_encoder:int=2,        # Layers in which they do
+        positions:str='sine',   # Of the clips, for 'attention': 'sine' or 'none'
         **decoder,              # For `QueryDecoder`: n_layers, n_heads, ...
     )->None:
         super().__init__()
         if mix not in ('attention','conv'): raise unknown('clips cannot be mixed by', mix, ['attention','conv'])
         self.d_memory,self.mix = d_memory or d_model,mix
-        self.project,self.positions = nn.Linear(self.d_memory, d_model),Positions('sine', d_model)
+        self.project,self.positions = nn.Linear(self.d_memory, d_model),Positions(positions, d_model)
         def layer(): return nn.TransformerEncoderLayer(d_model, 4, d_model, dropout, batch_first=True, norm_first=True)
         self.layers = dilated_convs(d_model, n_encoder) if mix=='conv' else nn.ModuleList(layer() for _ in range(n_encoder))
         self.decoder = QueryDecoder(n_queries, d_model, dropout=dropout, **decoder)
@@ -252,7 +253,7 @@ class EncodedQueries(nn.Module):
         memory,valid = clean_memory(memory, valid)
         x = self.project(memory)
         if self.mix=='conv': return self.decoder(see_neighbours(self.layers, x, valid), valid)
-        x = x + self.positions(x)
+        if (places := self.positions(x)) is not None: x = x + places
         for layer in self.layers: x = layer(x, src_key_padding_mask=~valid)
         return self.decoder(x, valid)
 
