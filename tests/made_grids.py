@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from safetensors.torch import save_file
-from tqn.data import FeatureDataset, Item
-from tqn.grid import Experiment
-from tqn.manifest import write_manifest
-from tqn.queries import Query, QuerySet
+from tqn.data.items import FeatureDataset, Item
+from tqn.studies.grid import Experiment
+from tqn.data.manifest import write_manifest
+from tqn.questions.queries import Query, QuerySet
 
 QUESTIONS = QuerySet([Query('colour', ['red', 'blue']), Query('count', ['0', '1', '2'], kind='count')], classes=[('a', ['red', '0']), ('b', ['blue', '1']), ('c', ['blue', '2'])])
 SMALL = dict(d_model=8, n_layers=1, n_heads=2, epochs=1)

@@ -1,6 +1,6 @@
 "Records of any number of videos, made up: for tests and benchmarks of what shows them"
 import numpy as np
-from tqn.records import Records
+from tqn.attention.records import Records
 
 NAMES = 'approach', 'takeoff', 'somersault', 'twist', 'position', 'entry', 'class'
 ANSWERS = {'takeoff': ['Back', 'Forward', 'Inward', 'Reverse'], 'twist': ['NoTwis', '05Twis', '1Twis', '15Twis', '25Twis'],

@@ -9,11 +9,11 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.testing import assert_close
 from outside import MISSING, VIDEOS
-from tqn.attention import PREPROCESS, Answer, answer, capture, clip_features, plot_attention, pool_max, preprocessing, rank, rollout, summarise
-from tqn.backbone import S3D
-from tqn.model import TQN
-from tqn.queries import Query, QuerySet
-from tqn.video import Video, write_video
+from tqn.attention.answer import PREPROCESS, Answer, answer, capture, clip_features, plot_attention, pool_max, preprocessing, rank, rollout, summarise
+from tqn.models.backbone import S3D
+from tqn.models.tqn import TQN
+from tqn.questions.queries import Query, QuerySet
+from tqn.video.video import Video, write_video
 
 QS = QuerySet([Query('takeoff', ['Back','Forward']), Query('twist', ['0','1','2'], kind='count'), Query('seen', ['board','pool','crowd'], kind='many')],
               classes=[('plain', ['Back','0',None]), ('hard', ['Forward','2',None])])
@@ -146,7 +146,7 @@ def test_s3d_is_fused_for_reading_and_left_alone(mp4):
     m.preprocess['size'] = m.preprocess['resize'] = 32
     before = {k: v.clone() for k,v in m.state_dict().items()}
     f = clip_features(m.eval(), Video(mp4), 3)
-    from tqn.transforms import EvalTransform
+    from tqn.video.transforms import EvalTransform
     with torch.no_grad(): want = s3d(EvalTransform(32, (0,0,0), (1,1,1), 32)(Video(mp4).clips()))
     assert_close(f, want, atol=1e-4, rtol=1e-3)
     assert all(torch.equal(v, m.state_dict()[k]) for k,v in before.items())
@@ -252,7 +252,7 @@ def test_figure_refuses_and_leaves_no_figure_behind():
     assert len(fig.axes)==2                                                   # film and one lane; the peak pictures belong to the mean map
 
 def test_tones_fall_steadily_in_grey():
-    from tqn.attention import _tones
+    from tqn.attention.answer import _tones
     rgb = _tones()(np.linspace(0, 1, 50))[:,:3]
     grey = rgb@[.2126,.7152,.0722]
     assert (np.diff(grey)<0).all() and grey[0]-grey[-1]>.5

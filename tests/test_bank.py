@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from test_parity import EVAL, NORM, logits, our_names
 from torch import nn
 from torch.testing import assert_close
-from tqn import bank as module
-from tqn.backbone import S3D
-from tqn.bank import FeatureBank, drift, plot_ages, torn_rows
-from tqn.model import TQN, tqn_loss
-from tqn.queries import QuerySet
+from tqn.features import bank as module
+from tqn.models.backbone import S3D
+from tqn.features.bank import FeatureBank, drift, plot_ages, torn_rows
+from tqn.models.tqn import TQN, tqn_loss
+from tqn.questions.queries import QuerySet
 
 E, SCALARS = golden.expected(), golden.scalars()
 fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system cannot fork a process to kill it')
@@ -364,7 +364,7 @@ def test_trainer_dies_between_the_two_checkpoints(tmp_path):
 def test_one_writer(tmp_path):
     "Another process is refused while this one writes, and welcome as a reader"
     bank = filled(tmp_path/'b', {'a': 3})
-    code = f"""from tqn.bank import FeatureBank
+    code = f"""from tqn.features.bank import FeatureBank
 try: FeatureBank.open({str(tmp_path/'b')!r})
 except ValueError as e: print('refused', 'open for writing already' in str(e))
 print(FeatureBank.open({str(tmp_path/'b')!r}, writable=False).read(['a'])[0].sum().item())"""

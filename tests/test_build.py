@@ -5,13 +5,14 @@ import torch
 from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
-from tqn.bank import FeatureBank
-from tqn.build import (Recipe, bank_digest, bank_parts, build_bank, count_clips, make_recipe, own_videos, part_folder, read_notes, ready_items)
-from tqn.data import Item, sample_generator
-from tqn.model import TQN
-from tqn.queries import QuerySet
-from tqn.transforms import EvalTransform, TrainTransform
-from tqn.video import VideoError, clip_grid, write_video
+from tqn.features.bank import FeatureBank
+from tqn.features.build import (Recipe, bank_digest, bank_parts, build_bank, count_clips, make_recipe, own_videos, part_folder, read_notes, ready_items)
+from tqn.data.items import Item
+from tqn.core.files import sample_generator
+from tqn.models.tqn import TQN
+from tqn.questions.queries import QuerySet
+from tqn.video.transforms import EvalTransform, TrainTransform
+from tqn.video.video import VideoError, clip_grid, write_video
 
 qs = QuerySet({'colour': ['red', 'blue']})
 
@@ -39,7 +40,7 @@ class Mean(nn.Module):
 
 @pytest.fixture(autouse=True)
 def films(monkeypatch):
-    for where in ('tqn.data.open_item', 'tqn.build.open_item'): monkeypatch.setattr(where, Film)
+    for where in ('tqn.data.items.open_item', 'tqn.features.build.open_item'): monkeypatch.setattr(where, Film)
 
 def tiny(seed=0):
     torch.manual_seed(seed)

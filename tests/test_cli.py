@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = [sys.executable, '-c', 'import sys; sys.argv[0] = "tqn"; from tqn.cli import main; main()']
+SCRIPT = [sys.executable, '-c', 'import sys; sys.argv[0] = "tqn"; from tqn.cli.main import main; main()']
 
 def tqn(*args, cwd=None, **env):
     "Run `tqn args` and give back what came of it"
@@ -26,7 +26,7 @@ def test_the_console_script_is_installed():
 
 def test_help_is_fast_and_names_every_command():
     "Torch takes seconds to import, and nothing that only prints help needs it"
-    code = "import sys; from tqn.cli import run; status = run(['--help']); print('torch' in sys.modules, status)"
+    code = "import sys; from tqn.cli.main import run; status = run(['--help']); print('torch' in sys.modules, status)"
     r = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=300)
     assert r.stdout.splitlines()[-1] == 'False 0', r.stderr
     for name in ['demo', 'predict', 'lab']: assert f'\n  {name} ' in r.stdout
@@ -73,7 +73,7 @@ def test_results_that_cannot_be_printed_are_no_success():
 def world(tmp_path_factory):
     "A folder with a model that has learned nothing and a few videos, good and bad"
     import numpy as np, torch, tqn as kit
-    from tqn.video import write_video
+    from tqn.video.video import write_video
     folder = tmp_path_factory.mktemp('world')
     torch.manual_seed(0)
     queries = kit.QuerySet({'takeoff': ['Back', 'Forward'], 'twist': ['None', 'Half']}, classes=[('back dive', ['Back', 'None'])])
@@ -151,7 +151,7 @@ def test_debug_shows_the_traceback(world, tmp_path):
 @pytest.mark.skipif(os.name == 'nt', reason='signals as on POSIX')
 def test_ctrl_c_is_one_line_and_130(world, tmp_path):
     "A demo that sleeps where the work would begin is stopped there"
-    wait = 'import tqn.cli, time; tqn.cli.writable = lambda folder: (print("here", flush=True), time.sleep(60))'
+    wait = 'import tqn.cli.main, time; tqn.cli.main.writable = lambda folder: (print("here", flush=True), time.sleep(60))'
     p = subprocess.Popen([sys.executable, '-c', f'{wait}; {SCRIPT[2]}', 'demo', '--out', str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'here\n'
     p.send_signal(signal.SIGINT)

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from made_grids import QUESTIONS, save_toys, toys
 from PIL import Image
-from tqn.cli_compare import feature_source, grid_paths
-from tqn.grid import Experiment, load_grid, preset_row, run_name
+from tqn.cli.compare import feature_source, grid_paths
+from tqn.studies.grid import Experiment, load_grid, preset_row, run_name
 
 SCRIPT = '''
 import json, sys
-from tqn.cli import run
+from tqn.cli.main import run
 for args in json.loads(sys.argv[1]):
     print('$ tqn', *args, flush=True)
     print('status', run(args), file=sys.stderr, flush=True)
@@ -134,7 +134,7 @@ def test_what_is_wrong_is_named(world, i):
 def test_ctrl_c_ends_a_grid_and_its_processes(world, tmp_path):
     "As from a terminal, where it reaches all of them: one line, 130, nobody left, and what is not finished has no result"
     (tmp_path/'long.yaml').write_text('seeds: [0]\ndefaults: {d_model: 8, n_layers: 1, n_heads: 2, epochs: 100000}\nrows: {a: {}}')
-    p = subprocess.Popen([sys.executable, '-c', 'from tqn.cli import main; main()', 'compare', 'long.yaml', *MINE.replace('mine/', f'{world[0]}/mine/').split(), '--workers', '1', '--out', 'out'], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    p = subprocess.Popen([sys.executable, '-c', 'from tqn.cli.main import main; main()', 'compare', 'long.yaml', *MINE.replace('mine/', f'{world[0]}/mine/').split(), '--workers', '1', '--out', 'out'], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
                          start_new_session=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     try:
         until = time.time() + 120
@@ -190,7 +190,7 @@ def test_the_grids_of_the_kit_are_run_where_none_is_named(tmp_path):
 
 def test_help():
     from typer.testing import CliRunner
-    from tqn.cli import app, load_commands
+    from tqn.cli.main import app, load_commands
     load_commands()
     r = CliRunner().invoke(app, ['compare', '--help'], env={'COLUMNS': '100'})
     assert r.exit_code == 0 and not [w for w in ('[grids]', '--data', '--features', '--out', '--tables', '--preset', '--workers', '--quick', 'diving48', 'manifest') if w not in r.output], r.output

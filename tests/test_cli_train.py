@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tqn.build import bank_parts, read_notes, ready_items
-from tqn.data import Item
-from tqn.diver import CLASSES
-from tqn.model import TQN
-from tqn.video import write_video
+from tqn.features.build import bank_parts, read_notes, ready_items
+from tqn.data.items import Item
+from tqn.dives.diver import CLASSES
+from tqn.models.tqn import TQN
+from tqn.video.video import write_video
 
 SCRIPT = '''
 import json, sys
-from tqn.cli import run
+from tqn.cli.main import run
 for args in json.loads(sys.argv[1]):
     print('$ tqn', *args, flush=True)
     print('status', run(args), file=sys.stderr, flush=True)
@@ -143,7 +143,7 @@ def test_the_package_runs_as_a_module():
                                          ('test', ['--views', 'predictions.csv', '--limit'])])
 def test_help(name, words):
     from typer.testing import CliRunner
-    from tqn.cli import app, load_commands
+    from tqn.cli.main import app, load_commands
     load_commands()
     r = CliRunner().invoke(app, [name, '--help'], env={'COLUMNS': '100'})
     assert r.exit_code == 0 and not [w for w in words if w not in r.output], r.output

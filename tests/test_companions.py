@@ -6,16 +6,16 @@ import traitlets
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 import tqn
-from tqn.attention import answer
-from tqn.beside import CompareViewer, KeepAttention, Side, align, epoch_sides, over_epochs, overlap, sample_attention, side_of, spread
-from tqn.browse import DataBrowser, Opener, browse_model, opener, pack_page, unpack_page
-from tqn.confusions import MANY, Confusions, busiest, confusion, videos_in
-from tqn.data import FeatureDataset, Item, make_loader
-from tqn.metrics import Evaluation, evaluate
-from tqn.model import TQN, tqn_loss
-from tqn.queries import Query, QuerySet
-from tqn.records import SHAPES, SORTS, Records, choose, from_evaluation, heads_apart, load_records, planted, record, save_records, sort_values, strip
-from tqn.train import fit
+from tqn.attention.answer import answer
+from tqn.widgets.compare import CompareViewer, KeepAttention, Side, align, epoch_sides, over_epochs, overlap, sample_attention, side_of, spread
+from tqn.widgets.browse import DataBrowser, Opener, browse_model, opener, pack_page, unpack_page
+from tqn.widgets.confusions import MANY, Confusions, busiest, confusion, videos_in
+from tqn.data.items import FeatureDataset, Item, make_loader
+from tqn.attention.metrics import Evaluation, evaluate
+from tqn.models.tqn import TQN, tqn_loss
+from tqn.questions.queries import Query, QuerySet
+from tqn.attention.records import SHAPES, SORTS, Records, choose, from_evaluation, heads_apart, load_records, planted, record, save_records, sort_values, strip
+from tqn.training.loop import fit
 from made_records import made
 
 JS = Path(__file__).parent/'js/companions.test.mjs'

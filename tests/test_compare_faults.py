@@ -5,12 +5,12 @@ from functools import partial
 import numpy as np, pandas as pd, pytest, torch
 from made_grids import QUESTIONS, SMALL, save_toys, toys
 from safetensors.torch import save_file
-from tqn.cli import run
-from tqn.cli_compare import feature_source, make_tables, write_tables
-from tqn.data import FeatureDataset
-from tqn.grid import Experiment, Grid, load_grid, run_grid, run_name, run_one
-from tqn.report import headline, summary
-from tqn.report_figures import plot_maps
+from tqn.cli.main import run
+from tqn.cli.compare import feature_source, make_tables, write_tables
+from tqn.data.items import FeatureDataset
+from tqn.studies.grid import Experiment, Grid, load_grid, run_grid, run_name, run_one
+from tqn.studies.report import headline, summary
+from tqn.studies.figures import plot_maps
 from test_report import made, some_maps
 
 RAW = dict(SMALL, trained=False)
@@ -47,7 +47,7 @@ def test_values_of_the_wrong_kind_are_refused_before_anything_runs(row):
     with pytest.raises(ValueError, match=next(iter(row))): Experiment(**row)
 
 def test_a_setting_that_a_reader_does_not_have_is_an_input_error():
-    from tqn.temporal import make_reader
+    from tqn.models.temporal import make_reader
     with pytest.raises(ValueError, match='n_layer'): make_reader('probe', 2, 8, 8, n_layer=3)
 
 def test_a_base_of_one_layer_beside_rows_with_more(tmp_path): assert 'g_squares.png' in written(tmp_path, {'a': {}, 'b': dict(n_layers=2)}, 'a')

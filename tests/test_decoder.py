@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
-from tqn.decoder import CrossAttention, QueryDecoder, rotate, sine_positions
-from tqn.model import published_name
+from tqn.models.decoder import CrossAttention, QueryDecoder, rotate, sine_positions
+from tqn.models.tqn import published_name
 
 KINDS = ['none', 'sine', 'learned', 'rotary']
 

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tqn.demo import DIVE_CLIPS, dive_features, localise_dives, small_model
-from tqn.dives import SyntheticDives
-from tqn.data import make_loader
-from tqn.metrics import evaluate
-from tqn.model import TQN
+from tqn.studies.demo import DIVE_CLIPS, dive_features, localise_dives, small_model
+from tqn.dives.dives import SyntheticDives
+from tqn.data.items import make_loader
+from tqn.attention.metrics import evaluate
+from tqn.models.tqn import TQN
 
 
-def tqn(*args, cwd): return subprocess.run([sys.executable, '-c', 'from tqn.cli import main; main()', *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600)
+def tqn(*args, cwd): return subprocess.run([sys.executable, '-c', 'from tqn.cli.main import main; main()', *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600)
 
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory):
@@ -50,7 +50,7 @@ def test_stage_2_stands_beside_stage_1_on_the_same_long_videos(demo):
 
 @pytest.mark.parametrize('best', [0., 1.])
 def test_stage_2_keeps_the_start_where_it_gained_nothing(best, tmp_path, monkeypatch):
-    import tqn.second_stage as stage
+    import tqn.studies.second_stage as stage
     dives = SyntheticDives(tmp_path, 'long_train', n=1, size=64, workers=0, progress=False)
     model = small_model()
     monkeypatch.setattr(stage, 'fit_stage2', lambda *args, **kw: SimpleNamespace(best=best))

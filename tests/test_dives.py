@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from outside import MISSING, VOCAB
-from tqn.diver import CLASSES, QUESTIONS, class_name, dives_queries, joints_in_view, make_plan, motion, place, posture, turns
-from tqn.dives import (LABELS, SEEN, SPLITS, UNSEEN, PretrainClips, SyntheticDives, clip_labels, describe, extents, frame_labels,
+from tqn.dives.diver import CLASSES, QUESTIONS, class_name, dives_queries, joints_in_view, make_plan, motion, place, posture, turns
+from tqn.dives.dives import (LABELS, SEEN, SPLITS, UNSEEN, PretrainClips, SyntheticDives, clip_labels, describe, extents, frame_labels,
     held_out, make_item, make_long_plan, pretrain_clips, render_files, sample_answers)
-from tqn.queries import QuerySet
-from tqn.scene import LOOKS, draw_frame, make_scene, render, spray
-from tqn.video import open_video
+from tqn.questions.queries import QuerySet
+from tqn.dives.scene import LOOKS, draw_frame, make_scene, render, spray
+from tqn.video.video import open_video
 
 FOUR = ('takeoff','somersault','twist','position')
 answer_sets = st.fixed_dictionaries({q:st.sampled_from(a) for q,a in QUESTIONS.items()})
@@ -185,7 +185,7 @@ def test_files_do_not_depend_on_workers(tmp_path):
         assert np.abs(a-b).mean()<.5
 
 def test_pixels_are_the_same_in_another_process():
-    code = "import zlib; from tqn.dives import describe; from tqn.scene import render; a,p,s = describe('natatorium','long_val',0,1); print(zlib.crc32(render(a,p,seed=s,size=32,frames=range(0,p.n_frames,9),long=True).tobytes()))"
+    code = "import zlib; from tqn.dives.dives import describe; from tqn.dives.scene import render; a,p,s = describe('natatorium','long_val',0,1); print(zlib.crc32(render(a,p,seed=s,size=32,frames=range(0,p.n_frames,9),long=True).tobytes()))"
     a,p,s = describe('natatorium', 'long_val', 0, 1)
     here = zlib.crc32(render(a, p, seed=s, size=32, frames=range(0, p.n_frames, 9), long=True).tobytes())
     assert int(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)==here
@@ -213,7 +213,7 @@ def test_more_and_fewer(tmp_path):
     assert get(3).items[:2]==two and len(digest(tmp_path))==4
     assert {k:v for k,v in digest(tmp_path).items() if k in ('00000.mp4','00001.mp4')}=={k:v for k,v in before.items() if k!='index.json'}
 
-RUN = "from tqn.dives import SyntheticDives; SyntheticDives({!r}, 'train', n=40, size=64, workers=0, progress=False)"
+RUN = "from tqn.dives.dives import SyntheticDives; SyntheticDives({!r}, 'train', n=40, size=64, workers=0, progress=False)"
 
 def test_goes_on_after_a_kill(tmp_path):
     p = subprocess.Popen([sys.executable, '-c', RUN.format(str(tmp_path))], start_new_session=True)

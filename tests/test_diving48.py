@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from outside import MISSING, VOCAB
-from tqn.checking import check
-from tqn.cli import run
-from tqn.data import ClipDataset, open_item
-from tqn.dataset import DataError
-from tqn.diving48 import competition, read_diving48
-from tqn.opening import open_data
-from tqn.video import write_video
+from tqn.data.check import check
+from tqn.cli.main import run
+from tqn.data.items import ClipDataset, open_item
+from tqn.data.sets import DataError
+from tqn.data.diving48 import competition, read_diving48
+from tqn.data.opening import open_data
+from tqn.video.video import write_video
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch): monkeypatch.setenv('TQN_CACHE', str(tmp_path_factory.getbasetemp()/'cache'))

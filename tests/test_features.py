@@ -5,11 +5,11 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch.testing import assert_close
 from tqn import QuerySet, S3D, TQN
-from tqn.backbone import save_backbone
-from tqn.data import Item, collate
-from tqn.features import FeatureStore, Timing, answer_features, check_features, extract
-from tqn.transforms import EvalTransform
-from tqn.video import open_video, write_video
+from tqn.models.backbone import save_backbone
+from tqn.data.items import Item, collate
+from tqn.features.store import FeatureStore, Timing, answer_features, check_features, extract
+from tqn.video.transforms import EvalTransform
+from tqn.video.video import open_video, write_video
 
 QS = QuerySet({'way': ['left', 'right']})
 
@@ -51,9 +51,9 @@ def test_against_a_plain_loop(videos, tmp_path):
 
 SCRIPT = '''
 import sys, torch
-from tqn.adapters import open_backbone
-from tqn.features import extract
-from tqn.data import Item
+from tqn.models.adapters import open_backbone
+from tqn.features.store import extract
+from tqn.data.items import Item
 from pathlib import Path
 def main():
     net = open_backbone(sys.argv[1]); net.preprocess = dict(clip_len=8, stride=1, size=32, mean=[.4]*3, std=[.2]*3)
@@ -123,7 +123,7 @@ def test_command(videos, tmp_path):
     import shutil
     for i in videos[:3]: shutil.copy(i.path, tmp_path)
     (tmp_path/'m.csv').write_text('path,way\n' + ''.join(f'{i.id}.mp4,{i.answers["way"]}\n' for i in videos[:3]))
-    from tqn.cli import run
+    from tqn.cli.main import run
     assert run(['features', str(tmp_path/'m.csv'), str(tmp_path/'f'), '--half']) == 0
     store = FeatureStore(tmp_path/'f')
     assert len(store) == 3 and json.loads((tmp_path/'f/features.json').read_text())['d'] == 256

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from outside import FOLDER, MISSING
-from tqn.cli import run
-from tqn.data import ClipDataset, open_item
-from tqn.dataset import DataError
-from tqn.finegym import element_parts, element_times, read_finegym
-from tqn.opening import open_data
-from tqn.video import write_video
+from tqn.cli.main import run
+from tqn.data.items import ClipDataset, open_item
+from tqn.data.sets import DataError
+from tqn.data.finegym import element_parts, element_times, read_finegym
+from tqn.data.opening import open_data
+from tqn.video.video import write_video
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch): monkeypatch.setenv('TQN_CACHE', str(tmp_path_factory.getbasetemp()/'cache'))

@@ -7,18 +7,18 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from made_grids import QUESTIONS, SMALL, dying, refusing, toy, toys
 from torch.testing import assert_close
-from tqn.attribution import clip_gradients
-from tqn.cli_compare import grid_paths
-from tqn.data import collate
-from tqn.dives import dives_queries
-from tqn.grid import (Experiment, Grid, build_losses, build_model, example_maps, load_grid, load_run, look_run, make_experiment, preset_row, run_digest,
+from tqn.attention.attribution import clip_gradients
+from tqn.cli.compare import grid_paths
+from tqn.data.items import collate
+from tqn.dives.dives import dives_queries
+from tqn.studies.grid import (Experiment, Grid, build_losses, build_model, example_maps, load_grid, load_run, look_run, make_experiment, preset_row, run_digest,
     run_grid, run_name, run_one, score_run)
-from tqn.metrics import clip_spans, map_scores
-from tqn.queries import Query, QuerySet
-from tqn.report import summary
-from tqn.rowdata import RowData, some_questions
-from tqn.settings import PRESETS, resolve
-from tqn.whatif import ask_again
+from tqn.attention.metrics import clip_spans, map_scores
+from tqn.questions.queries import Query, QuerySet
+from tqn.studies.report import summary
+from tqn.studies.rowdata import RowData, some_questions
+from tqn.training.settings import PRESETS, resolve
+from tqn.attention.whatif import ask_again
 
 # What a row reads
 
@@ -321,7 +321,7 @@ def test_what_is_tuned_is_chosen_on_val_with_the_first_seed(values, seeds, data)
     scores = {(e.d_model, v, s): data.draw(st.sampled_from([.2, .5, .7])) for e in rows.values() for v in [*values, .5] for s in seeds}
     calls = []
     with pytest.MonkeyPatch.context() as m:
-        m.setattr('tqn.grid.run_one', made_to_try(scores, calls))
+        m.setattr('tqn.studies.grid.run_one', made_to_try(scores, calls))
         found = run_grid(Grid('g', rows, 'a', tuple(seeds), tune={'lr': values}), {}, 'nowhere', progress=False)
     best = {'raw': .5}
     for n in ('a', 'b'):

@@ -3,9 +3,9 @@ import json, signal, subprocess, sys
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tqn import Labeller, QuerySet
-from tqn.label import _changes, _journal, open_labels
-from tqn.manifest import load_items
-from tqn.video import write_video
+from tqn.widgets.label import _changes, _journal, open_labels
+from tqn.data.manifest import load_items
+from tqn.video.video import write_video
 from test_viewer_js import LOAD, STATIC, run as node
 
 QS = QuerySet([{'name': 'way', 'answers': ['left', 'right']}, {'name': 'with', 'answers': ['rope', 'ball', 'a|b'], 'kind': 'many'}])
@@ -18,7 +18,7 @@ def table(tmp_path):
 
 SCRIPT = '''
 import sys
-from tqn.label import open_labels
+from tqn.widgets.label import open_labels
 from tqn import QuerySet
 labels = open_labels(sys.argv[1], QuerySet({'way': ['left', 'right']}))
 print('open', flush=True)

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from outside import FOLDER, MISSING, VIDEOS
-from tqn.checking import check, fix, look, unused_files
-from tqn.cli import run
-from tqn.cutting import cut_items, cut_path
-from tqn.data import ClipDataset, Item, as_items, encode_targets, open_item, read_clips
-from tqn.dataset import DataError, carve, inside, make_set
-from tqn.manifest import guess_queries, load_items, read_manifest, seconds, write_manifest
-from tqn.opening import open_data
-from tqn.pickles import published_queries, published_rows, read_pickle
-from tqn.queries import Query, QuerySet
-from tqn.video import VideoError, write_video
+from tqn.data.check import check, fix, look, unused_files
+from tqn.cli.main import run
+from tqn.data.cutting import cut_items, cut_path
+from tqn.data.items import ClipDataset, Item, as_items, encode_targets, open_item, read_clips
+from tqn.data.sets import DataError, carve, inside, make_set
+from tqn.data.manifest import guess_queries, load_items, read_manifest, seconds, write_manifest
+from tqn.data.opening import open_data
+from tqn.data.pickles import published_queries, published_rows, read_pickle
+from tqn.questions.queries import Query, QuerySet
+from tqn.video.video import VideoError, write_video
 
 @pytest.fixture
 def queries(): return QuerySet([Query('side', ['left', 'right']), Query('props', ['rope', 'ball', 'hoop'], kind='many')], classes=[('l', {'side': 'left'}), ('r', {'side': 'right'})])

@@ -5,9 +5,9 @@ import numpy as np
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose
-from tqn.model import TQN
-from tqn.queries import Query, QuerySet
-from tqn.metrics import (ClipMaps, Evaluation, best_fixed, bootstrap, clip_overlap, clip_scores, clip_spans, collect_maps, confusion_matrix,
+from tqn.models.tqn import TQN
+from tqn.questions.queries import Query, QuerySet
+from tqn.attention.metrics import (ClipMaps, Evaluation, best_fixed, bootstrap, clip_overlap, clip_scores, clip_spans, collect_maps, confusion_matrix,
     cosines, evaluate, localisation_dict, localise, majority_answers, map_scores, per_class, plot_confusion, plot_localisation, plot_scores,
     predictions, score_square, write_json)
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
-from tqn.backbone import S3D, fuse
-from tqn.model import TQN, SharedHead, TQNOutput, param_groups, product_of_answers, run_packed, tqn_loss
-from tqn.queries import Query, QuerySet
+from tqn.models.backbone import S3D, fuse
+from tqn.models.tqn import TQN, SharedHead, TQNOutput, param_groups, product_of_answers, run_packed, tqn_loss
+from tqn.questions.queries import Query, QuerySet
 
 
 class Tiny(nn.Module):

@@ -55,7 +55,71 @@ def test_leaves_no_diff(copy, command):
 def test_every_module_comes_from_a_notebook():
     sources = {exported_name(p) for p in NOTEBOOKS}
     by_hand = {'__init__', '__main__', '_modidx'}
-    assert {p.stem for p in MODULES} - by_hand == sources - {None}
+    assert {dotted(p) for p in MODULES if p.stem not in by_hand} == sources - {None}
+
+
+# The house: wings in reading order, see CONTRIBUTING.md
+
+WINGS = 'core questions video data dives models features attention training widgets studies cli'.split()
+
+def dotted(path):
+    "tqn/models/decoder.py -> models.decoder"
+    return '.'.join(path.relative_to(ROOT/'tqn').with_suffix('').parts)
+
+def type_only(tree): return {id(n) for i in ast.walk(tree) if isinstance(i, ast.If) and 'TYPE_CHECKING' in ast.unparse(i.test) for n in ast.walk(i)}
+
+def own_imports(code, room):
+    "(room, name) of everything of tqn that the code of a room imports, wherever it stands; room '' is the package itself"
+    tree, rooms = ast.parse(code), {dotted(p) for p in MODULES}
+    package, skip = ['tqn', *room.split('.')[:-1]], type_only(tree)
+    for n in ast.walk(tree):
+        if id(n) in skip: continue
+        if isinstance(n, ast.Import): yield from ((a.name[4:], None) for a in n.names if f'{a.name}.'.startswith('tqn.'))
+        if isinstance(n, ast.ImportFrom):
+            start = package[:len(package) + 1 - n.level] if n.level else []
+            base = [*start, *(n.module.split('.') if n.module else [])]
+            if base[:1] != ['tqn']: continue
+            base = '.'.join(base[1:])
+            for a in n.names: yield (f'{base}.{a.name}'.lstrip('.'), None) if f'{base}.{a.name}'.lstrip('.') in rooms else (base, a.name)
+
+def broken_laws(code, room):
+    "What a room does that the house forbids"
+    wing = room.split('.')[0]
+    above = WINGS[:WINGS.index(wing) + 1]
+    for target,name in own_imports(code, room):
+        there = target.split('.')[0]
+        if not target and wing != 'cli': yield f'imports {name or "tqn"} from the package itself'
+        elif target and there not in above: yield f'imports {target}, which stands below it'
+        elif {wing, there} == {'widgets', 'training'}: yield f'imports {target}: widgets and training never meet'
+        if name and name.startswith('_') and not name.startswith('__'): yield f'takes the private name {name} from {target}'
+    for n in ast.walk(ast.parse(code)):
+        if isinstance(n, ast.Call) and ast.unparse(n.func).split('.')[-1] in ('import_module', '__import__') and n.args and isinstance(n.args[0], ast.Constant):
+            if str(n.args[0].value).startswith(('tqn', '.')): yield f'hides the import of {n.args[0].value} in a string'
+
+ROOMS = [p for p in MODULES if p.stem not in ('__init__', '__main__', '_modidx')]
+
+@pytest.mark.parametrize('path', ROOMS, ids=ids(ROOMS))
+def test_a_room_keeps_the_law(path):
+    assert path.parent.parent == ROOT/'tqn' and path.parent.name in WINGS, 'a module stands in a wing'
+    assert list(broken_laws(path.read_text(), dotted(path))) == []
+
+@pytest.mark.parametrize('code, said', [
+    ('from ..training.loop import fit', 'below'), ('from tqn.widgets import film', 'below'), ('def f():\n    import tqn.cli.main', 'below'),
+    ('import tqn', 'itself'), ('from tqn import __version__', 'itself'), ('from .. import TQN', 'itself'), ('from ..core.names import _x', 'private'),
+    ("import_module('tqn.cli.main')", 'string'), ('from ..core.names import unknown', ''), ('from .scores import evaluate', ''), ('import torch', '')])
+def test_a_broken_law_is_noticed(code, said):
+    found = list(broken_laws(code, 'attention.answer'))
+    assert (said in found[0]) if said else found == []
+
+def test_widgets_and_training_never_meet():
+    assert list(broken_laws('from ..training.loop import fit', 'widgets.film')) and list(broken_laws('from ..training.loop import fit', 'studies.grid')) == []
+
+def test_no_circle_of_imports():
+    "Rooms can be put in an order in which each imports only earlier ones"
+    graph = {dotted(p): {t for t,_ in own_imports(p.read_text(), dotted(p)) if t} - {dotted(p)} for p in ROOMS}
+    done = set()
+    while ready := {r for r,needs in graph.items() if r not in done and not (needs & graph.keys()) - done}: done |= ready
+    assert done == graph.keys(), f'these import each other: {sorted(graph.keys() - done)}'
 
 
 # The README
@@ -172,13 +236,6 @@ def code_cells(path): return [c.source for c in cells_of(path) if c.cell_type ==
 def exported_trees(path):
     return [ast.parse(re.sub(r'^[%!].*', '', c, flags=re.M)) for c in code_cells(path) if re.search(r'^#\|\s*exports?i?\b', c, re.M)]
 
-def project_imports(tree):
-    "Names of the modules of tqn that a piece of code imports, also inside functions"
-    for n in ast.walk(tree):
-        if isinstance(n, ast.ImportFrom) and (n.module or '').startswith('tqn.'): yield n.module.split('.')[1]
-        elif isinstance(n, ast.ImportFrom) and n.module == 'tqn': yield from (a.name for a in n.names)
-        elif isinstance(n, ast.Import): yield from (a.name.split('.')[1] for a in n.names if a.name.startswith('tqn.'))
-
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=ids(NOTEBOOKS))
 def test_title_and_summary(path):
     first = cells_of(path)[0]
@@ -201,10 +258,13 @@ def test_no_star_imports(path):
     assert stars == []
 
 def test_imports_only_from_earlier_notebooks():
-    order = {name: p.name for p in NOTEBOOKS if (name := exported_name(p))}
-    later = [(p.name, m) for p in NOTEBOOKS if exported_name(p) for t in exported_trees(p) for m in project_imports(t)
-             if order.get(m, '') >= p.name]
+    order = {name: p.relative_to(ROOT).as_posix() for p in NOTEBOOKS if (name := exported_name(p))}
+    later = [(order[dotted(p)], target) for p in ROOMS for target,_ in own_imports(p.read_text(), dotted(p)) if order.get(target, '') > order[dotted(p)]]
     assert later == []
+
+def test_a_notebook_stands_where_its_module_does():
+    for p in NOTEBOOKS:
+        if name := exported_name(p): assert (p.parent.name.split('_', 1)[1], p.stem.split('_', 1)[1]) == tuple(name.split('.')), p
 
 
 # What is in the repository

@@ -5,13 +5,13 @@ import torch
 from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
-from tqn.build import make_recipe
-from tqn.data import Item
-from tqn.metrics import Evaluation, evaluate
-from tqn.model import TQN
-from tqn.protocol import Tested, gather_scores, merge_scores, save_predictions, score_videos, view_frames
-from tqn.queries import Query, QuerySet
-from tqn.video import VideoError, clip_grid, write_video
+from tqn.features.build import make_recipe
+from tqn.data.items import Item
+from tqn.attention.metrics import Evaluation, evaluate
+from tqn.models.tqn import TQN
+from tqn.attention.protocol import Tested, gather_scores, merge_scores, save_predictions, score_videos, view_frames
+from tqn.questions.queries import Query, QuerySet
+from tqn.video.video import VideoError, clip_grid, write_video
 
 qs = QuerySet([Query('colour', ['red', 'blue']), Query('seen', ['rope', 'ball', 'hoop'], kind='many'), Query('turns', ['0', '1', '2'], kind='count')],
               classes=[('a', ['red', None, '0']), ('b', ['blue', None, '1']), ('c', ['blue', None, '2'])])
@@ -31,7 +31,7 @@ class Mean(nn.Module):
     def forward(self, x): return self.layer(4*x.mean((2, 3, 4)))
 
 @pytest.fixture
-def films(monkeypatch): monkeypatch.setattr('tqn.data.open_item', Film)
+def films(monkeypatch): monkeypatch.setattr('tqn.data.items.open_item', Film)
 
 def item(i, id=None): return Item(id or f'v{i}', str(i), {'colour': 'red', 'seen': ['ball'], 'turns': '1'} if i != 2 else {'colour': 'blue'}, 'abc'[i%3] if i != 4 else None)
 
@@ -129,19 +129,19 @@ def test_refused(call, match):
 
 MEMORY = '''
 import resource, torch
-import tqn.data
+import tqn.data.items
 from tqn import S3D, TQN, QuerySet
-from tqn.build import build_bank
-from tqn.protocol import score_videos
+from tqn.features.build import build_bank
+from tqn.attention.protocol import score_videos
 torch.set_num_threads(1)
 class Film:
     def __init__(self, item): self.n = item.n_frames
     def __len__(self): return self.n
     def frames(self, at, size=None): return torch.zeros(len(at), 32, 32, 3, dtype=torch.uint8)
-tqn.data.open_item = Film
+tqn.data.items.open_item = Film
 model = TQN(QuerySet({'q': ['a', 'b']}), backbone=S3D(width=.0625), d_model=64, preprocess=dict(size=32, resize=32)).eval()
 def peak(n):
-    item = tqn.data.Item(f'v{n}', 'film', {'q': 'a'}, n_frames=8*n)
+    item = tqn.data.items.Item(f'v{n}', 'film', {'q': 'a'}, n_frames=8*n)
     score_videos(model, [item], batch_clips=16, progress=False)
     build_bank(model, [item], f'bank{n}', batch_clips=16, progress=False).close()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest, torch, yaml
 from hypothesis import HealthCheck, given, settings, strategies as st
 from outside import MISSING, VOCAB
-from tqn.diver import CLASSES, class_name, turns
-from tqn.queries import Query, QuerySet, decode_answer, encode_answer, nearest, queries_from_rows, refuse_unknown, write_atomic
+from tqn.dives.diver import CLASSES, class_name, turns
+from tqn.questions.queries import Query, QuerySet, decode_answer, encode_answer, queries_from_rows
+from tqn.core.names import nearest, refuse_unknown
+from tqn.core.files import write_atomic
 
 # ---------------------------------------------------------------- any questions at all
 label = st.text(min_size=1, max_size=8).filter(lambda s: s==s.strip() and s!='class' and len(s.splitlines())==1 and not any('\ud800'<=c<='\udfff' for c in s))
@@ -184,6 +186,6 @@ def test_rows_keep_missing_answers():
     assert qs.class_table.tolist()==[[0,-1],[1,1],[0,0]] and qs['b'].answers==('1','2')
 
 def test_import_is_cheap():
-    code = "import torch, sys; before=set(sys.modules); import tqn.queries; print(sorted(m.split('.')[0] for m in set(sys.modules)-before))"
+    code = "import torch, sys; before=set(sys.modules); import tqn.questions.queries; print(sorted(m.split('.')[0] for m in set(sys.modules)-before))"
     new = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     for heavy in ('pandas','matplotlib','av','decord','ipywidgets','accelerate','fastcore','seaborn'): assert repr(heavy) not in new

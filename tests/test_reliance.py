@@ -4,12 +4,12 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose
 from torch import nn
-from tqn.data import FeatureDataset, Item
-from tqn.metrics import ClipMaps, bootstrap, clip_spans
-from tqn.model import TQN
-from tqn.queries import Query, QuerySet
-from tqn.reliance import Reliance, curve_areas, drops, hiding_masks, reliance
-from tqn.whatif import ask_again, curves
+from tqn.data.items import FeatureDataset, Item
+from tqn.attention.metrics import ClipMaps, bootstrap, clip_spans
+from tqn.models.tqn import TQN
+from tqn.questions.queries import Query, QuerySet
+from tqn.attention.reliance import Reliance, curve_areas, drops, hiding_masks, reliance
+from tqn.attention.whatif import ask_again, curves
 
 QS = QuerySet([Query('takeoff', ['Back', 'Forward']), Query('twist', ['0', '1', '2'], kind='count'), Query('seen', ['board', 'pool', 'crowd'], kind='many')],
               classes=[('plain', ['Back', '0', None]), ('hard', ['Forward', '2', None])])

@@ -7,12 +7,12 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 from PIL import Image
-from tqn.cli_compare import make_tables, write_tables
-from tqn.grid import Experiment, Grid, run_grid
-from tqn.metrics import bootstrap
-from tqn.queries import Query, QuerySet
-from tqn.report import confusions, headline, looks, squares, steps_off, summary
-from tqn.report_figures import BLUE, GREY, PALE, grid_figures, plot_confusions, plot_differences, plot_layers, plot_looks, plot_maps, plot_overview, plot_squares
+from tqn.cli.compare import make_tables, write_tables
+from tqn.studies.grid import Experiment, Grid, run_grid
+from tqn.attention.metrics import bootstrap
+from tqn.questions.queries import Query, QuerySet
+from tqn.studies.report import confusions, headline, looks, squares, steps_off, summary
+from tqn.studies.figures import BLUE, GREY, PALE, grid_figures, plot_confusions, plot_differences, plot_layers, plot_looks, plot_maps, plot_overview, plot_squares
 
 STRANGE = ['TQN', 'a, b', 'say "x"', '<b>bold</b> & co', "it's; ü – é", 'C:\\row', '*a* _b_ `c`', '100 %', 'a|b']
 FEW = QuerySet([Query('count', ['0', '1', '2'], kind='count')])

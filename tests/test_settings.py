@@ -3,9 +3,9 @@ import json, subprocess, sys
 from dataclasses import asdict, fields
 import pytest
 from hypothesis import HealthCheck, given, settings as limits, strategies as st
-from tqn.settings import (MAY_CHANGE, PRESETS, _CHOICES, Learning, Looking, Network, Settings, Windows, as_kind, preset_settings, read_file, resolve, same_run,
+from tqn.training.settings import (MAY_CHANGE, PRESETS, _CHOICES, Learning, Looking, Network, Settings, Windows, as_kind, preset_settings, read_file, resolve, same_run,
                           save_settings, settings_text, train_config)
-from tqn.train import PRESETS as OPTIMISERS, TrainConfig
+from tqn.training.loop import PRESETS as OPTIMISERS, TrainConfig
 
 FIELDS = {f.name: f for f in fields(Settings)}
 
@@ -25,7 +25,7 @@ def test_the_loop_has_the_same_settings_and_defaults():
     ours = {n: f.default for n,f in FIELDS.items() if n in theirs}
     assert ours == {n: theirs[n] for n in ours}
     unknown = set(theirs) - set(ours) - {'attn_weight', 'unused'}         # of experiments with the loss, and of the processes
-    assert not unknown, f'{unknown} can be set for the loop, but not in tqn.settings'
+    assert not unknown, f'{unknown} can be set for the loop, but not in tqn.training.settings'
     assert train_config(Settings(epochs=3, schedule='cosine')) == TrainConfig(epochs=3, schedule='cosine')
 
 @pytest.mark.parametrize('preset', [None, *PRESETS])
@@ -129,7 +129,7 @@ def test_presets_cannot_be_spoilt():
     assert preset_settings('diving48', 1)['stride'] == 2
 
 def test_every_setting_says_what_it_is():
-    from tqn.cli import comments
+    from tqn.cli.main import comments
     for group in (Looking, Network, Learning, Windows):
         said = comments(group)
         for f in fields(group): assert len(said[f.name]) > 8 and '...' not in said[f.name], f.name

@@ -7,16 +7,19 @@ import torch
 from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
-from tqn import stage2 as S, train as T, windows as W
-from tqn.bank import FeatureBank
-from tqn.data import Item, sample_generator, weights_digest
-from tqn.launch import launch
-from tqn.model import TQN, tqn_loss
-from tqn.queries import QuerySet
-from tqn.stage2 import BankParts, BankStage, WholeStage, fit_stage2, read_visits
-from tqn.train import make_accelerator, validate
-from tqn.video import clip_grid
-from tqn.windows import OwnVideos, WholeVideos, WindowDataset, collate_windows
+from tqn.training import stage2 as S
+from tqn.training import loop as T
+from tqn.data import windows as W
+from tqn.features.bank import FeatureBank
+from tqn.data.items import Item, weights_digest
+from tqn.core.files import sample_generator
+from tqn.training.launch import launch
+from tqn.models.tqn import TQN, tqn_loss
+from tqn.questions.queries import QuerySet
+from tqn.training.stage2 import BankParts, BankStage, WholeStage, fit_stage2, read_visits
+from tqn.training.loop import make_accelerator, validate
+from tqn.video.video import clip_grid
+from tqn.data.windows import OwnVideos, WholeVideos, WindowDataset, collate_windows
 
 fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system cannot fork a process to kill it')
 qs = QuerySet({'colour': ['red', 'blue'], 'light': ['early', 'late']}, classes=[(f'{c} {l}', [c, l]) for c in ('red', 'blue') for l in ('early', 'late')])
@@ -145,7 +148,7 @@ def test_killed_between_the_checkpoints_of_bank_and_model(n, source, whole, tmp_
 
 @fork
 def test_killed_inside_a_splice(source, whole, tmp_path, monkeypatch):
-    from tqn.bank import RowStore
+    from tqn.features.bank import RowStore
     calls,real = [],RowStore.put
     def dying(self, rows, values, step):
         calls.append(0)

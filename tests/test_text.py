@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from outside import FOLDER, MISSING
 from tqn import QuerySet
-from tqn.text import DIVE_RULES, GYM_RULES, Rule, from_names, plain_words, read_categories, read_name, read_rules
+from tqn.questions.phrases import DIVE_RULES, GYM_RULES, Rule, from_names, plain_words, read_categories, read_name, read_rules
 
 GYM99 = FOLDER/'data'/'gym99_categories.txt'
 gym99 = pytest.mark.skipif(not GYM99.exists(), reason=f'gym99_categories.txt is not here; {MISSING}')

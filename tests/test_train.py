@@ -6,18 +6,20 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import nn
-from tqn import train as T
-from tqn.data import FeatureDataset, Item, collate, make_loader, sample_generator
-from tqn.model import TQN, tqn_loss
-from tqn.queries import QuerySet
-from tqn.train import NotFinite, Progress, TrainConfig, fit, load_checkpoint, lr_factor, make_accelerator, make_config, make_optimiser, open_run, read_log, save_checkpoint, train_mode, train_step
+from tqn.training import loop as T
+from tqn.data.items import FeatureDataset, Item, collate, make_loader
+from tqn.core.files import sample_generator
+from tqn.models.tqn import TQN, tqn_loss
+from tqn.questions.queries import QuerySet
+from tqn.training.loop import NotFinite, Progress, TrainConfig, fit, load_checkpoint, lr_factor, make_accelerator, make_config, make_optimiser, open_run, read_log, save_checkpoint, train_mode, train_step
 
 SETUP = '''
 import torch
-from tqn.data import FeatureDataset, Item, make_loader, sample_generator
-from tqn.model import TQN, tqn_loss
-from tqn.queries import QuerySet
-from tqn.train import fit
+from tqn.data.items import FeatureDataset, Item, make_loader
+from tqn.core.files import sample_generator
+from tqn.models.tqn import TQN, tqn_loss
+from tqn.questions.queries import QuerySet
+from tqn.training.loop import fit
 
 qs = QuerySet({'level': ['high', 'low'], 'side': ['left', 'right']}, classes=[(f'{a} {b}', [a, b]) for a in ('high', 'low') for b in ('left', 'right')])
 
@@ -229,7 +231,7 @@ def test_signal_then_resume_gives_the_same_bits(tmp_path, whole, sig, step):
 def test_kill_9_anywhere_then_resume_gives_the_same_bits(tmp_path, whole, where):
     body = f"""
     import os, signal
-    from tqn import train as T
+    from tqn.training import loop as T
     calls,old = [],{where}
     def fatal(*a, **k):
         calls.append(0)

@@ -5,7 +5,7 @@ from einops import rearrange
 from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageEnhance
 from torch.testing import assert_close
-from tqn.transforms import (DIVING48_MEAN, DIVING48_STD, EvalTransform, TrainTransform, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation,
+from tqn.video.transforms import (DIVING48_MEAN, DIVING48_STD, EvalTransform, TrainTransform, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation,
     apply_jitter, center_box, color_jitter, crop_resize, draw_jitter, flip, in_pieces, normalize, random_crop_box, to_float)
 
 fast = settings(max_examples=40, deadline=None)

@@ -11,8 +11,8 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from outside import MISSING, VIDEOS
-from tqn import video as module
-from tqn.video import FrameFolder, Video, VideoError, clip_grid, known_scan, open_video, resize, scan, write_video
+from tqn.video import video as module
+from tqn.video.video import FrameFolder, Video, VideoError, clip_grid, known_scan, open_video, resize, scan, write_video
 
 REAL = sorted(o for o in VIDEOS.glob('*') if o.suffix in ('.mp4','.mov','.mkv','.avi')) if VIDEOS.is_dir() else []
 DAMAGED = 'decord__corrupted.mp4'

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tqn.attention import Answer
-from tqn.picture import columns, focus, lane_order, shown_maps
+from tqn.attention.answer import Answer
+from tqn.widgets.lanes import columns, focus, lane_order, shown_maps
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT/'tqn'/'static'

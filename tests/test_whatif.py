@@ -2,9 +2,9 @@
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch.testing import assert_close
-from tqn.model import TQN
-from tqn.queries import Query, QuerySet
-from tqn.whatif import Curves, answered, ask_again, changes, curves, first_clips, probabilities, said, shown
+from tqn.models.tqn import TQN
+from tqn.questions.queries import Query, QuerySet
+from tqn.attention.whatif import Curves, answered, ask_again, changes, curves, first_clips, probabilities, said, shown
 
 QS = QuerySet([Query('takeoff', ['Back','Forward']), Query('twist', ['0','1','2'], kind='count'), Query('seen', ['board','pool','crowd'], kind='many')],
               classes=[('plain', ['Back','0',None]), ('hard', ['Forward','2',None])])
@@ -84,7 +84,7 @@ def test_curves_equal_a_loop_over_orders(question):
     assert c.areas()['random'] == pytest.approx(np.mean([np.trapezoid(r, c.share) for r in c.random])/np.ptp(c.share), abs=1e-6)
 
 def test_curves_do_not_depend_on_how_they_are_cut(monkeypatch):
-    import tqn.whatif as w
+    import tqn.attention.whatif as w
     model, x = small(), torch.randn(9, 6)
     a = curves(model, x, 'twist')
     monkeypatch.setattr(w._probability, '__defaults__', (1,))                    # one version of the video at a time

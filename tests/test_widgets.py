@@ -12,15 +12,15 @@ from torch import nn
 from traitlets import TraitError
 import tqn
 from outside import MISSING, VIDEOS
-from tqn.attention import Answer, answer, clip_features, plot_attention
-from tqn.model import TQN
-from tqn.payload import ViewData, film_part, fit_budget, lanes, playable, pool_columns, strip_frames, view_data, why_copy
-from tqn.picture import columns, focus, lane_order, shown_maps
-from tqn.queries import Query, QuerySet
-from tqn.shared import STATE, STATIC
-from tqn.video import FrameFolder, Video, write_video
-from tqn.whatif import ask_again, shown
-from tqn.widgets import AttentionViewer, respond, view
+from tqn.attention.answer import Answer, answer, clip_features, plot_attention
+from tqn.models.tqn import TQN
+from tqn.widgets.film import ViewData, film_part, fit_budget, lanes, playable, pool_columns, strip_frames, view_data, why_copy
+from tqn.widgets.lanes import columns, focus, lane_order, shown_maps
+from tqn.questions.queries import Query, QuerySet
+from tqn.widgets.shared import STATE, STATIC
+from tqn.video.video import FrameFolder, Video, write_video
+from tqn.attention.whatif import ask_again, shown
+from tqn.widgets.viewer import AttentionViewer, respond, view
 
 QS = QuerySet([Query('takeoff', ['Back','Forward']), Query('twist', ['0','1','2'], kind='count'), Query('seen', ['board','pool','crowd'], kind='many')],
               classes=[('plain', ['Back','0',None]), ('hard', ['Forward','2',None])])

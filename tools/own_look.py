@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
-from tqn.backbone import save_backbone, small_backbone
-from tqn.dives import LABELS, REGRESSION, PretrainClips
-from tqn.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize
+from tqn.models.backbone import save_backbone, small_backbone
+from tqn.dives.dives import LABELS, REGRESSION, PretrainClips
+from tqn.video.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize
 
 WEIGHTS = torch.tensor([4., 16., 1., 1.] + [.7]*9)  # of REGRESSION, as in the last round of the shipped backbone
 

@@ -5,12 +5,12 @@ import io, os, shutil, sys, tempfile
 from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from tqn.attention import clip_features
-from tqn.demo import small_model
-from tqn.dives import SyntheticDives
-from tqn.queries import write_atomic
-from tqn.video import Video
-from tqn.widgets import respond, view
+from tqn.attention.answer import clip_features
+from tqn.studies.demo import small_model
+from tqn.dives.dives import SyntheticDives
+from tqn.core.files import write_atomic
+from tqn.video.video import Video
+from tqn.widgets.viewer import respond, view
 
 IMAGES = Path(__file__).resolve().parents[1]/'nbs/images'
 SHOTS = dict(viewer=(1000, 900, 'light'), viewer_dark=(1000, 900, 'dark'), viewer_narrow=(400, 900, 'light'))  # width, height, colours

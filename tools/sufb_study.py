@@ -8,18 +8,19 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 import torch
 from torch import nn
-from tqn.backbone import fuse, load_backbone, small_backbone
-from tqn.bank import FeatureBank, drift
-from tqn.data import EpochSampler, FeatureDataset, collate, encode_targets, extract_features, make_loader, sample_generator, weights_digest, as_items
-from tqn.demo import DIVE_CLIPS, LOSS, dive_model, train_dives
-from tqn.diver import dives_queries
-from tqn.dives import make_item, render_files
-from tqn.model import TQN, run_packed
-from tqn.queries import write_atomic
-from tqn.train import lr_factor
-from tqn.transforms import EvalTransform, TrainTransform
-from tqn.video import open_video
-from tqn.windows import pick_window
+from tqn.models.backbone import fuse, load_backbone, small_backbone
+from tqn.features.bank import FeatureBank, drift
+from tqn.data.items import EpochSampler, FeatureDataset, collate, encode_targets, extract_features, make_loader, weights_digest, as_items
+from tqn.core.files import sample_generator
+from tqn.studies.demo import DIVE_CLIPS, LOSS, dive_model, train_dives
+from tqn.dives.diver import dives_queries
+from tqn.dives.dives import make_item, render_files
+from tqn.models.tqn import TQN, run_packed
+from tqn.core.files import write_atomic
+from tqn.training.loop import lr_factor
+from tqn.video.transforms import EvalTransform, TrainTransform
+from tqn.video.video import open_video
+from tqn.data.windows import pick_window
 
 ROOT = Path(__file__).resolve().parents[1]
 GAPS = {'gap': 'pre-trained on the other look', 'own': 'pre-trained further on the look of the benchmark'}

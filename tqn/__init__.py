@@ -7,28 +7,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what an editor completes; at run time each name is imported when it is first used
-    from .queries import Query, QuerySet
-    from .video import FrameFolder, Video, VideoError
-    from .dives import SyntheticDives
-    from .backbone import S3D
-    from .decoder import QueryDecoder
-    from .model import TQN, TQNOutput
-    from .bank import FeatureBank
-    from .build import build_bank
-    from .protocol import score_videos
-    from .attention import answer, plot_attention
-    from .opening import open_data
-    from .widgets import AttentionViewer, view
-    from .browse import DataBrowser
-    from .beside import CompareViewer, KeepAttention
-    from .confusions import Confusions
-    from .features import FeatureStore
-    from .label import Labeller
+    from .questions.queries import Query, QuerySet
+    from .video.video import FrameFolder, Video, VideoError
+    from .dives.dives import SyntheticDives
+    from .models.backbone import S3D
+    from .models.decoder import QueryDecoder
+    from .models.tqn import TQN, TQNOutput
+    from .features.bank import FeatureBank
+    from .features.build import build_bank
+    from .attention.protocol import score_videos
+    from .attention.answer import answer, plot_attention
+    from .data.opening import open_data
+    from .widgets.viewer import AttentionViewer, view
+    from .widgets.browse import DataBrowser
+    from .widgets.compare import CompareViewer, KeepAttention
+    from .widgets.confusions import Confusions
+    from .features.store import FeatureStore
+    from .widgets.label import Labeller
 
-_home = dict(Query='queries', QuerySet='queries', Video='video', FrameFolder='video', VideoError='video',
-             SyntheticDives='dives', S3D='backbone', QueryDecoder='decoder', TQN='model', TQNOutput='model', FeatureBank='bank',
-             answer='attention', plot_attention='attention', open_data='opening', build_bank='build', score_videos='protocol',
-             view='widgets', AttentionViewer='widgets', DataBrowser='browse', CompareViewer='beside', KeepAttention='beside', Confusions='confusions', FeatureStore='features', Labeller='label')
+_home = dict(Query='questions.queries', QuerySet='questions.queries', Video='video.video', FrameFolder='video.video', VideoError='video.video',
+             SyntheticDives='dives.dives', S3D='models.backbone', QueryDecoder='models.decoder', TQN='models.tqn', TQNOutput='models.tqn', FeatureBank='features.bank',
+             answer='attention.answer', plot_attention='attention.answer', open_data='data.opening', build_bank='features.build', score_videos='attention.protocol',
+             view='widgets.viewer', AttentionViewer='widgets.viewer', DataBrowser='widgets.browse', CompareViewer='widgets.compare', KeepAttention='widgets.compare', Confusions='widgets.confusions', FeatureStore='features.store', Labeller='widgets.label')
 __all__ = list(_home)
 
 os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # asking whether there is a GPU must not use it: a notebook's forks could not

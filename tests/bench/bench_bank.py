@@ -13,7 +13,7 @@ from 32 to 2,048 clips.
 import argparse, subprocess, sys, tempfile, time
 from pathlib import Path
 import torch
-from tqn.bank import FeatureBank
+from tqn.features.bank import FeatureBank
 
 def median(values): return torch.tensor(values, dtype=torch.float64).median().item()
 
@@ -62,11 +62,11 @@ def rows(a):
 class Trainer:
     "A model, an optimiser and a bank of videos of n clips, ready to step"
     def __init__(self, folder, n, a):
-        from tqn.backbone import S3D
-        from tqn.model import TQN
-        from tqn.queries import QuerySet
-        from tqn.stage2 import BankStage
-        from tqn.train import make_optimiser
+        from tqn.models.backbone import S3D
+        from tqn.models.tqn import TQN
+        from tqn.questions.queries import QuerySet
+        from tqn.training.stage2 import BankStage
+        from tqn.training.loop import make_optimiser
         questions = {q: [str(i) for i in range(k)] for q,k in (('takeoff', 4), ('somersault', 8), ('twist', 8), ('position', 4))}
         torch.manual_seed(0)
         self.queries = QuerySet(questions, classes=[(f'class {i}', ['0', str(i%8), str(i//8), None]) for i in range(48)])
@@ -88,7 +88,7 @@ class Trainer:
                 'total': [self.n]*a.videos, 'answers': {q.name: torch.zeros(a.videos, dtype=torch.long) for q in self.queries}, 'class': torch.zeros(a.videos, dtype=torch.long)}
 
     def step(self, batch):
-        from tqn.model import tqn_loss
+        from tqn.models.tqn import tqn_loss
         out = self.stage.forward(self.model, batch)
         loss,_ = tqn_loss(out, batch['answers'], batch['class'])
         loss.backward()
@@ -119,24 +119,24 @@ def step(a):
 MEMORY = '''
 import resource, sys, tempfile, torch
 from tqn import S3D, TQN, QuerySet
-from tqn.data import Item
+from tqn.data.items import Item
 torch.set_num_threads(1); torch.manual_seed(0)
 task, path, n, pixels, width, folder = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]), sys.argv[6]
 model = TQN(QuerySet({'twist': ['none', 'half', 'one'], 'entry': ['clean', 'splash']}), backbone=S3D(width=width), preprocess=dict(size=pixels, resize=pixels)).eval()
 items = [Item('film', path, {'twist': 'half'})]
 if task == 'test':
-    from tqn.protocol import score_videos
+    from tqn.attention.protocol import score_videos
     done = score_videos(model, items, 'two', progress=False)
     assert len(done.evaluation) == 1
 else:
-    from tqn.build import build_bank
+    from tqn.features.build import build_bank
     bank = build_bank(model, items, folder, progress=False)
     assert bank.index.n_rows == n and not bank.missing()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
 '''
 
 def memory(a):
-    from tqn.video import write_video
+    from tqn.video.video import write_video
     print(f"S3D of width {a.width:g} on {a.pixels} pixels; largest resident size of the process, MB")
     print(f"{'clips':>6} {'test':>8} {'bank':>8} {'seconds':>8}")
     with tempfile.TemporaryDirectory() as folder:

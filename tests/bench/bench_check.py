@@ -6,9 +6,9 @@ import argparse, os, tempfile, time
 from pathlib import Path
 import numpy as np
 from bench_video import film
-from tqn.checking import check, look
-from tqn.data import Item
-from tqn.video import Video, scan
+from tqn.data.check import check, look
+from tqn.data.items import Item
+from tqn.video.video import Video, scan
 
 def decode(path):
     "All frames as they are read for training, a batch at a time"

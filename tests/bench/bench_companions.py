@@ -24,8 +24,8 @@ def times(f, rounds):
 
 def kernel(n, rounds):
     "What happens in Python"
-    from tqn.browse import DataBrowser, pack_page
-    from tqn.confusions import Confusions
+    from tqn.widgets.browse import DataBrowser, pack_page
+    from tqn.widgets.confusions import Confusions
     r, rows = made(n), []
     begin = time.perf_counter()
     w = DataBrowser(r, on_open=lambda id: None)
@@ -46,9 +46,9 @@ def kernel(n, rounds):
 def build(n):
     "The walk over a loader: videos a second and bytes a video"
     import torch
-    from tqn.data import FeatureDataset, make_loader
-    from tqn.model import TQN
-    from tqn.records import planted, record
+    from tqn.data.items import FeatureDataset, make_loader
+    from tqn.models.tqn import TQN
+    from tqn.attention.records import planted, record
     qs, features, items = planted(n, clips=(20, 60))
     data, model = FeatureDataset(features, items, qs), TQN(qs, d_model=64, d_features=16, n_layers=2, n_heads=4).eval()
     record(model, make_loader(FeatureDataset(features, items[:32], qs), 32), progress=False)
@@ -84,7 +84,7 @@ def chromium_times(n, rounds):
     sys.path.insert(0, str(TESTS/'browser'))
     from conftest import FLAGS, chromium
     from playwright.sync_api import sync_playwright
-    from tqn.browse import DataBrowser, static, pack_page
+    from tqn.widgets.browse import DataBrowser, static, pack_page
     w, text = DataBrowser(made(n)), lambda b: base64.b64encode(b).decode()
     names = 'error notice theme selected meta question answer truth text verdict sort descending height'.split()
     traits = {**{k: getattr(w, k) for k in names}, 'viewer': None}

@@ -9,10 +9,10 @@ from playwright.sync_api import sync_playwright
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]/'browser')]
 from conftest import FLAGS, chromium
 from test_page import CLIP, harness, numbered
-from tqn.attention import Answer
-from tqn.page import page
-from tqn.payload import view_data
-from tqn.video import Video, write_video
+from tqn.attention.answer import Answer
+from tqn.widgets.page import page
+from tqn.widgets.film import view_data
+from tqn.video.video import Video, write_video
 
 CLICKS = """async n => {
     const root = document.querySelector('.tqn-viewer'), out = []

@@ -6,7 +6,7 @@ import argparse, random, time
 import numpy as np, torch
 from einops import rearrange
 from PIL import Image, ImageEnhance
-from tqn.transforms import (IMAGENET_MEAN, IMAGENET_STD, EvalTransform, TrainTransform, apply_jitter, crop_resize, draw_jitter, in_pieces, normalize, random_crop_box)
+from tqn.video.transforms import (IMAGENET_MEAN, IMAGENET_STD, EvalTransform, TrainTransform, apply_jitter, crop_resize, draw_jitter, in_pieces, normalize, random_crop_box)
 
 MEAN, STD = (np.array(o, dtype=np.float32) for o in (IMAGENET_MEAN, IMAGENET_STD))
 

@@ -51,14 +51,14 @@ WHATIF = """async ([e, key]) => {
 
 def make_film(path, minutes):
     "A long film of moving noise"
-    from tqn.video import write_video
+    from tqn.video.video import write_video
     ground = np.random.default_rng(0).integers(0, 255, (15, 20, 3)).repeat(8, 0).repeat(8, 1).astype('u1')
     write_video(path, (np.roll(ground, i, 1) for i in range(int(minutes*60*25))), crf=28)
 
 def payload_bytes():
     "Everything but the film for the largest case that is promised"
-    from tqn.attention import Answer
-    from tqn.payload import view_data
+    from tqn.attention.answer import Answer
+    from tqn.widgets.film import view_data
     n, names = 2500, [f'question {i}' for i in range(12)]+['class']
     spans = np.stack([np.arange(n)*8, np.arange(1, n+1)*8], -1)
     attn = torch.rand(4, 4, 13, n).softmax(-1)
@@ -78,7 +78,7 @@ def main():
     from conftest import FLAGS, Kernel, Lab, Notebook, chromium
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
-    from tqn.shared import STATIC
+    from tqn.widgets.shared import STATIC
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         folder = Path(folder)
         os.environ['TQN_CACHE'] = str(folder/'cache')
@@ -120,7 +120,7 @@ def main():
                 what.append(nb.page.evaluate(WHATIF, [root.element_handle(), 'h' if i % 2 == 0 else 'c'])) if i % 2 == 0 else root.evaluate("e => e.dispatchEvent(new KeyboardEvent('keydown', {key: 'c', bubbles: true}))")
                 nb.page.wait_for_timeout(100)
             report('what-if to new answers', what, 150)
-            kernel.run("from tqn.widgets import respond\nms = []\nfor i in range(12):\n    c = time.process_time()\n    respond(viewer, dict(type='whatif', hidden=[[10*i, 10*i + 50]]))\n    ms.append(1000*(time.process_time() - c))")
+            kernel.run("from tqn.widgets.viewer import respond\nms = []\nfor i in range(12):\n    c = time.process_time()\n    respond(viewer, dict(type='whatif', hidden=[[10*i, 10*i + 50]]))\n    ms.append(1000*(time.process_time() - c))")
             report('   of which the kernel, in CPU time', kernel.get('ms'), 150)
             kernel.close(); nb.close()
         finally:

@@ -14,7 +14,7 @@ CELLS = [f'''
 import sys; sys.path.insert(0, {str(TESTS)!r})
 import numpy as np, torch, tqn
 from made_records import made
-from tqn.beside import Side
+from tqn.widgets.compare import Side
 opened = []
 torch.manual_seed(0)
 model = tqn.TQN(tqn.QuerySet({{'takeoff': ['Back', 'Forward'], 'twist': ['none', 'half']}}), d_model=16, d_features=8, n_layers=1, n_heads=2).eval()

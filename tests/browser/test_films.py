@@ -4,9 +4,9 @@ from pathlib import Path
 import av, numpy as np, pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from outside import MISSING, VIDEOS
-from tqn.payload import playable
-from tqn.shared import STATIC
-from tqn.video import FrameFolder, Video, VideoError, resize, write_video
+from tqn.widgets.film import playable
+from tqn.widgets.shared import STATIC
+from tqn.video.video import FrameFolder, Video, VideoError, resize, write_video
 
 PAGE = """async ([js, film, mime, times]) => {
   window.lib = await import(URL.createObjectURL(new Blob([js], {type: 'text/javascript'})))

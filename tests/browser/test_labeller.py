@@ -7,7 +7,7 @@ KNOWN = re.compile('Failed to load resource.*(favicon|/api/contents/.*checkpoint
 MAKE = '''
 import torch, tqn
 from pathlib import Path
-from tqn.video import write_video
+from tqn.video.video import write_video
 folder = Path('films'); folder.mkdir(exist_ok=True)
 for name in ('one', 'two', 'three'):
     grey = (torch.arange(40)*6)[:, None, None, None].expand(40, 96, 128, 3).to(torch.uint8).clone()

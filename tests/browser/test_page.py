@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tqn.attention import Answer
-from tqn.page import page, save_page
-from tqn.payload import view_data
-from tqn.picture import columns, shown_maps
-from tqn.video import Video, write_video
+from tqn.attention.answer import Answer
+from tqn.widgets.page import page, save_page
+from tqn.widgets.film import view_data
+from tqn.widgets.lanes import columns, shown_maps
+from tqn.video.video import Video, write_video
 
 BITS, N, CLIP = 10, 242, 8
 EVIL = '<img src=x onerror="globalThis.broken=1"></script><script>globalThis.broken=1</script>'

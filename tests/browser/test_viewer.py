@@ -5,13 +5,13 @@ The film counts: frame i shows i as eight black or white squares, so that the pi
 import base64, json, re, time
 import nbformat, numpy as np, pytest, torch
 from nbformat.v4 import new_code_cell, new_notebook
-from tqn.whatif import ask_again, curves, shown
+from tqn.attention.whatif import ask_again, curves, shown
 
 N, F, D = 25, 200, 12
 SETUP = f'''
 import json, time, torch, numpy as np, tqn
 from pathlib import Path
-from tqn.video import write_video
+from tqn.video.video import write_video
 N, F, D = {N}, {F}, {D}
 def counting(path, n=F, fps=25., shade=0):
     frames = np.full((n, 96, 160, 3), 90 + shade, np.uint8)
@@ -175,7 +175,7 @@ def test_plays_and_stops(seen):
 
 @pytest.mark.parametrize('layer,head', [(-1,-1), (1,0), (2,-2)])
 def test_drawn_pixels_are_the_array(seen, here, layer, head):
-    from tqn.attention import capture
+    from tqn.attention.answer import capture
     model, features = here
     seen.set(layer=layer, head=head)
     seen.page.wait_for_timeout(150)

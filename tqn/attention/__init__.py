@@ -1,0 +1,1 @@
+"What was answered, where it looked, and whether that is its evidence."

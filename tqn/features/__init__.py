@@ -1,0 +1,1 @@
+"One row a clip: made once, kept, spliced."

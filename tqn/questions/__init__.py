@@ -1,0 +1,1 @@
+"A question, its answers, and the table that spells a class in answers."

@@ -1,0 +1,1 @@
+"A file becomes exact frames, clips and tensors."
