@@ -11,7 +11,8 @@ import torch
 from einops import rearrange
 from torch.testing import assert_close
 from tqn.models.backbone import S3D, fuse, load_kinetics
-from tqn.models.tqn import TQN, param_groups, published_name, tqn_loss
+from tqn.models.tqn import TQN, published_name, tqn_loss
+from tqn.training.loop import param_groups
 from tqn.questions.queries import QuerySet
 
 EVAL = dict(atol=1e-4, rtol=1e-4)   # golden README: logits move by 1.4e-5, features by 5e-5, between ways to compute them

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['READINGS', 'run_packed', 'QuestionHeads', 'union_vocabulary', 'SharedHead', 'TQNOutput', 'product_of_answers',
-           'read_classes', 'as_backbone', 'TemporalQueryNetwork', 'answer_losses', 'tqn_loss', 'param_groups',
-           'split_attention', 'published_name', 'published_config', 'new_files', 'weights_file', 'fill_saved', 'TQN']
+           'read_classes', 'as_backbone', 'TemporalQueryNetwork', 'answer_losses', 'tqn_loss', 'split_attention',
+           'published_name', 'published_config', 'new_files', 'weights_file', 'fill_saved', 'TQN']
 
 # %% ../../nbs/06_models/04_tqn.ipynb #c5c01457
 import inspect, json, os, tempfile
@@ -255,20 +255,6 @@ def tqn_loss(
         losses['class'] = each,known = answer_losses(out.classes, classes, smoothing)
         total = total + class_weight*each.sum()/known.sum().clamp(min=1)
     return total, {q: (o.sum()/k.sum().clamp(min=1)).detach() for q,(o,k) in losses.items()}
-
-# %% ../../nbs/06_models/04_tqn.ipynb #cf440592
-def param_groups(
-    model:nn.Module,          # A TQN
-    lr:float=1e-3,            # Learning rate
-    decoder_factor:float=.1,  # The decoder's part of it
-    weight_decay:float=1e-5,  # L2 decay, for all
-)->list[dict]:                # Groups for an optimiser, named 'main' and 'decoder'
-    "Parameters that learn, in two groups: the decoder's layers at a tenth of the rate"
-    groups = {'main': [], 'decoder': []}
-    for name,p in model.named_parameters():
-        slow = name.startswith('decoder.') and name!='decoder.queries'
-        if p.requires_grad: groups['decoder' if slow else 'main'].append(p)
-    return [dict(name=k, params=v, lr=lr*(decoder_factor if k=='decoder' else 1), weight_decay=weight_decay) for k,v in groups.items() if v]
 
 # %% ../../nbs/06_models/04_tqn.ipynb #f37df15b
 def split_attention(
