@@ -7,7 +7,7 @@ __all__ = ['KINDS', 'Query', 'encode_answer', 'decode_answer', 'Questions', 'cla
            'QuerySet']
 
 # %% ../../nbs/02_questions/01_queries.ipynb #5bf7c6b0
-import html, json, yaml
+import html, json, re, yaml
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
