@@ -40,7 +40,7 @@ def test_same_numbers_as_the_library(hf, name):
         f = a(CLIPS)
         if 'Classification' in name: assert_close(own.classifier(f), own(x).logits)
         else: assert_close(f, (own(x) if 'MAE' in name else own(x, skip_predictor=True)).last_hidden_state.mean(1))
-    assert f.shape == (3, a.d_out) and a.preprocess['clip_len'] == 4 and a.preprocess['size'] == 32 and a.preprocess['resize'] == 36
+    assert f.shape == (3, a.d_out) and (a.preprocess.clip_len, a.preprocess.size, a.preprocess.resize) == (4, 32, 36)
     assert 'torchvision' not in sys.modules
     file = hf/name/'model.safetensors'
     assert a.load_report.digest == hashlib.sha256(file.read_bytes()).hexdigest() and not a.load_report.missing and not a.load_report.unexpected
@@ -72,19 +72,19 @@ def test_inside_a_model(hf, tmp_path):
     model.eval().save_pretrained(tmp_path/'m')
     again = TQN.from_pretrained(tmp_path/'m', backbone=huggingface(hf/KINDS[0], frozen=False))
     assert_close(again(x).classes, model(x).classes)
-    assert again.preprocess['mean'] == pytest.approx(SAID['image_mean'])
+    assert again.preprocess.mean == pytest.approx(SAID['image_mean'])
 
 def test_settings_in_every_spelling():
     "Sizes and scales as the hub's files write them"
     for size, crop in [(224, 224), ({'shortest_edge': 224}, {'height': 224, 'width': 224}), ([224, 224], [224, 224]), ({'height': 224, 'width': 224}, None)]:
         p = preprocess_from(dict(SAID, size=size, crop_size=crop), dict(num_frames=16))
-        assert (p['size'], p['resize'], p['clip_len']) == (224, 224, 16)
+        assert (p.size, p.resize, p.clip_len) == (224, 224, 16)
     pixels = torch.randint(0, 256, (1000,)).float()
     for extra in ({}, dict(rescale_factor=1/127.5, offset=True), dict(do_rescale=False)):
         s = {**SAID, **extra}
         theirs = pixels*(s['rescale_factor'] if s.get('do_rescale', True) else 1) - float(bool(s.get('offset')))
         p = preprocess_from(dict(s, size=32), dict(num_frames=4))
-        assert_close((pixels/255 - p['mean'][0])/p['std'][0], (theirs - s['image_mean'][0])/s['image_std'][0], rtol=1e-4, atol=1e-4)
+        assert_close((pixels/255 - p.mean[0])/p.std[0], (theirs - s['image_mean'][0])/s['image_std'][0], rtol=1e-4, atol=1e-4)
 
 @pytest.mark.parametrize('said,message', [('{', 'not JSON'), ('[1]', 'expected a dictionary'), ('{"size": 32}', 'image_mean and image_std'), (None, 'nobody knows how')])
 def test_bad_processor_files(hf, tmp_path, said, message):

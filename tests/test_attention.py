@@ -1,5 +1,6 @@
 "Capture, summaries, answers about real files, and the figure"
 import math
+from dataclasses import replace
 from pathlib import Path
 import matplotlib; matplotlib.use('Agg')
 import matplotlib.pyplot as plt
@@ -9,10 +10,11 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.testing import assert_close
 from outside import MISSING, VIDEOS
-from tqn.attention.answer import PREPROCESS, Answer, answer, capture, clip_features, plot_attention, pool_max, preprocessing, rank, rollout, summarise
+from tqn.attention.answer import Answer, answer, capture, clip_features, plot_attention, pool_max, rank, rollout, summarise
 from tqn.models.backbone import S3D
 from tqn.models.tqn import TQN
 from tqn.questions.queries import Query, QuerySet
+from tqn.video.transforms import Preprocess
 from tqn.video.video import Video, write_video
 
 QS = QuerySet([Query('takeoff', ['Back','Forward']), Query('twist', ['0','1','2'], kind='count'), Query('seen', ['board','pool','crowd'], kind='many')],
@@ -31,7 +33,7 @@ class Mean(nn.Module):
 def small(backbone=None, seed=0, **kwargs):
     torch.manual_seed(seed)
     m = TQN(QS, **{**dict(backbone=backbone, d_model=16, n_layers=3, n_heads=2, d_features=6), **kwargs})
-    m.preprocess = dict(clip_len=8, stride=1, size=16, resize=16, mean=(0,0,0), std=(1,1,1))
+    m.preprocess = Preprocess(size=16, resize=16, mean=(0,0,0), std=(1,1,1))
     return m
 
 @pytest.fixture(scope='module')
@@ -118,14 +120,15 @@ def test_pictures_stand_where_they_were_taken(mp4):
 
 def test_preprocessing_comes_from_the_model(mp4):
     m = small(Mean())
-    m.preprocess = dict(clip_len=4, stride=2, size=8, extra='ignored')
-    p = preprocessing(m)
-    assert (p['clip_len'], p['stride'], p['size'], p['mean'])==(4, 2, 8, PREPROCESS['mean']) and 'extra' not in p
+    m.preprocess = dict(clip_len=4, stride=2, size=8)
+    assert Preprocess.of(m)==Preprocess(4, 2, size=8)
     a = answer(m, mp4)
     assert len(a.frames)==6 and a.frames[1].tolist()==[8,16]
     m.preprocess = dict(clip_len=8, stride=20, size=8)                        # lowered to what 45 frames allow: 6
     assert answer(m, mp4).frames.tolist()==[[0,45]]
-    assert preprocessing(nn.Identity())==PREPROCESS
+    assert Preprocess.of(nn.Identity())==Preprocess()
+    m.preprocess = dict(clip_len=4, extra='unknown')
+    with pytest.raises(ValueError, match="preprocess has no setting 'extra'"): answer(m, mp4)
 
 def test_features_only_and_several_features_a_clip(mp4):
     m = small(Mean()).eval()
@@ -143,7 +146,7 @@ def test_s3d_is_fused_for_reading_and_left_alone(mp4):
     torch.manual_seed(0)
     s3d = S3D(width=1/16)
     m = small(s3d, d_features=None)
-    m.preprocess['size'] = m.preprocess['resize'] = 32
+    m.preprocess = replace(m.preprocess, size=32, resize=32)
     before = {k: v.clone() for k,v in m.state_dict().items()}
     f = clip_features(m.eval(), Video(mp4), 3)
     from tqn.video.transforms import EvalTransform

@@ -6,12 +6,12 @@ from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
 from tqn.features.bank import FeatureBank
-from tqn.features.build import (Recipe, bank_digest, bank_parts, build_bank, count_clips, make_recipe, own_videos, part_folder, read_notes, ready_items)
+from tqn.features.build import (bank_digest, bank_parts, build_bank, count_clips, own_videos, part_folder, read_notes, ready_items)
 from tqn.data.items import Item
 from tqn.core.files import sample_generator
 from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
-from tqn.video.transforms import EvalTransform, TrainTransform
+from tqn.video.transforms import EvalTransform, Preprocess, TrainTransform
 from tqn.video.video import VideoError, clip_grid, write_video
 
 qs = QuerySet({'colour': ['red', 'blue']})
@@ -60,25 +60,24 @@ def test_rows_are_those_of_a_plain_loop(tmp_path, workers, batch_clips):
     model = tiny()
     with build_bank(model, items, tmp_path/'bank', workers=workers, batch_clips=batch_clips, progress=False).lock: pass
     bank = FeatureBank.open(tmp_path/'bank', bank_digest(model), writable=False)
-    for o in items: assert_close(bank.read([o.id])[0][0], plain(model, o, make_recipe(model).view))
+    for o in items: assert_close(bank.read([o.id])[0][0], plain(model, o, model.preprocess.clean_view()))
     assert read_notes(tmp_path/'bank')['skipped'] == {}
 
 def test_every_second_frame(tmp_path):
     model = tiny()
-    recipe = Recipe(8, 2, EvalTransform(8, resize=8))
-    bank = build_bank(model, [items[3]], tmp_path/'bank', recipe, progress=False)
+    bank = build_bank(model, [items[3]], tmp_path/'bank', dict(stride=2), progress=False)
     assert bank.index.lengths == {'d': 13}
-    assert_close(bank.read(['d'])[0][0], plain(model, items[3], recipe.view, 2))
+    assert_close(bank.read(['d'])[0][0], plain(model, items[3], EvalTransform(8, resize=8), 2))
     bank.close()
 
 @pytest.mark.parametrize('batch_clips', [1, 3, 26, 50])
 def test_augmented_rows_do_not_depend_on_the_pieces(tmp_path, batch_clips):
     model = tiny()
-    recipe = make_recipe(model, augment=True, seed=3)
-    bank = build_bank(model, items, tmp_path/'bank', recipe, batch_clips=batch_clips, progress=False)
-    for o in items: assert_close(bank.read([o.id])[0][0], plain(model, o, recipe.view, seed=3))
+    view = model.preprocess.train_view(2)
+    bank = build_bank(model, items, tmp_path/'bank', view=view, seed=3, batch_clips=batch_clips, progress=False)
+    for o in items: assert_close(bank.read([o.id])[0][0], plain(model, o, view, seed=3))
     bank.close()
-    assert isinstance(recipe.view, TrainTransform) and recipe.view.scale == (.6, 1.)
+    assert isinstance(view, TrainTransform) and view.scale == (.6, 1.)
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system cannot fork a process to kill it')
 @pytest.mark.parametrize('passes', [0, 1, 5, 8])
@@ -95,7 +94,7 @@ def test_a_killed_build_continues_and_repeats_nothing_whole(tmp_path, passes):
     todo,done = sum(map(len, left.values())),model.backbone.passes
     assert todo <= 44 and (passes == 0) == (todo == 44)
     assert todo/9 <= done <= todo/4 + len(left), 'more passes than there were clips left'
-    for o in items: assert_close(bank.read([o.id])[0][0], plain(model, o, make_recipe(model).view))
+    for o in items: assert_close(bank.read([o.id])[0][0], plain(model, o, model.preprocess.clean_view()))
     bank.close()
     model.backbone.passes = 0
     build_bank(model, items, tmp_path/'bank', progress=False).close()
@@ -138,14 +137,14 @@ def test_a_wrong_count_never_shifts_a_row(tmp_path):
     with pytest.raises(ValueError, match='11 clips, not the 20'): build_bank(model, [wrong], tmp_path/'strict', progress=False)
     build_bank(model, [items[0], wrong], tmp_path/'bank', on_error='skip', progress=False).close()
     assert [o.id for o in ready_items(tmp_path/'bank', [items[0], wrong])] == ['a']
-    assert count_clips([wrong], make_recipe(model), progress=False)[0] == {'b': 20}
+    assert count_clips([wrong], Preprocess.of(model), progress=False)[0] == {'b': 20}
 
 def test_another_bank_is_refused_and_left_as_it_was(tmp_path):
     model = tiny()
     build_bank(model, items, tmp_path/'bank', progress=False).close()
     before = {p.name: p.read_bytes() for p in (tmp_path/'bank').iterdir()}
     for match,call in [('again with these weights', lambda: build_bank(tiny(1), items, tmp_path/'bank', progress=False)),
-                       ('was built with', lambda: build_bank(model, items, tmp_path/'bank', make_recipe(model, augment=True), progress=False)),
+                       ('was built with', lambda: build_bank(model, items, tmp_path/'bank', view=model.preprocess.train_view(2), progress=False)),
                        ('was built with', lambda: build_bank(model, items, tmp_path/'bank', dtype='float16', progress=False)),
                        ("of other videos: 'new'", lambda: build_bank(model, [*items, Shots('new', 9)], tmp_path/'bank', progress=False)),
                        ('another number of processes', lambda: build_bank(model, items, tmp_path/'bank', rank=0, world=2, progress=False))]:
@@ -169,7 +168,7 @@ def test_parts_hold_every_video_once(tmp_path, world):
     parts = [FeatureBank.open(p, writable=False) for p in bank_parts(tmp_path/'bank')]
     assert sorted(id for p in parts for id in p.index.lengths) == [o.id for o in items]
     for p in parts:
-        for id in p.index.lengths: assert_close(p.read([id])[0][0], plain(model, next(o for o in items if o.id == id), make_recipe(model).view))
+        for id in p.index.lengths: assert_close(p.read([id])[0][0], plain(model, next(o for o in items if o.id == id), model.preprocess.clean_view()))
     with pytest.raises(ValueError, match='another number'): build_bank(model, items, tmp_path/'bank', progress=False)
     with pytest.raises(ValueError, match='too few'): own_videos(items, 0, 6)
     assert part_folder('x', world - 1, world).name == f'part-{world-1:03d}-of-{world:03d}'
@@ -177,7 +176,7 @@ def test_parts_hold_every_video_once(tmp_path, world):
 def test_half_precision_says_so(tmp_path):
     model = tiny()
     bank = build_bank(model, items, tmp_path/'bank', dtype='float16', progress=False)
-    assert_close(bank.read(['d'])[0][0], plain(model, items[3], make_recipe(model).view), rtol=1e-3, atol=1e-3)
+    assert_close(bank.read(['d'])[0][0], plain(model, items[3], model.preprocess.clean_view()), rtol=1e-3, atol=1e-3)
     assert (bank.index.dtype, read_notes(tmp_path/'bank')['dtype']) == ('float16', 'float16')
     bank.close()
 

@@ -108,7 +108,7 @@ def test_the_whole_chain_on_a_folder_like_diving48_by_preset(diving48):
     assert statuses == [0]*4, r.stderr
     assert '48 classes' in said[0] and '4 questions' in said[0]
     model = TQN.from_pretrained(folder/'runs/stage2/best')
-    assert (model.preprocess['stride'], model.preprocess['mean'][0], len(model.queries.class_names)) == (2, .3381, 48)
+    assert (model.preprocess.stride, model.preprocess.mean[0], len(model.queries.class_names)) == (2, .3381, 48)
     saved = json.loads((folder/'runs/test/scores.json').read_text())
     assert (saved['n_videos'], saved['views']) == (4, 'two')
     two = yaml.safe_load((folder/'runs/stage2/settings.yaml').read_text())

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 from outside import MISSING, VIDEOS
 from tqn.data.items import (
-    ClipDataset, EpochSampler, FeatureDataset, Item, as_items, collate, encode_targets, extract_features, fit_stride, load_features,
-    make_loader, open_item, pick_clips, read_clips, run_pieces, shorter_than, weights_digest)
+    ClipDataset, EpochSampler, FeatureDataset, Item, as_items, collate, encode_targets, extract_features, load_features, make_loader,
+    open_item, pick_clips, read_clips, run_pieces, shorter_than, weights_digest)
 from tqn.core.files import sample_generator
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import VideoError, open_video, write_video
@@ -44,11 +44,6 @@ class Mean(nn.Module):
 def numbers(clips): return ((clips.float().mean((1, 3, 4)) - 20)/4).round().long()
 
 # which frames ---------------------------------------------------------------------------------------------------------
-
-@given(st.integers(1, 400), st.integers(1, 16), st.integers(1, 8))
-def test_fit_stride_is_the_largest_that_fills_a_clip(n, clip_len, stride):
-    fills = [s for s in range(1, stride + 1) if len(range(0, n, s)) >= clip_len]
-    assert fit_stride(n, clip_len, stride) == max(fills, default=1)
 
 @given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 9))
 def test_picked_clips_rise_and_cover(n, most, seed):

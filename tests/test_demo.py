@@ -33,7 +33,7 @@ def test_printed_scores_are_the_scores_of_the_checkpoint(demo):
     folder, _ = demo
     out = folder/'runs/demo'
     model, dives = TQN.from_pretrained(out/'checkpoint'), SyntheticDives(folder/'data/dives-quick', 'test', n=8, workers=0, progress=False)
-    assert model.preprocess['size'] == DIVE_CLIPS['size']
+    assert model.preprocess == DIVE_CLIPS
     data = dive_features(model.backbone, {'test': dives}, folder/'data/dives-quick/features', progress=False)['test']
     table = {r[0]: r[3] for r in json.loads((out/'tables.json').read_text())[0]['rows']}
     frame = evaluate(model, make_loader(data, 3)).to_frame()        # other batches, same scores
@@ -46,7 +46,7 @@ def test_stage_2_stands_beside_stage_1_on_the_same_long_videos(demo):
     one = {row[0]: row[5] for row in first['rows']}                  # of long_test
     for name, before, after in second['rows']:
         assert one[name] == f'{before:.3f}' and 0 <= after <= 1
-    assert TQN.from_pretrained(folder/'runs/demo/second/checkpoint').preprocess['size'] == DIVE_CLIPS['size']
+    assert TQN.from_pretrained(folder/'runs/demo/second/checkpoint').preprocess == DIVE_CLIPS
 
 @pytest.mark.parametrize('best', [0., 1.])
 def test_stage_2_keeps_the_start_where_it_gained_nothing(best, tmp_path, monkeypatch):

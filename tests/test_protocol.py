@@ -5,7 +5,6 @@ import torch
 from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
-from tqn.features.build import make_recipe
 from tqn.data.items import Item
 from tqn.attention.metrics import Evaluation, evaluate
 from tqn.models.tqn import TQN
@@ -49,7 +48,7 @@ def clips(i, drop=0):
 @torch.no_grad()
 def probabilities(i, drops):
     "Mean probabilities of one video over views, the plain way"
-    view = make_recipe(model).view
+    view = model.preprocess.clean_view()
     outs = [model(view(clips(i, d))[None]) for d in drops]
     one = {q.name: sum((o.responses[q.name].sigmoid() if q.kind == 'many' else o.responses[q.name].softmax(-1))[0] for o in outs)/len(outs) for q in qs}
     return one | {f'class ({how})': sum(model.read_classes(o, how).exp()[0] for o in outs)/len(outs) for how in ('query', 'product', 'both')}
@@ -66,7 +65,7 @@ def test_scores_are_those_of_whole_videos(films, views, drops, workers, batch_cl
             assert_close(torch.from_numpy(total/n).float(), p, rtol=1e-4, atol=1e-5)
 
 def test_second_view_of_a_video_shorter_than_what_is_dropped(films):
-    assert view_frames('two', make_recipe(model)) == [0, 4]
+    assert view_frames('two', model.preprocess) == [0, 4]
     ev = score_videos(model, [items[5], items[1]], 'two', progress=False).evaluation      # of 1 and 3 frames
     assert {o[1] for o in ev.rows['colour'].values()} == {2}
 

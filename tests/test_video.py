@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from outside import MISSING, VIDEOS
 from tqn.video import video as module
-from tqn.video.video import FrameFolder, Video, VideoError, clip_grid, known_scan, open_video, resize, scan, write_video
+from tqn.video.video import FrameFolder, Video, VideoError, clip_grid, fit_stride, known_scan, open_video, resize, scan, write_video
 
 REAL = sorted(o for o in VIDEOS.glob('*') if o.suffix in ('.mp4','.mov','.mkv','.avi')) if VIDEOS.is_dir() else []
 DAMAGED = 'decord__corrupted.mp4'
@@ -515,3 +515,8 @@ def test_full_disk(tmp_path):
     assert [(o.name, o.read_bytes()) for o in tmp_path.iterdir()]==[('a.mp4', b'precious')]
 
 if __name__=='__main__': full_disk(sys.argv[2]) if sys.argv[1]=='full' else child(sys.argv[1])
+
+@given(st.integers(1, 400), st.integers(1, 16), st.integers(1, 8))
+def test_fit_stride_is_the_largest_that_fills_a_clip(n, clip_len, stride):
+    fills = [s for s in range(1, stride + 1) if len(range(0, n, s)) >= clip_len]
+    assert fit_stride(n, clip_len, stride) == max(fills, default=1)

@@ -18,7 +18,7 @@ from tqn.dives.dives import make_item, render_files
 from tqn.models.tqn import TQN, run_packed
 from tqn.core.files import write_atomic
 from tqn.training.loop import lr_factor
-from tqn.video.transforms import EvalTransform, TrainTransform
+from tqn.video.transforms import TrainTransform
 from tqn.video.video import open_video
 from tqn.data.windows import pick_window
 
@@ -30,8 +30,8 @@ SIZE, K, BATCH, SECONDS, LOOKS = 64, 6, 8, 72., 2      # pixels; clips a step; v
 TRIED = dict(frozen=[(0., 1e-4), (0., 3e-4)], sufb=[(1e-5, 1e-4), (3e-5, 1e-4), (1e-4, 3e-4)],  # learning rates of the backbone, and of all else
              sparse=[(1e-5, 1e-4), (3e-5, 1e-4)], full=[(3e-5, 1e-4), (1e-4, 3e-4)])                                 # the best on val, seed 0, is used everywhere
 PATIENCE = 15  # passes of the frozen bank without a new best on val
-VIEW = EvalTransform(DIVE_CLIPS['size'], DIVE_CLIPS['mean'], DIVE_CLIPS['std'], DIVE_CLIPS['resize'])
-AUGMENT = TrainTransform(SIZE, 2, DIVE_CLIPS['mean'], DIVE_CLIPS['std'], scale=(.85, 1.), ratio=(.95, 1.05), crop_p=1., flip_p=0., jitter=(.3, .3, 0., 0.))
+VIEW = DIVE_CLIPS.clean_view()
+AUGMENT = TrainTransform(SIZE, 2, DIVE_CLIPS.mean, DIVE_CLIPS.std, scale=(.85, 1.), ratio=(.95, 1.05), crop_p=1., flip_p=0., jitter=(.3, .3, 0., 0.))
 
 
 # What every arm shares: videos, decoded clips, features, stage 1
@@ -111,9 +111,9 @@ def stage1(gap, seed, data, work):
     "A model trained on the features of short videos"
     folder = work/gap/f'stage1-{seed}'
     if not (folder/'done').exists():
-        p, split = DIVE_CLIPS, {}
+        split = {}
         for s in ('train', 'val'):
-            cache = extract_features(fuse(backbone_of(gap, work)), dives(data, s), work/gap/'short', p['clip_len'], p['stride'], views=(VIEW,), progress=False)
+            cache = extract_features(fuse(backbone_of(gap, work)), dives(data, s), work/gap/'short', DIVE_CLIPS.clip_len, DIVE_CLIPS.stride, views=(VIEW,), progress=False)
             split[s] = FeatureDataset(cache, dives(data, s), dives_queries())
         model = dive_model(backbone_of(gap, work), seed)
         train_dives(model, split, folder, seed=seed, overwrite=True, callbacks=[], epochs=30, progress=False)

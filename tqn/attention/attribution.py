@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from einops import einsum
 from torch import Tensor, nn
-from ..data.items import fit_stride
+from ..video.video import fit_stride
 from .metrics import ClipMaps
 
 # %% ../../nbs/08_attention/04_attribution.ipynb #f6587570

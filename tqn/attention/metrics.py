@@ -20,7 +20,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import Tensor
-from ..data.items import fit_stride, split_answers
+from ..data.items import split_answers
+from ..video.video import fit_stride
 from ..questions.queries import QuerySet
 from ..core.files import write_atomic
 

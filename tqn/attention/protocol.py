@@ -8,42 +8,44 @@ __all__ = ['VIEWS', 'view_frames', 'stream_videos', 'score_features', 'Tested', 
 
 # %% ../../nbs/08_attention/03_protocol.ipynb #603623bb
 import csv, io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from tqdm.auto import tqdm
-from ..features.build import Recipe, _batch_clips, _frozen, make_recipe
+from ..features.build import _batch_clips, _frozen
 from ..data.items import Item, as_items, encode_targets, stream_features
 from .metrics import Evaluation, _labels, _present, _readings, predictions
 from ..core.files import write_atomic
+from ..video.transforms import Preprocess
 
 # %% ../../nbs/08_attention/03_protocol.ipynb #50d3f7e0
 VIEWS = {'full': (0.,), 'two': (0., .5)}   # Shares of a clip that are left out at the start
 
 def view_frames(
-    views:str,      # 'full' or 'two'
-    recipe:Recipe,  # Tells how long a clip is
+    views:str,             # 'full' or 'two'
+    preprocess:Preprocess, # Tells how long a clip is
 )->list[int]: # Frames to leave out, one number a view
     "Where each view of a video begins"
     if views not in VIEWS: raise ValueError(f"expected views {' or '.join(map(repr, VIEWS))}, got {views!r}")
-    return [int(share*recipe.clip_len*recipe.stride) for share in VIEWS[views]]
+    return [int(share*preprocess.clip_len*preprocess.stride) for share in VIEWS[views]]
 
 # %% ../../nbs/08_attention/03_protocol.ipynb #6dae60aa
 def stream_videos(
     backbone:nn.Module,    # In eval mode
     items:Sequence[Item],  # Videos
-    recipe:Recipe,         # How they are read
+    preprocess:Preprocess, # How they are cut
+    view:Callable,         # From uint8 clips to what the backbone reads
     drop:int=0,            # Frames left out at the start
     on_error:str='raise',  # A damaged video: 'raise' or 'skip'
     **how,                 # batch_clips and workers of `stream_features`
 )->Iterator[tuple[Item,Tensor|None,str]]: # Video, features (n, d), ''; a damaged one as video, None, what is wrong
     "Features of one whole video after another"
-    reading,rows = dict(clip_len=recipe.clip_len, stride=recipe.stride, drop=drop),{}
+    reading,rows = dict(clip_len=preprocess.clip_len, stride=preprocess.stride, drop=drop),{}
     todo = [(i, o, 0) for i,o in enumerate(items)]
-    for (i,n,start,v),f in stream_features(backbone, todo, reading, (recipe.view,), seed=recipe.seed, on_error=on_error, **how):
+    for (i,n,start,v),f in stream_features(backbone, todo, reading, (view,), on_error=on_error, **how):
         if f is None: rows.pop(i, None); yield items[i], None, str(v); continue
         rows.setdefault(i, f.new_empty(n, f.shape[1]))[start:start+len(f)] = f
         if start+len(f) == n: yield items[i], rows.pop(i), ''
@@ -87,7 +89,8 @@ def score_videos(
     model:nn.Module,           # A TQN with a backbone
     items:Iterable,            # Test videos: items or index rows
     views:str='full',          # 'full', or 'two' as published
-    recipe:Recipe|None=None,   # How videos are read; None is the clean view that `model.preprocess` tells
+    preprocess:Preprocess|Mapping|None=None, # How videos are cut; None is `model.preprocess`
+    view:Callable|None=None,   # From uint8 clips to what the backbone reads; None is the clean view
     *,
     train:Iterable|None=None,  # Training items to take the majority answers from
     rank:int=0,                # Which process this is
@@ -99,15 +102,16 @@ def score_videos(
 )->Tested: # Scores of this process's videos, each counted once
     "Test a model on whole videos, a few clips in memory at a time"
     if getattr(model, 'backbone', None) is None: raise ValueError("expected a model with a backbone to read videos, got one for features: score those with tqn.attention.metrics.evaluate")
-    model,recipe,items = model.eval(), recipe or make_recipe(model), as_items(items)
+    model,preprocess,items = model.eval(), Preprocess.of(model, preprocess), as_items(items)
+    view = view or preprocess.clean_view()
     if not items: raise ValueError("expected a video or more to score, got none: check the split")
     backbone = _frozen(model.backbone)
-    how = dict(batch_clips=batch_clips or _batch_clips(recipe.view, next(backbone.parameters()).device), workers=workers, on_error=on_error)
-    done,mine,drops = Tested(Evaluation(model.queries, train), views=views), items[rank::world], view_frames(views, recipe)
+    how = dict(batch_clips=batch_clips or _batch_clips(view, next(backbone.parameters()).device), workers=workers, on_error=on_error)
+    done,mine,drops = Tested(Evaluation(model.queries, train), views=views), items[rank::world], view_frames(views, preprocess)
     with tqdm(desc='test', total=len(mine)*len(drops), unit='video', disable=not progress) as bar:
         for drop in drops:
             left = [o for o in mine if o.id not in done.damaged]
-            for item,features,wrong in stream_videos(backbone, left, recipe, drop, **how):
+            for item,features,wrong in stream_videos(backbone, left, preprocess, view, drop, **how):
                 if features is None: done.damaged[item.id] = wrong
                 else: score_features(model, item, features, done.evaluation)
                 bar.update()

@@ -10,7 +10,7 @@ import json, os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from urllib.parse import unquote
@@ -20,12 +20,14 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..attention.answer import Answer, _peaks, _strip, answer, clip_times, preprocessing
+from ..attention.answer import Answer, _peaks, _strip, answer, clip_times
 from ..models.backbone import S3D, fuse
-from ..data.items import FeatureDataset, Item, _feature_path, _is_cached, _source, as_items, fit_stride, load_features, open_item, stream_features, weights_digest
+from ..data.items import (
+    FeatureDataset, Item, _feature_path, _is_cached, _source, as_items, load_features, open_item, stream_features, weights_digest)
+from ..video.video import fit_stride
 from ..questions.queries import QuerySet
 from ..core.files import write_atomic
-from ..video.transforms import EvalTransform
+from ..video.transforms import EvalTransform, Preprocess
 
 # %% ../../nbs/07_features/01_store.ipynb #4c4c0711
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def extract(
     backbone:nn.Module, # (m, 3, t, h, w) -> (m, d); its `.preprocess`, where it has one, says how it wants its video
     items:Iterable, # Items or index rows, all with a file
     out:str|Path, # Folder of the features
-    preprocess:Mapping|None=None, # clip_len, stride, size, resize, mean, std: over the backbone's own
+    preprocess:Preprocess|Mapping|None=None, # How it wants its video; of a mapping, what it holds, over the backbone's own
     processes:int=1, # Processes, each with its own videos
     workers:int=1, # Threads that read, in each
     batch_clips:int=16, # Clips in a forward pass
@@ -216,9 +218,12 @@ def extract(
     "Run every video through a backbone once; a run that was stopped goes on"
     items,out,was = as_items(items),Path(out),backbone.training
     if lost := [o.id for o in items if o.path is None]: raise ValueError(f'{len(lost)} of {len(items)} videos have no file, such as {lost[:3]}')
-    p = {**preprocessing(backbone), **(preprocess or {})}
-    view,reading = EvalTransform(p['size'], p['mean'], p['std'], p['resize']), dict(clip_len=p['clip_len'], stride=p['stride'], size=None)
-    settings = dict(digest=weights_digest(backbone.eval(), **reading, view=repr(view), dtype=str(dtype)), d=getattr(backbone, 'd_out', None), preprocess={**p, 'mean': list(p['mean']), 'std': list(p['std'])})
+    p = Preprocess.of(backbone, preprocess)
+    view,reading = p.clean_view(), dict(clip_len=p.clip_len, stride=p.stride, size=None)
+    def digest(view): return weights_digest(backbone.eval(), **reading, view=repr(view), dtype=str(dtype))
+    said,now = _said_timing(out).get('digest'),digest(view)
+    if said not in (None, now) and said == digest(replace(view, mean=list(view.mean), std=list(view.std))): now = said  # a folder of earlier days
+    settings = dict(digest=now, d=getattr(backbone, 'd_out', None), preprocess=p.to_dict())
     _claim(out, settings)
     todo = [o for o in items if not _is_cached(out, o)]
     shard = _Shard(backbone, todo, out, reading, view, dtype, on_error, batch_clips, workers, device or ('cuda' if torch.cuda.is_available() else 'cpu'))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .backbone import LoadReport, S3D, _digest, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..core.names import unknown
+from ..video.transforms import Preprocess
 
 # %% ../../nbs/06_models/07_adapters.ipynb #3527672b
 _FIELDS = ('logits', 'last_hidden_state', 'pooler_output', 'features')
@@ -44,8 +45,8 @@ def _check_clips(x, clip_len): # Nothing
 def _width(adapter): # d
     "Width of the features, by trying"
     p,like = adapter.preprocess, next(adapter.net.parameters(), torch.empty(0))
-    size = p.get('size') or 224
-    try: return adapter(torch.zeros(1, 3, p.get('clip_len') or 8, size, size, dtype=like.dtype, device=like.device)).shape[-1]
+    p = p or Preprocess()
+    try: return adapter(torch.zeros(1, 3, p.clip_len, p.size, p.size, dtype=like.dtype, device=like.device)).shape[-1]
     except RuntimeError as e: raise ValueError(f"the network does not take clips laid out as {adapter.layout!r} ({e}); give the right layout, d_out and preprocess") from e
 
 # %% ../../nbs/06_models/07_adapters.ipynb #2f10983c
@@ -59,13 +60,14 @@ class Adapter(nn.Module):
         layout:str='b c t h w',       # How it wants its input: one of `LAYOUTS`
         keyword:str|None=None,        # Name of its input, where it takes no positional one
         frozen:bool=True,             # No gradient, always in eval mode
-        preprocess:Mapping|None=None, # clip_len, stride, size, resize, mean, std: how it wants its video
+        preprocess:Preprocess|Mapping|None=None, # How it wants its video; clips of other lengths are refused only where it says `clip_len`
         read:Callable=pool_output,    # From what it returns to (b, d), or (b t, d) for an image network
     )->None:
         super().__init__()
         if layout not in LAYOUTS: raise unknown('an adapter has no layout', layout, LAYOUTS)
         self.net,self.layout,self.keyword,self.frozen,self.read = net,layout,keyword,frozen,read
-        self.preprocess = dict(preprocess or {})
+        self.preprocess = Preprocess.of(None, preprocess) if preprocess else None
+        self.clip_len = preprocess.clip_len if isinstance(preprocess, Preprocess) else (preprocess or {}).get('clip_len')
         if frozen: net.requires_grad_(False)
         self.eval()
         self.d_out = d_out or _width(self)
@@ -84,7 +86,7 @@ class Adapter(nn.Module):
         x:Tensor, # Clips, prepared as `preprocess` says (b, 3, t, h, w)
     )->Tensor: # Features (b, d)
         "Rearrange, run, average"
-        _check_clips(x, self.preprocess.get('clip_len'))
+        _check_clips(x, self.clip_len)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             inputs = rearrange(x, f'b c t h w -> {self.layout}')
             f = self.read(self.net(**{self.keyword: inputs}) if self.keyword else self.net(inputs))
@@ -120,8 +122,8 @@ def preprocess_from(
     config:Mapping, # The model's settings, for the number of frames
     clip_len:int|None=None, # Another number of frames, where the model allows it
     stride:int=1, # One frame in `stride`
-)->dict: # clip_len, stride, size, resize, mean, std
-    "The kit's six numbers from the authors' file"
+)->Preprocess:
+    "How the network wants its video, from the authors' file"
     if lost := [k for k in ('image_mean','image_std') if said.get('do_normalize', True) and not said.get(k)]: raise ValueError(f"the processor's file does not say {' and '.join(lost)}; pass preprocess=dict(size=..., mean=..., std=...)")
     resize = _edge(said.get('size'))
     size = _edge(said.get('crop_size')) if said.get('do_center_crop', True) else None
@@ -132,7 +134,7 @@ def preprocess_from(
     mean,std = (said['image_mean'],said['image_std']) if said.get('do_normalize', True) else ((0,0,0),(1,1,1))
     frames = clip_len or said.get('num_frames') or config.get('num_frames') or config.get('frames_per_clip')
     if not frames: raise ValueError("neither the processor's file nor the model's says how many frames a clip has; pass clip_len")
-    return dict(clip_len=int(frames), stride=stride, size=size, resize=max(resize or size, size), mean=[(m+shift)/k for m in mean], std=[s/k for s in std])
+    return Preprocess(int(frames), stride, size=size, resize=max(resize or size, size), mean=[(m+shift)/k for m in mean], std=[s/k for s in std])
 
 # %% ../../nbs/06_models/07_adapters.ipynb #dc2ae7d6
 def _transformers(): # The library
@@ -186,7 +188,7 @@ def _hf_report(net, info, folder): # LoadReport
 
 def _check_fit(p, config, folder): # Nothing
     "Refuse clips that the network's position embeddings do not fit"
-    for what,ours,theirs in (('frames', p['clip_len'], config.get('num_frames')), ('pixels', p['size'], config.get('image_size'))):
+    for what,ours,theirs in (('frames', p.clip_len, config.get('num_frames')), ('pixels', p.size, config.get('image_size'))):
         if theirs and ours!=theirs: raise ValueError(f"{folder} reads clips of {theirs} {what} only (its position embeddings are fixed), got {ours}; leave clip_len and size to its own files")
 
 # %% ../../nbs/06_models/07_adapters.ipynb #43d3f430
@@ -195,7 +197,7 @@ def huggingface(
     frozen:bool=True, # No gradient; False fine-tunes it
     clip_len:int|None=None, # Frames in a clip, for models that take any (V-JEPA 2); None for its own
     stride:int=1, # One frame in `stride`
-    preprocess:Mapping|None=None, # size, mean, std, ...: over what its files say
+    preprocess:Mapping|None=None, # size, mean, std, ... of a `Preprocess`: over what its files say
     checkpointing:bool=False, # Fine-tuning: recompute activations, for less memory
     strict:bool=True, # Refuse a file that lacks a tensor
     **hub, # For the hub: revision, token, cache_dir, local_files_only
@@ -205,7 +207,8 @@ def huggingface(
     config = _transformers().AutoConfig.from_pretrained(folder)
     said = processor_settings(folder)
     if said is None and not {'size','mean','std'} <= set(preprocess or {}): raise ValueError(f"{folder} has none of {', '.join(_FILES)}, so nobody knows how its video is normalised; pass preprocess=dict(size=..., mean=..., std=...)")
-    p = {**preprocess_from(said or dict(do_normalize=False, size=preprocess['size']), config.to_dict(), clip_len, stride), **(preprocess or {})}
+    p = preprocess_from(said or dict(do_normalize=False, size=preprocess['size']), config.to_dict(), clip_len, stride)
+    p = Preprocess.from_dict({**p.to_dict(), **(preprocess or {})})
     _check_fit(p, config.to_dict(), folder)
     net,info = _load_net(folder, config)
     report = _hf_report(net, info, folder)
@@ -216,7 +219,7 @@ def huggingface(
     return adapter
 
 # %% ../../nbs/06_models/07_adapters.ipynb #7ae0b79f
-_TORCHVISION = dict(clip_len=8, stride=1, size=224, resize=256, mean=[.43216,.394666,.37645], std=[.22803,.22145,.216989])
+_TORCHVISION = Preprocess(resize=256, mean=(.43216,.394666,.37645), std=(.22803,.22145,.216989))
 
 def _s3d_file(path): # S3D in eval mode
     "An S3D from a file of weights in any of the known formats"
@@ -227,7 +230,7 @@ def _s3d_file(path): # S3D in eval mode
     weights,net = read_weights(path),S3D()
     vision = any(k.startswith('features.') for k in weights)
     net.load_report = (load_torchvision if vision else load_kinetics)(net, path)
-    if vision: net.preprocess = dict(_TORCHVISION)
+    if vision: net.preprocess = _TORCHVISION
     return net.eval()
 
 def open_backbone(

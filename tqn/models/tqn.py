@@ -26,6 +26,7 @@ from .backbone import S3D, assign_weights, kinetics_name, read_weights, rename_w
 from .decoder import QueryDecoder
 from ..questions.queries import QuerySet
 from ..core.names import refuse_unknown
+from ..video.transforms import Preprocess
 
 # %% ../../nbs/06_models/04_tqn.ipynb #dbd24113
 def run_packed(
@@ -177,12 +178,12 @@ class TemporalQueryNetwork(nn.Module):
         temperature:bool=False,      # One learned sharpness for each query and layer
         n_positions:int=512,         # Longest video, in clips, for positions='learned'
         vocabulary:list[str]|None=None, # Rows of the shared head; None for 'absent' and the union
-        preprocess:Mapping|None=None, # How a video is prepared (clip_len, stride, size, resize, mean, std); kept for `tqn.answer`
+        preprocess:Preprocess|Mapping|None=None, # How it wants its video (clip_len, stride, size, resize, mean, std, ...); kept for `tqn.answer`
     )->None:
         super().__init__()
         _check_settings(queries, heads, class_reading)
         self.queries, self.backbone, self.class_reading = queries, as_backbone(backbone), class_reading
-        self.preprocess = dict(preprocess or {})
+        self.preprocess = Preprocess.of(None, preprocess) if preprocess else None
         n_classes = len(queries.class_names) if class_query else 0
         self.decoder = QueryDecoder(len(queries)+(n_classes>0), d_model, n_layers, n_heads, d_ff, dropout, positions,
                                     d_features or getattr(self.backbone, 'd_out', d_model), temperature, n_positions)
@@ -354,7 +355,7 @@ def fill_saved(
 
 # %% ../../nbs/06_models/04_tqn.ipynb #9742ba35
 class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', license='apache-2.0', tags=['video','tqn'],
-          coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), S3D: (lambda m: m.config, lambda d: d)}):
+          coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), Preprocess: (Preprocess.to_dict, Preprocess.from_dict), S3D: (lambda m: m.config, lambda d: d)}):
     "Temporal Query Network: the network, and its files"
     @classmethod
     def from_published(cls,
@@ -376,7 +377,7 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
     )->str|None:                        # Address of the commit, if pushed to the hub
         "Write weights and settings, all or nothing"
         if kwargs.get('push_to_hub'): kwargs.setdefault('repo_id', Path(save_directory).name)
-        self._hub_mixin_config = {**self._hub_mixin_config, 'class_reading': self.class_reading, 'preprocess': self.preprocess} # may have changed since
+        self._hub_mixin_config = {**self._hub_mixin_config, 'class_reading': self.class_reading, 'preprocess': Preprocess.of(self).to_dict() if self.preprocess else {}} # may have changed since
         with new_files(save_directory) as part: return super().save_pretrained(part, **kwargs)
 
     def _save_pretrained(self, save_directory): # called by the mixin

@@ -28,7 +28,7 @@ from ..core.files import write_atomic, packaged
 from .second_stage import second_table, train_second
 from ..attention.protocol import score_videos
 from ..training.loop import Run, fit
-from ..video.transforms import IMAGENET_MEAN, IMAGENET_STD, EvalTransform
+from ..video.transforms import Preprocess
 
 # %% ../../nbs/11_studies/06_demo.ipynb #a4d09154
 SIZES = {False: {**{s: SPLITS[s] for s in ('train','val','test','unseen')}, 'long_test': 96},
@@ -46,7 +46,7 @@ def render_dives(
     return {split: SyntheticDives(root, split, n=n, workers=workers, progress=progress) for split,n in sizes[quick].items()}
 
 # %% ../../nbs/11_studies/06_demo.ipynb #bbcf7b34
-DIVE_CLIPS = dict(clip_len=8, stride=1, size=64, resize=64, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+DIVE_CLIPS = Preprocess(size=64, resize=64)
 
 def dive_features(
     backbone:nn.Module,               # Frozen S3D
@@ -55,9 +55,7 @@ def dive_features(
     progress:bool=True,               # Show bars with the time left
 )->dict[str,FeatureDataset]:          # {split: features}, read when first used
     "Run every split through the backbone, or take what an earlier run kept"
-    p = DIVE_CLIPS
-    view = EvalTransform(p['size'], p['mean'], p['std'], p['resize'])
-    def one(split): return extract_features(fuse(backbone), split, cache, p['clip_len'], p['stride'], views=(view,), progress=progress)
+    def one(split): return extract_features(fuse(backbone), split, cache, DIVE_CLIPS.clip_len, DIVE_CLIPS.stride, views=(DIVE_CLIPS.clean_view(),), progress=progress)
     return {name: FeatureDataset(one(split), split, split.queries) for name,split in dives.items()}
 
 # %% ../../nbs/11_studies/06_demo.ipynb #c29f9524
@@ -111,7 +109,7 @@ def localise_dives(
 )->Localisation:           # Prints as a table
     "Score the attention of one or several models on known extents"
     loader = make_loader(split, 32)
-    return localise([collect_maps(m, loader, split.items, DIVE_CLIPS['clip_len'], DIVE_CLIPS['stride']) for m in models])
+    return localise([collect_maps(m, loader, split.items, DIVE_CLIPS.clip_len, DIVE_CLIPS.stride) for m in models])
 
 # %% ../../nbs/11_studies/06_demo.ipynb #5d649416
 SHOWN = dict(val='val', test='test', unseen='unseen combinations', long_test='long, untrimmed')

@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from torch import nn
-from ..features.build import build_bank, make_recipe
+from ..features.build import build_bank
 from ..attention.metrics import Evaluation
 from ..attention.protocol import score_videos
 from ..training.stage2 import fit_stage2
 from ..data.windows import WholeVideos, WindowDataset
+from ..video.transforms import Preprocess
 
 # %% ../../nbs/11_studies/05_second_stage.ipynb #8381d1d4
 def window_view(
     model:nn.Module, # Says how it wants its clips
 )->Callable:         # From uint8 clips (k, 3, t, h, w) to float clips of the model's size
     "Augmentation for windows of six clips: a light crop, other light, no flip"
-    published = make_recipe(model, augment=True).view
-    return replace(published, scale=(.85, 1.), ratio=(.95, 1.05), crop_p=1., flip_p=0., jitter=(.3, .3, 0., 0.))
+    return replace(Preprocess.of(model).train_view(2), scale=(.85, 1.), ratio=(.95, 1.05), crop_p=1., flip_p=0., jitter=(.3, .3, 0., 0.))
 
 # %% ../../nbs/11_studies/05_second_stage.ipynb #53e5e1f2
 SECOND = dict(config='modern', epochs=3, lr=2e-5, decoder_lr=5., batch_size=8, batch_norm='frozen', sync=False)
@@ -49,7 +49,7 @@ def train_second(
     start = mean_answer(score_videos(model, val, progress=False).evaluation)
     build_bank(model, train, folder/'bank', progress=progress).close()
     windows = WindowDataset(train, model.queries, 'sufb', k=6, transform=window_view(model), seed=seed)
-    whole = WholeVideos(val, model.queries, transform=make_recipe(model).view)
+    whole = WholeVideos(val, model.queries, transform=Preprocess.of(model).clean_view())
     run = fit_stage2(learner, windows, whole, folder/'run', folder/'bank', loss=loss, seed=seed, progress=progress, callbacks=[], **{**SECOND, **kw})
     kept = learner if run.best > start else model
     return kept.eval(), dict(start=start, best=run.best, trained=kept is learner, run=run)

@@ -9,17 +9,18 @@ __all__ = ['run_stage1', 'run_bank', 'run_stage2', 'run_test']
 from functools import partial
 from pathlib import Path
 import torch
-from ..features.build import bank_parts, build_bank, make_recipe, ready_items
+from ..features.build import bank_parts, build_bank, ready_items
 from ..data.items import ClipDataset, FeatureDataset, make_loader
 from ..data.sets import VideoSet
 from ..attention.metrics import evaluate
 from ..models.tqn import TQN, tqn_loss
 from ..attention.protocol import Tested, gather_scores, score_videos
 from .settings import Resolved, Settings, save_settings, train_config
-from .setup import as_model, find_model, make_model, make_views, settle, short_videos, sound
+from .setup import as_model, find_model, make_model, settle, short_videos, sound
 from .stage2 import WholeStage, fit_stage2
 from .loop import Run, fit, make_accelerator
 from ..data.windows import WholeVideos, WindowDataset
+from ..video.transforms import Preprocess
 
 # %% ../../nbs/09_training/06_stages.ipynb #23f0c958
 def _val(data, settings, clean):
@@ -34,7 +35,9 @@ def _losses(settings):
 def _clips(data, s):
     "Model, training loader and val of stage 1 on clips"
     model = make_model(s, data.queries)
-    view,clean = make_views(model, s, 1)
+    p = Preprocess.of(model)
+    clean = p.clean_view()
+    view = p.train_view(1) if s.augment else clean
     train = ClipDataset(short_videos(sound(data[s.train], s), s), data.queries, s.clip_len, s.stride, transform=view, seed=s.seed)
     return model, make_loader(train, s.batch_size, shuffle=True, seed=s.seed, workers=s.workers), _val(data, s, clean)
 
@@ -72,7 +75,7 @@ def run_bank(
     "Fill the feature bank with every clip of every training video"
     acc,model = make_accelerator(r.settings.precision, r.settings.device),TQN.from_pretrained(find_model(start))
     s = (r := as_model(model, r)).settings
-    build_bank(model.to(acc.device), data[s.train], folder, make_recipe(model, s.bank_augment, s.seed), dtype=s.bank_dtype, rank=acc.process_index,
+    build_bank(model.to(acc.device), data[s.train], folder, view=Preprocess.of(model).train_view(2) if s.bank_augment else None, seed=s.seed, dtype=s.bank_dtype, rank=acc.process_index,
                world=acc.num_processes, workers=max(1, s.workers), on_error=s.damaged, overwrite=overwrite, progress=progress and acc.is_main_process).close()
     if acc.is_main_process: save_settings(folder, r, r.data or str(data.root))
     acc.wait_for_everyone()
@@ -106,7 +109,9 @@ def run_stage2(
     _same_questions(model, data, start)
     s = (r := as_model(model, r)).settings
     model.backbone.requires_grad_(not s.freeze)
-    view,clean = make_views(model, s, 2)
+    p = Preprocess.of(model)
+    clean = p.clean_view()
+    view = p.train_view(2) if s.augment else clean
     items,bank = _banked(data[s.train], bank, s)
     train = WindowDataset(items, data.queries, s.way, s.k, s.clip_len, s.stride, transform=view, seed=s.seed)
     settle(folder, r, data, resume, overwrite, acc.is_main_process)

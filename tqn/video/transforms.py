@@ -5,15 +5,18 @@
 # %% auto #0
 __all__ = ['DIVING48_MEAN', 'DIVING48_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'to_float', 'center_box', 'random_crop_box',
            'crop_resize', 'flip', 'adjust_brightness', 'adjust_contrast', 'adjust_saturation', 'adjust_hue',
-           'draw_jitter', 'apply_jitter', 'in_pieces', 'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform']
+           'draw_jitter', 'apply_jitter', 'in_pieces', 'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform',
+           'Preprocess']
 
 # %% ../../nbs/03_video/02_transforms.ipynb #127f6d30
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor
+from ..core.names import refuse_unknown
+from .video import clip_grid, fit_stride
 
 # %% ../../nbs/03_video/02_transforms.ipynb #eea8f9e9
 def _check_clips(
@@ -301,3 +304,67 @@ class EvalTransform:
         clips = crop_resize(clips, (0,0,h,w), to)
         top,left = ((s-self.size)//2 for s in to)
         return normalize(clips[...,top:top+self.size,left:left+self.size].contiguous(), self.mean, self.std)
+
+# %% ../../nbs/03_video/02_transforms.ipynb #698df68f
+@dataclass(frozen=True)
+class Preprocess:
+    "How a video becomes what a backbone reads: which frames, and how they are prepared"
+    clip_len:int=8                      # Frames in a clip
+    stride:int=1                        # One frame in `stride`; fewer are left out where a video is short
+    hop:int|None=None                   # Frames between the starts of clips; None: clip_len*stride, one clip after the other
+    size:int=224                        # Height and width for the backbone
+    resize:int|None=None                # Short side before the centre crop; None: 8/7 of `size`
+    mean:Sequence[float]=IMAGENET_MEAN  # Of red, green, blue
+    std:Sequence[float]=IMAGENET_STD    # Of red, green, blue
+    box:Sequence[float]|None=None       # Part of the picture (x0, y0, x1, y1), in pixels, or in shares from 0 to 1; None: all of it
+
+    def __post_init__(self):
+        for name in ('clip_len', 'stride', 'hop'):
+            n = getattr(self, name)
+            if not (n is None and name == 'hop') and (not isinstance(n, int) or n < 1): raise ValueError(f'expected {name} as a whole number of at least 1 frame, got {n!r}')
+        for name in ('mean', 'std', 'box'):
+            if getattr(self, name) is not None: object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.box is not None and (len(self.box)!=4 or not (0<=self.box[0]<self.box[2] and 0<=self.box[1]<self.box[3])):
+            raise ValueError(f'expected a box (x0, y0, x1, y1) with 0 <= x0 < x1 and 0 <= y0 < y1, got {self.box}')
+        self.clean_view()                                                   # refuses what cannot work
+
+    def train_view(self, stage:int=1)->TrainTransform: # Random crop, flip, colours; the crop goes deeper in stage 2
+        "What clips go through in training"
+        return TrainTransform(self.size, stage, self.mean, self.std)
+
+    def clean_view(self)->EvalTransform: # Nothing random
+        "What clips go through in evaluation, and on their way to a bank"
+        return EvalTransform(self.size, self.mean, self.std, self.resize)
+
+    def fitted(self, n_frames:int)->'Preprocess': # The same, with the stride that a video of `n_frames` allows
+        "Settings for one video: `fit_stride` lowers the rate where it is short"
+        return replace(self, stride=fit_stride(n_frames, self.clip_len, self.stride))
+
+    def grid(self, n_frames:int)->Tensor: # Frame numbers (n_clips, clip_len)
+        "Frames of every clip of a video"
+        return clip_grid(n_frames, self.clip_len, fit_stride(n_frames, self.clip_len, self.stride))
+
+    def n_clips(self, n_frames:int)->int:
+        "Clips that a video of so many frames has"
+        return len(self.grid(n_frames))
+
+    def to_dict(self)->dict: # Plain numbers and lists; `hop` and `box` only where they are set
+        "For JSON"
+        return {k: list(v) if isinstance(v, tuple) else v for k,v in vars(self).items() if v is not None or k == 'resize'}
+
+    @classmethod
+    def from_dict(cls, said:Mapping)->'Preprocess':
+        "From a mapping such as a saved model's; what it leaves open, or gives as None, takes the defaults"
+        refuse_unknown(said, cls.__dataclass_fields__, 'preprocess has no setting')
+        return cls(**{k: v for k,v in said.items() if v is not None})
+
+    @classmethod
+    def of(cls,
+        model:object, # A model or backbone, with or without `.preprocess`
+        over:'Preprocess|Mapping|None'=None, # What counts more than its own settings; a `Preprocess` replaces them all
+    )->'Preprocess':
+        "How a model wants its video: what it says itself, the defaults where it is silent"
+        own = getattr(model, 'preprocess', None) or {}
+        if isinstance(over, cls): return over
+        if isinstance(own, cls): own = own.to_dict()
+        return cls.from_dict({**own, **(over or {})})

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VideoError', 'write_video', 'open_stream', 'Index', 'read_index', 'Decoder', 'read_frames', 'make_index', 'clip_grid',
-           'resize', 'FrameSource', 'Scan', 'cache_folder', 'known_scan', 'pixel_digest', 'scan', 'Video',
+           'fit_stride', 'resize', 'FrameSource', 'Scan', 'cache_folder', 'known_scan', 'pixel_digest', 'scan', 'Video',
            'FrameFolder', 'Excerpt', 'open_video']
 
 # %% ../../nbs/03_video/01_video.ipynb #e37b8270
@@ -434,6 +434,16 @@ def clip_grid(
         raise ValueError(f'expected n_frames, clip_len and stride of at least 1, got {n_frames}, {clip_len}, {stride}')
     n = -(-n_frames//(clip_len*stride))
     return rearrange(torch.arange(n*clip_len)*stride, '(n t) -> n t', t=clip_len).clamp(max=n_frames-1)
+
+# %% ../../nbs/03_video/01_video.ipynb #5148eabc
+def fit_stride(
+    n_frames:int,   # Frames in the video
+    clip_len:int=8, # Frames in a clip
+    stride:int=1,   # The rate wanted: one frame in `stride`
+)->int: # The rate that this video allows
+    "Largest rate up to `stride` at which `n_frames` still fill a clip, at least 1"
+    fills = (n_frames - 1)//(clip_len - 1) if clip_len > 1 else stride
+    return max(1, min(stride, fills))
 
 # %% ../../nbs/03_video/01_video.ipynb #42480cad
 def _size(size):
