@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from tqn.features.bank import FeatureBank
 from tqn.features.build import (bank_digest, bank_parts, build_bank, count_clips, own_videos, part_folder, read_notes, ready_items)
 from tqn.data.items import Item
-from tqn.core.files import sample_generator
+from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.video.transforms import EvalTransform, Preprocess, TrainTransform

@@ -11,7 +11,7 @@ from outside import MISSING, VIDEOS
 from tqn.data.items import (
     ClipDataset, EpochSampler, FeatureDataset, Item, as_items, collate, encode_targets, extract_features, load_features, make_loader,
     open_item, pick_clips, read_clips, run_pieces, shorter_than, weights_digest)
-from tqn.core.files import sample_generator
+from tqn.core.seeds import sample_generator
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import VideoError, open_video, write_video
 

@@ -12,7 +12,7 @@ from tqn.training import loop as T
 from tqn.data import windows as W
 from tqn.features.bank import FeatureBank
 from tqn.data.items import Item, weights_digest
-from tqn.core.files import sample_generator
+from tqn.core.seeds import sample_generator
 from tqn.training.launch import launch
 from tqn.models.tqn import TQN, tqn_loss
 from tqn.questions.queries import QuerySet

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from torch import nn
 from tqn.training import loop as T
 from tqn.data.items import FeatureDataset, Item, collate, make_loader
-from tqn.core.files import sample_generator
+from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN, tqn_loss
 from tqn.questions.queries import QuerySet
 from tqn.training.loop import NotFinite, Progress, TrainConfig, fit, load_checkpoint, lr_factor, make_accelerator, make_config, make_optimiser, open_run, read_log, save_checkpoint, train_mode, train_step
@@ -16,7 +16,7 @@ from tqn.training.loop import NotFinite, Progress, TrainConfig, fit, load_checkp
 SETUP = '''
 import torch
 from tqn.data.items import FeatureDataset, Item, make_loader
-from tqn.core.files import sample_generator
+from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN, tqn_loss
 from tqn.questions.queries import QuerySet
 from tqn.training.loop import fit

@@ -11,7 +11,7 @@ from torch import nn
 from tqn.models.backbone import fuse, load_backbone, small_backbone
 from tqn.features.bank import FeatureBank, drift
 from tqn.data.items import EpochSampler, FeatureDataset, collate, encode_targets, extract_features, make_loader, weights_digest, as_items
-from tqn.core.files import sample_generator
+from tqn.core.seeds import sample_generator
 from tqn.studies.demo import DIVE_CLIPS, LOSS, dive_model, train_dives
 from tqn.dives.diver import dives_queries
 from tqn.dives.dives import make_item, render_files

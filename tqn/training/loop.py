@@ -23,7 +23,7 @@ from safetensors.torch import load as load_tensors, save as save_tensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from ..core.files import sample_generator
+from ..core.seeds import sample_generator
 from ..attention.metrics import Evaluation, _readings, eval_chunk
 from ..models.tqn import tqn_loss
 from ..core.names import refuse_unknown, unknown
