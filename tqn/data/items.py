@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
-from ..core.files import sample_generator
+from ..core.seeds import sample_generator
 from ..questions.queries import QuerySet
 from ..core.files import write_atomic
 from ..video.video import FrameSource, VideoError, clip_grid, fit_stride, open_video

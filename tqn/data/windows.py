@@ -15,7 +15,7 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
 from .items import Item, _apply_transform, _calm_worker, _key, as_items, collate, encode_targets, open_item
 from ..video.video import fit_stride
-from ..core.files import sample_generator
+from ..core.seeds import sample_generator
 from ..questions.queries import QuerySet
 from ..core.names import unknown
 from ..video.video import clip_grid
