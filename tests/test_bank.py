@@ -577,7 +577,7 @@ def test_sufb_duplicate(published, golden_bank):
         own = before.clone()
         own[0,start:start+2] = fresh[i].detach()
         other = fresh[i:i+1].detach().requires_grad_()
-        alone = model(module.place_fresh(before, other, [start], [2]))
+        alone = model(torch.cat([before[:,:start], other, before[:,start+2:]], 1))
         assert_close(logits(out)[i].detach(), logits(model(own))[0].detach(), **EVAL)
         logits(alone).sum().backward()
         assert_close(fresh.grad[i], other.grad[0], **EVAL)

@@ -6,7 +6,8 @@ from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
 from tqn.features.bank import FeatureBank
-from tqn.features.build import (bank_digest, bank_parts, build_bank, count_clips, own_videos, part_folder, read_notes, ready_items)
+from tqn.features.bank import bank_parts
+from tqn.features.build import bank_digest, build_bank, count_clips, own_videos, part_folder, read_notes, ready_items
 from tqn.data.items import Item
 from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN

@@ -10,13 +10,13 @@ from torch.testing import assert_close
 from tqn.training import stage2 as S
 from tqn.training import loop as T
 from tqn.data import windows as W
-from tqn.features.bank import FeatureBank
+from tqn.features.bank import BankParts, FeatureBank
 from tqn.data.items import Item, weights_digest
 from tqn.core.seeds import sample_generator
 from tqn.training.launch import launch
 from tqn.models.tqn import TQN, tqn_loss
 from tqn.questions.queries import QuerySet
-from tqn.training.stage2 import BankParts, BankStage, WholeStage, fit_stage2, read_visits
+from tqn.training.stage2 import BankStage, WholeStage, fit_stage2, read_visits
 from tqn.training.loop import make_accelerator, validate
 from tqn.video.video import clip_grid
 from tqn.data.windows import OwnVideos, WholeVideos, WindowDataset, collate_windows
@@ -300,7 +300,7 @@ def test_a_bank_that_does_not_fit_is_refused(source, tmp_path):
 def test_parts_and_half_precision(tmp_path):
     a,b = bank_of(tmp_path/'bank'/'part-000-of-002', tiny(), items[::2], 'float16'),bank_of(tmp_path/'bank'/'part-001-of-002', tiny(), items[1::2], 'float16')
     parts = BankParts(tmp_path/'bank')
-    assert len(parts.lengths) == 15 and parts.dtype == 'float16'
+    assert len(parts.index.lengths) == 15 and parts.index.dtype == 'float16'
     rows,valid = parts.read(['v3', 'v2', 'v3'])
     assert torch.equal(rows[0], rows[2]) and valid.sum(1).tolist() == [8, 7, 8]
     run,_ = go(tmp_path/'run', tmp_path/'bank')

@@ -76,7 +76,7 @@ class Trainer:
         bank = FeatureBank.create(folder, dict.fromkeys(self.ids, n), self.model.backbone.d_out, a.dtype)
         for id in self.ids: bank.write([id], [0], torch.randn(1, n, self.model.backbone.d_out))
         bank.checkpoint()
-        self.stage = BankStage(lambda model, step: bank, live=True)
+        self.stage = BankStage(lambda model, step: bank)
         self.stage.restore(self.model, 0)
 
     def batch(self, g):

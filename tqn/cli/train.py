@@ -125,7 +125,8 @@ def bank(
 )->None:
     "Fill the feature bank that stage 2 reads. Every clip of every training video goes through the backbone once."
     r = settings_of(2, data, preset, config, flags)
-    from tqn.features.build import bank_parts, read_notes
+    from tqn.features.build import read_notes
+    from tqn.features.bank import bank_parts
     from tqn.training.stages import run_bank
     run_bank(r, _videos(r, queries, root, quiet), start, out, overwrite, progress=not quiet)
     lost = {id: why for part in bank_parts(out) for id,why in read_notes(part).get('skipped', {}).items()}
