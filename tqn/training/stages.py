@@ -9,7 +9,8 @@ __all__ = ['run_stage1', 'run_bank', 'run_stage2', 'run_test']
 from functools import partial
 from pathlib import Path
 import torch
-from ..features.build import bank_parts, build_bank, ready_items
+from ..features.bank import bank_parts
+from ..features.build import build_bank, ready_items
 from ..data.items import ClipDataset, FeatureDataset, make_loader
 from ..data.sets import VideoSet
 from ..attention.metrics import evaluate
