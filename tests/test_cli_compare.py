@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from made_grids import QUESTIONS, save_toys, toys
 from PIL import Image
-from tqn.cli.compare import feature_source, grid_paths
+from tqn.studies.grid import feature_source, grid_paths
 from tqn.studies.grid import Experiment, load_grid, preset_row, run_name
 
 SCRIPT = '''

@@ -6,7 +6,8 @@ import numpy as np, pandas as pd, pytest, torch
 from made_grids import QUESTIONS, SMALL, save_toys, toys
 from safetensors.torch import save_file
 from tqn.cli.main import run
-from tqn.cli.compare import feature_source, make_tables, write_tables
+from tqn.studies.grid import feature_source
+from tqn.studies.figures import make_tables, write_tables
 from tqn.data.items import FeatureDataset
 from tqn.studies.grid import Experiment, Grid, load_grid, run_grid, run_name, run_one
 from tqn.studies.report import headline, summary

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 from PIL import Image
-from tqn.cli.compare import make_tables, write_tables
+from tqn.studies.figures import make_tables, write_tables
 from tqn.studies.grid import Experiment, Grid, run_grid
 from tqn.attention.metrics import bootstrap
 from tqn.questions.queries import Query, QuerySet

@@ -4,11 +4,16 @@
 
 # %% auto #0
 __all__ = ['INK', 'GREY', 'PALE', 'BLUE', 'RUST', 'plot_differences', 'plot_overview', 'plot_looks', 'plot_layers',
-           'plot_squares', 'plot_maps', 'plot_confusions', 'grid_figures']
+           'plot_squares', 'plot_maps', 'plot_confusions', 'grid_figures', 'make_tables', 'write_tables']
 
 # %% ../../nbs/11_studies/04_figures.ipynb #621a4414
+import io
 from collections.abc import Sequence
+from pathlib import Path
 import numpy as np
+from ..core.files import write_atomic
+from .grid import Grid, example_maps, slug
+from .report import confusions, looks, squares, summary
 
 # %% ../../nbs/11_studies/04_figures.ipynb #c9f34da6
 INK,GREY,PALE,BLUE,RUST = '#1a1a1a','#8a8a8a','#c9c9c9','#155a8a','#c04f00'
@@ -222,11 +227,10 @@ def plot_confusions(
 
 # %% ../../nbs/11_studies/04_figures.ipynb #ecc1afab
 def grid_figures(
-    grid,        # The grid
-    tables:dict, # Of `tqn.cli.compare.make_tables`
+    grid:Grid,   # The grid
+    tables:dict, # Of `make_tables`
 )->dict[str,'matplotlib.figure.Figure']: # By the end of a file's name
     "One figure for each question that a grid answers, and what else its tables show"
-    from tqn.studies.grid import slug
     others = [r for r in grid.rows if r != grid.base]
     asked,found = grid.figures or ({'': others} if others else {}),{'overview': plot_overview(tables, title=grid.title)}
     for title,rows in asked.items():
@@ -241,3 +245,30 @@ def grid_figures(
     ordinal = [n for n,e in grid.rows.items() if e.loss=='ordinal']
     if ordinal: found['confusions'] = plot_confusions(tables['confusions'], [grid.base, *ordinal])
     return found
+
+# %% ../../nbs/11_studies/04_figures.ipynb #0b7784cf
+def make_tables(
+    grid:Grid,     # The grid
+    results:dict,  # Of `run_grid`
+    data:dict,     # {split: FeatureDataset}
+    runs:Path,     # Folder of all runs
+)->dict: # {what: DataFrame}: 'test' and other splits, 'where', 'squares', 'confusions', 'maps'
+    "All tables of a grid"
+    splits = [s for s in ('test','unseen','long_test') if s in results[grid.base][0]]
+    tables = {s: summary(results, grid.base, s, grid.tune) for s in splits}
+    return {k: t for k,t in (tables | dict(where=looks(results), squares=squares(results), confusions=confusions(results), maps=example_maps(grid, results, data, runs))).items() if len(t)}
+
+def write_tables(
+    name:str,      # Of the grid's file
+    grid:Grid,     # The grid
+    tables:dict,   # Of `make_tables`
+    out:Path,      # Folder
+)->list[Path]: # The files
+    "Write a grid's tables as CSV, and its figures"
+    import matplotlib.pyplot as plt
+    files = [write_atomic(out/f'{name}_{k}.csv', t.to_csv(index=False, float_format='%.5g')) for k,t in tables.items()]
+    for title,figure in grid_figures(grid, tables).items():
+        figure.savefig(picture := io.BytesIO(), format='png', dpi=110, bbox_inches='tight')
+        plt.close(figure)
+        files.append(write_atomic(out/f'{name}_{title}.png', picture.getvalue()))
+    return files
