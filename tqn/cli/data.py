@@ -6,6 +6,7 @@
 __all__ = ['check_videos', 'cut', 'chosen_backbone', 'features']
 
 # %% ../../nbs/12_cli/02_data.ipynb #9f9199d8
+from dataclasses import replace
 from pathlib import Path
 import typer
 from .main import app, command
@@ -83,17 +84,18 @@ def chosen_backbone(
     "Any backbone, and how it shall read"
     from tqn.models.adapters import open_backbone
     from tqn.studies.demo import DIVE_CLIPS as small
+    from tqn.video.transforms import Preprocess
     folder = Path(where)
     if (folder/'config.json').is_file() and '"queries"' in (folder/'config.json').read_text(encoding='utf-8', errors='replace'):
         from tqn.models.tqn import TQN
         model = TQN.from_pretrained(folder)
         if model.backbone is None: raise ValueError(f'{where} is a model without a backbone: it reads features, and makes none')
-        net,own = model.backbone, model.preprocess
+        net,own = model.backbone, Preprocess.of(model)
     else:
         hf = folder.is_dir() or not folder.suffix and where!='small'
         net = open_backbone(where, clip_len=clip_len) if hf else open_backbone(where)
-        own = small if where=='small' else getattr(net, 'preprocess', {})
-    net.preprocess = {**own, **{k: v for k,v in dict(clip_len=clip_len, stride=stride).items() if v}}
+        own = small if where=='small' else Preprocess.of(net)
+    net.preprocess = replace(own, clip_len=clip_len or own.clip_len, stride=stride or own.stride)
     return net
 
 # %% ../../nbs/12_cli/02_data.ipynb #cd235343

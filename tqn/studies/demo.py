@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'SECOND_SIZES', 'DIVE_CLIPS', 'MODEL', 'LOSS', 'TRAIN', 'SHOWN', 'render_dives', 'dive_features',
-           'dive_model', 'train_dives', 'pick_reading', 'score_dives', 'localise_dives', 'spread', 'score_table',
-           'attention_table', 'as_text', 'draw_dives', 'save_figures', 'save_small_model', 'small_model', 'demo_second',
-           'free_folder', 'run_demo']
+           'dive_source', 'dive_model', 'train_dives', 'pick_reading', 'score_dives', 'localise_dives', 'spread',
+           'score_table', 'attention_table', 'as_text', 'draw_dives', 'save_figures', 'save_small_model', 'small_model',
+           'demo_second', 'run_demo']
 
 # %% ../../nbs/11_studies/06_demo.ipynb #08cafb50
 import json, time
@@ -24,7 +24,7 @@ from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.metrics import Evaluation, Localisation, collect_maps, evaluate, localisation_dict, localise, plot_confusion, plot_localisation, plot_scores, write_json
 from ..models.tqn import READINGS, TQN, tqn_loss
-from ..core.files import write_atomic, packaged
+from ..core.files import numbered, packaged, write_atomic
 from .second_stage import second_table, train_second
 from ..attention.protocol import score_videos
 from ..training.loop import Run, fit
@@ -57,6 +57,15 @@ def dive_features(
     "Run every split through the backbone, or take what an earlier run kept"
     def one(split): return extract_features(fuse(backbone), split, cache, DIVE_CLIPS.clip_len, DIVE_CLIPS.stride, views=(DIVE_CLIPS.clean_view(),), progress=progress)
     return {name: FeatureDataset(one(split), split, split.queries) for name,split in dives.items()}
+
+# %% ../../nbs/11_studies/06_demo.ipynb #983b0625
+def dive_source(
+    root:Path,        # Folder of the rendered dives
+    quick:bool=False, # The small size
+    progress:bool=False, # Show bars
+)->dict: # {split: FeatureDataset}
+    "Features of the embedded dives, from the cache after the first time"
+    return dive_features(small_backbone(), render_dives(root, quick, progress=progress), root/'features', progress)
 
 # %% ../../nbs/11_studies/06_demo.ipynb #c29f9524
 MODEL = dict(d_model=128, n_layers=3, n_heads=4, dropout=.1, response_dropout=.3)
@@ -231,16 +240,6 @@ def demo_second(
     write_json(out/'table.json', table)
     return table
 
-# %% ../../nbs/11_studies/06_demo.ipynb #6c777a99
-def free_folder(
-    folder:str|Path, # Where results shall go
-)->Path:             # The same, or with the next free number behind it
-    "A folder that holds nothing yet"
-    first,k = Path(folder).resolve(),1
-    folder = first
-    while folder.exists() and any(folder.iterdir()): k += 1; folder = first.with_name(f'{first.name}-{k}')
-    return folder
-
 # %% ../../nbs/11_studies/06_demo.ipynb #312412f9
 def _train_seeds(backbone, data, out, seeds, quick, progress):
     "Train one model for each seed; models, runs, and CPU seconds"
@@ -263,7 +262,9 @@ def run_demo(
     say:Callable=print,           # Where the tables go
 )->Path:                          # The folder
     "Render, train, score, draw, and go on with stage 2"
-    out = free_folder(out); out.mkdir(parents=True, exist_ok=True)
+    wanted = Path(out).resolve()
+    out = next(p for p in numbered(wanted.parent, wanted.name) if not p.exists() or not any(p.iterdir()))
+    out.mkdir(parents=True, exist_ok=True)
     root = Path(data or f"data/dives{'-quick'*quick}")
     dives = render_dives(root, quick, workers, progress)
     backbone,began = small_backbone(),time.process_time()
