@@ -1,4 +1,4 @@
-"Capture, summaries, answers about real files, and the figure"
+"Capture, summaries, and answers about real files"
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.testing import assert_close
 from outside import MISSING, VIDEOS
-from tqn.attention.answer import Answer, answer, capture, clip_features, plot_attention, pool_max, rank, rollout, summarise
+from tqn.attention.answer import Answer, answer, capture, clip_features, rank, rollout, summarise
+from tqn.attention.figure import plot_attention
 from tqn.models.backbone import S3D
 from tqn.models.tqn import TQN
 from tqn.questions.queries import Query, QuerySet
@@ -186,78 +187,5 @@ def test_real_files_of_every_kind():
         a = answer(m, f)
         assert a.frames[-1,1]==len(Video(f)) and a.attn.shape[-1]==len(a.frames) and (np.diff(a.times[:,0])>0).all()
         plt.close(plot_attention(a))
-
-# ---------------------------------------------------------------- the figure
-
-@fast
-@given(st.integers(1, 400), st.integers(1, 50), st.integers(0, 99))
-def test_pooling_keeps_every_peak(n, most, seed):
-    a,edges = np.random.default_rng(seed).random(n),np.sort(np.random.default_rng(seed+1).random(n+1))
-    v,e = pool_max(a, edges, most)
-    assert len(v)<=most and len(e)==len(v)+1 and e[0]==edges[0] and e[-1]==edges[-1]
-    for lo,hi,x in zip(e[:-1], e[1:], v): assert x==max(a[i] for i in range(n) if lo<=edges[i]<hi or (lo==edges[i]))
-
-def made_up(k, n, film=True, seed=0):
-    g = np.random.default_rng(seed)
-    names = [f'question {i}' for i in range(k)]+['class']
-    frames = np.stack([np.arange(n), np.arange(1, n+1)], -1)*8
-    answers = {q: [('a rather long answer to this question',.6), ('b',.4)] for q in names}
-    pictures = torch.from_numpy(g.integers(0, 255, (24,20,30,3), dtype='u1')) if film else None
-    peaks = torch.from_numpy(g.integers(0, 255, (k+1,20,30,3), dtype='u1')) if film else None
-    attn = torch.from_numpy(g.dirichlet(np.ones(n), (2,2,k+1))).float()
-    return Answer('made up', answers, names, attn, frames, frames/25, None, pictures, np.linspace(0, n*8/25, 24), peaks)
-
-@pytest.mark.parametrize('k,n,film', [(3,1,True), (3,24,False), (13,100,True), (5,2500,True)])
-def test_figure_holds_from_few_to_many(k, n, film, tmp_path):
-    a = made_up(k, n, film)
-    fig = plot_attention(a, {q: (0, max(1, 2*n)) for q in a.names}, {q: 'b' if i%2 else a.said(q) for i,q in enumerate(a.names)})
-    fig.savefig(tmp_path/'f.png', dpi=60)
-    box = fig.get_window_extent()
-    for ax in fig.axes:
-        for t in ax.texts:
-            b = t.get_window_extent()
-            assert b.x0>=box.x0-1 and b.x1<=box.x1+1 and b.y0>=box.y0-1, f'{t.get_text()} leaves the figure'
-    marks = [t.get_text() for ax in fig.axes for t in ax.texts]
-    assert marks.count('✗')==(k+1)//2 and marks.count('✓')==k+1-(k+1)//2
-    bars = [c for ax in fig.axes for c in ax.collections]
-    assert len(bars)==k+1
-    for c,q in zip(bars, a.names):                                            # the highest bar stands over the peak, however they were pooled
-        tops = [p.vertices[:,1].max() for p in c.get_paths()]
-        top = c.get_paths()[int(np.argmax(tops))].vertices[:,0]
-        i = int(a.maps()[q].argmax())
-        assert max(tops)==pytest.approx(1) and len(tops)<=n and top.min()-1e-9<=a.times[i,0] and a.times[i,1]<=top.max()+1e-9
-    plt.close(fig)
-
-def test_sets_are_right_when_the_whole_set_is():
-    a = made_up(1, 4)
-    a.answers['question 0'] = [('board',.9), ('pool',.7), ('crowd',.1)]; a.several = ('question 0',)
-    marks = lambda truth: [t.get_text() for ax in plot_attention(a, truth={'question 0': truth}).axes for t in ax.texts]
-    assert '✓' in marks(['pool','board']) and '✗' in marks(['board']) and 'truth: board' in marks(['board']) and 'truth: none' in marks([])
-    assert 'board 0.90, pool 0.70' in marks(['board'])
-    plt.close('all')
-
-def test_dollars_are_text_and_no_formulas():
-    qs = QuerySet({r'cost $\frac$': ['$x_{$', '$5']})
-    a = answer(TQN(qs, d_model=16, n_layers=1, n_heads=2), torch.randn(3, 16))
-    fig = plot_attention(a, truth={qs.names[0]: '$5'}, title=r'dive_$\frac$_1.mp4')
-    fig.canvas.draw()
-    texts = [t for part in (fig, *fig.axes) for t in part.texts]
-    assert sum('$' in t.get_text() for t in texts)>=3 and not any(t.get_parse_math() for t in texts if '$' in t.get_text())
-    plt.close(fig)
-
-def test_figure_refuses_and_leaves_no_figure_behind():
-    a = made_up(3, 4)
-    plt.close('all')
-    for bad in (dict(questions=['weather']), dict(extents={'class': (0,99)}), dict(layer=7), dict(how='rollout'), dict(how='max')):
-        with pytest.raises(ValueError, match='expected'): plot_attention(a, **bad)
-    assert not plt.get_fignums()
-    fig = plot_attention(a, {'class': None, 'somersault': (0,5)}, questions=['class'], layer=0, head=1)
-    assert len(fig.axes)==2                                                   # film and one lane; the peak pictures belong to the mean map
-
-def test_tones_fall_steadily_in_grey():
-    from tqn.attention.answer import _tones
-    rgb = _tones()(np.linspace(0, 1, 50))[:,:3]
-    grey = rgb@[.2126,.7152,.0722]
-    assert (np.diff(grey)<0).all() and grey[0]-grey[-1]>.5
 
 def test_rank_is_stable(): assert [n for n,_ in rank(torch.tensor([.3,.3,.4]), ['a','b','c'])]==['c','a','b']

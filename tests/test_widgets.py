@@ -12,7 +12,7 @@ from torch import nn
 from traitlets import TraitError
 import tqn
 from outside import MISSING, VIDEOS
-from tqn.attention.answer import Answer, answer, clip_features, plot_attention
+from tqn.attention.answer import Answer, answer, clip_features
 from tqn.models.tqn import TQN
 from tqn.widgets.film import ViewData, film_part, fit_budget, lanes, playable, pool_columns, strip_frames, view_data, why_copy
 from tqn.widgets.lanes import columns, focus, lane_order, shown_maps
@@ -229,16 +229,6 @@ def test_table_and_figure_follow_the_state(viewer, model, mp4, layer, head, how)
     assert names == list(viewer.maps())
     for kind in ('pdf', 'svg'): fig.savefig(out := io.BytesIO(), format=kind); assert out.tell() > 2000
     plt.close(fig)
-
-def test_shared_scale_of_the_figure(model, mp4):
-    said = answer(model, mp4, n_thumbs=0)
-    tall = lambda fig: [ax.collections[0].get_paths()[0].vertices[:,1].max() if len(ax.collections[0].get_paths()) else 0 for ax in fig.axes if ax.collections]
-    top = [max(p.vertices[:,1].max() for p in ax.collections[0].get_paths()) for ax in plot_attention(said, scale='shared').axes if ax.collections]
-    maps = said.maps()
-    highest = max(float(a.max()) for a in maps.values())
-    np.testing.assert_allclose(top, [float(a.max())/highest for a in maps.values()], atol=1e-5)
-    with pytest.raises(ValueError, match="'lane' or 'shared'"): plot_attention(said, scale='log')
-    plt.close('all')
 
 def test_saved_notebook_has_a_picture(viewer):
     data, _ = viewer._repr_mimebundle_()

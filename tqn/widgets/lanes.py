@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from ..attention.answer import Answer, GREY, INK, RIGHT, WRONG
+from ..attention.answer import Answer
+from ..attention.figure import SOFT, INK, RIGHT, WRONG
 from .film import ViewData
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #0a7416f6
@@ -153,7 +154,7 @@ def _says(draw, x, y, q, room):
     _write(draw, x, y-7 if second else y, mark, 13, colour, True)
     said = _cut(draw, q['said'], 12, True, room-56)
     _write(draw, x+18, y-7 if second else y, f'{said}  {p}', 12, colour, True)
-    _write(draw, x+18, y+9, second, 10, GREY, room=room-18)
+    _write(draw, x+18, y+9, second, 10, SOFT, room=room-18)
 
 def _evidence(draw, x0, x1, y, height):
     "Brackets around the evidence"
@@ -166,8 +167,8 @@ def _axis(draw, x, y, width, t0, t1):
     for k in range(int(np.ceil((t1-t0)/step-1e-9))+1):
         at = x+k*step/(t1-t0)*width
         if at>x+width+1: break
-        draw.line([(at,y),(at,y+4)], fill=GREY)
-        _write(draw, at, y+12, f'{k*step:g} s', 10, GREY, anchor='mm')
+        draw.line([(at,y),(at,y+4)], fill=SOFT)
+        _write(draw, at, y+12, f'{k*step:g} s', 10, SOFT, anchor='mm')
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #7248df72
 def still(
@@ -194,16 +195,16 @@ def still(
         _lane(picture, draw, y, lanes[name], v, top or float(v.max()), edges, place(lanes[name]['extent']), room, (width-_RIGHT+10, _RIGHT-14))
         y += _LANE+_GAP
     _axis(draw, _LEFT, y, room, 0, edges[-1])
-    if note: _write(draw, _LEFT, y+32, note, 10, GREY)
+    if note: _write(draw, _LEFT, y+32, note, 10, SOFT)
     return picture
 
 def _lane(picture, draw, y, q, v, top, edges, extent, room, beside):
     "One lane with its name and answer"
     n = len(v)
     _write(draw, _LEFT-10, y+11, q['name'], 12, INK, True, _LEFT-16, 'rm')
-    _write(draw, _LEFT-10, y+26, f'peak {v.max():.2g} ({v.max()*n:.{0 if v.max()*n>=10 else 1}f}×)', 10, GREY, room=_LEFT-16, anchor='rm')
+    _write(draw, _LEFT-10, y+26, f'peak {v.max():.2g} ({v.max()*n:.{0 if v.max()*n>=10 else 1}f}×)', 10, SOFT, room=_LEFT-16, anchor='rm')
     picture.paste(Image.fromarray(bars(columns(v, edges, room)/top, _LANE)), (_LEFT,y))
     level = y+_LANE-1/n/top*(_LANE-3)
-    for x in range(_LEFT, _LEFT+room, 5): draw.line([(x,level),(x+1,level)], fill=GREY)
+    for x in range(_LEFT, _LEFT+room, 5): draw.line([(x,level),(x+1,level)], fill=SOFT)
     if extent is not None: _evidence(draw, *(_LEFT+room*extent), y, _LANE)
     _says(draw, beside[0], y+_LANE//2, q, beside[1])

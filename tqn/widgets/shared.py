@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from traitlets import Bool, Bytes, Dict, Enum, Float, Int, List, TraitError, Unicode, validate
 from ..core.files import packaged
-from ..attention.answer import plot_attention
+from ..attention.figure import plot_attention
 from .film import ViewData
 from .lanes import answer_table, attention_table, lane_order, shown_maps, still
 from ..core.names import refuse_unknown
