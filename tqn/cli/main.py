@@ -191,7 +191,7 @@ def save_answer(
 )->list[Path]: # The files
     "Write the figure and the numbers"
     import matplotlib.pyplot as plt
-    from tqn.attention.answer import plot_attention
+    from tqn.attention.figure import plot_attention
     from tqn.core.files import write_atomic
     picture,figure = io.BytesIO(),plot_attention(answer)
     figure.savefig(picture, format='png', dpi=150, bbox_inches='tight')

@@ -175,7 +175,8 @@ def draw_dives(
 )->list[Path]:                       # The files
     "Attention on the first videos of test and long_test"
     import matplotlib.pyplot as plt
-    from tqn.attention.answer import answer, plot_attention
+    from tqn.attention.answer import answer
+    from tqn.attention.figure import plot_attention
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for item in [o for s in ('test','long_test') for o in dives[s][:n]]:
