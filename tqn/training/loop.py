@@ -355,6 +355,7 @@ class Progress:
     step:int=0             # Updates done
     best:float|None=None   # Best score on val
     best_epoch:int=-1      # When that was
+    cpu:float=0.           # CPU seconds of the steps, counted where there is a budget of them
     n:int=0                # Videos seen in this epoch
     sums:dict=field(default_factory=dict) # {part of the loss: sum over them}
 
@@ -675,7 +676,7 @@ def _finish_epoch(acc, model, optimiser, val, loss, run, at, seconds, stage=Stag
     new,at.best = _better(row, run.config.metric, at.best)
     if new: at.best_epoch = at.epoch
     line = {'epoch': at.epoch, 'step': at.step - 1, **{k: v/max(1, at.n) for k,v in at.sums.items()}, **row, 'best': int(new),
-        'lr': optimiser.param_groups[0]['lr'], 'seconds': seconds}
+        'lr': optimiser.param_groups[0]['lr'], 'seconds': seconds, **({'cpu': at.cpu} if at.cpu else {})}
     at.next_epoch()
     run.best,run.best_epoch = at.best,at.best_epoch
     if acc.is_main_process:
@@ -683,9 +684,10 @@ def _finish_epoch(acc, model, optimiser, val, loss, run, at, seconds, stage=Stag
         _log_row(run.folder/'log.csv', line)
     _save(acc, model, optimiser, run, at, stage)
 
-def _set_lr(optimiser, at, steps, config):
+def _set_lr(optimiser, at, steps, config, budget=0.):
     "The learning rate of this step; returns the highest"
-    factor = lr_factor(at.step, steps, config.schedule, config.warmup, [m/config.epochs for m in config.milestones])
+    step,steps = (1000*at.cpu/budget, 1000) if budget else (at.step, steps)  # how much of the run is done
+    factor = lr_factor(step, steps, config.schedule, config.warmup, [m/config.epochs for m in config.milestones])
     for g in optimiser.param_groups: g['lr'] = g['initial_lr']*factor
     return max(g['lr'] for g in optimiser.param_groups)
 
@@ -700,13 +702,13 @@ def _after_step(acc, model, optimiser, run, at, row, asked, bar, stage=Stage()):
     if asked or due: _save(acc, model, optimiser, run, at, stage)
     if asked: raise KeyboardInterrupt(f'stopped after step {at.step}; the run is saved in {run.folder}: pass resume=True to continue')
 
-def _end(acc, model, run, at):
+def _end(acc, model, run, at, budget=0.):
     "Put the best weights into the model and say how the run ended"
     acc.wait_for_everyone()
     plain = acc.unwrap_model(model, keep_fp32_wrapper=False)
     plain.load_state_dict(load_tensors((run.folder/'best'/'model.safetensors').read_bytes()))
     run.best,run.best_epoch = at.best,at.best_epoch
-    run.ended = 'finished' if at.epoch >= run.config.epochs else 'early stop'
+    run.ended = 'finished' if at.epoch >= run.config.epochs or 0 < budget <= at.cpu else 'early stop'
     plain.eval()
     return run
 
@@ -725,6 +727,7 @@ def fit(
     callbacks:Sequence[Callable]|None=None, # Called with the run after every epoch; None is a live plot
     progress:bool=True,             # Show a bar with the time left
     stage:Stage|None=None,          # What this kind of training adds; None is stage 1
+    budget:float=0.,                # CPU seconds of training after which the run ends, and over which the schedule runs; 0 for `epochs` alone
     **changes,                      # Single settings, stronger than `config`
 )->Run: # Its logs and its end; the model holds the best weights
     "Train, keep the best weights on val, and leave them in the model"
@@ -737,13 +740,15 @@ def fit(
     steps = math.ceil(len(batches)/c.accumulate)*c.epochs
     bar = tqdm(total=steps, initial=at.step, desc='train', unit='step', disable=not (progress and acc.is_main_process))
     with _note_signals() as asked, bar:
-        while at.epoch < c.epochs and not 0 < c.patience < at.epoch - at.best_epoch:
+        while at.epoch < c.epochs and not 0 < budget <= at.cpu and not 0 < c.patience < at.epoch - at.best_epoch:
             stage.wake(net)
             began = time.time()
             for size,group in _epoch_groups(acc, batches, train, at, c.accumulate):
-                lr = _set_lr(optimiser, at, steps, c)
+                lr,spent = _set_lr(optimiser, at, steps, c, budget),time.process_time()
                 row = train_step(acc, net, optimiser, group, size, at, c.clip, c.seed, stage, loss=loss, attn_loss=attn_loss, attn_weight=c.attn_weight)
+                if budget: at.cpu += _share(acc, {'cpu': time.process_time() - spent}, 1)[0]['cpu']
                 _after_step(acc, net, optimiser, run, at, {'lr': lr, **row}, asked, bar, stage)
+                if 0 < budget <= at.cpu: break
             _finish_epoch(acc, net, optimiser, val, loss, run, at, time.time() - began, stage)
             for callback in callbacks if acc.is_main_process else (): callback(run)
-    return _end(acc, net, run, at)
+    return _end(acc, net, run, at, budget)
