@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from outside import FOLDER, MISSING
 from tqn import QuerySet
-from tqn.questions.phrases import DIVE_RULES, GYM_RULES, Rule, from_names, plain_words, read_categories, read_name, read_rules
+from tqn.questions.phrases import DIVE_RULES, GYM_RULES, Rule, plain_words, read_categories, read_name, read_rules
 
 GYM99 = FOLDER/'data'/'gym99_categories.txt'
 gym99 = pytest.mark.skipif(not GYM99.exists(), reason=f'gym99_categories.txt is not here; {MISSING}')
@@ -72,9 +72,9 @@ def test_not_understood_is_said(tmp_path):
 
 def test_too_coarse_is_no_namesake():
     "Different names with one row are the table's fault: said, and not papered over"
-    qs = from_names(['open the fridge', 'open a fridge', 'close the fridge'], '[action] What?\nopen; close | action: *\nthe; a; fridge |', warn=False)
+    qs = QuerySet.from_names(['open the fridge', 'open a fridge', 'close the fridge'], '[action] What?\nopen; close | action: *\nthe; a; fridge |', warn=False)
     assert qs.report.too_coarse == [[0, 1]] and 'namesake' not in qs.names and qs.class_of({'action': 'open'}) == -1
-    twice = from_names(['open', 'open', 'close'], '[action] What?\nopen; close | action: *', warn=False)
+    twice = QuerySet.from_names(['open', 'open', 'close'], '[action] What?\nopen; close | action: *', warn=False)
     assert twice.report.identical == [[0, 1]] and twice['namesake'].answers == ('absent', 'class 0', 'class 1')
 
 def test_diving48(tmp_path):
