@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from safetensors.torch import save_file
-from tqn.data.items import FeatureDataset, Item
+from tqn.data.items import Item
+from tqn.data.batches import FeatureDataset
 from tqn.studies.grid import Experiment
 from tqn.data.manifest import write_manifest
 from tqn.questions.queries import Query, QuerySet

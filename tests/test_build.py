@@ -41,7 +41,7 @@ class Mean(nn.Module):
 
 @pytest.fixture(autouse=True)
 def films(monkeypatch):
-    for where in ('tqn.data.items.open_item', 'tqn.features.build.open_item'): monkeypatch.setattr(where, Film)
+    for where in ('tqn.data.batches.open_item', 'tqn.features.build.open_item'): monkeypatch.setattr(where, Film)
 
 def tiny(seed=0):
     torch.manual_seed(seed)

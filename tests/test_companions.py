@@ -10,7 +10,8 @@ from tqn.attention.answer import answer
 from tqn.widgets.compare import CompareViewer, KeepAttention, Side, align, epoch_sides, over_epochs, overlap, sample_attention, side_of, spread
 from tqn.widgets.browse import DataBrowser, Opener, browse_model, opener, pack_page, unpack_page
 from tqn.widgets.confusions import MANY, Confusions, busiest, confusion, videos_in
-from tqn.data.items import FeatureDataset, Item, make_loader
+from tqn.data.items import Item
+from tqn.data.batches import FeatureDataset, make_loader
 from tqn.attention.metrics import Evaluation, evaluate
 from tqn.models.tqn import TQN, tqn_loss
 from tqn.questions.queries import Query, QuerySet

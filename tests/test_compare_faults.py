@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from tqn.cli.main import run
 from tqn.studies.grid import feature_source
 from tqn.studies.figures import make_tables, write_tables
-from tqn.data.items import FeatureDataset
+from tqn.data.batches import FeatureDataset
 from tqn.studies.grid import Experiment, Grid, load_grid, run_grid, run_name, run_one
 from tqn.studies.report import headline, summary
 from tqn.studies.figures import plot_maps

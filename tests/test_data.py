@@ -8,9 +8,10 @@ from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 from torch import nn
 from outside import MISSING, VIDEOS
-from tqn.data.items import (
-    ClipDataset, EpochSampler, FeatureDataset, Item, as_items, collate, encode_targets, extract_features, load_features, make_loader,
-    open_item, pick_clips, read_clips, run_pieces, shorter_than, weights_digest)
+from tqn.data.items import Item, as_items, encode_targets, open_item, shorter_than
+from tqn.data.batches import (
+    ClipDataset, EpochSampler, FeatureDataset, collate, extract_features, load_features, make_loader, pick_clips, read_clips, run_pieces,
+    weights_digest)
 from tqn.core.seeds import sample_generator
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import VideoError, open_video, write_video
@@ -185,8 +186,8 @@ def test_a_pickle_is_never_executed(tmp_path, queries):
 
 @pytest.mark.parametrize('id', ['a/b', '../up', 'ü x', 'c:d*?', '.hidden'])
 def test_any_id_is_a_file_name(tmp_path, queries, id):
-    from tqn.data.items import _feature_path
-    path = _feature_path(tmp_path/'f', id)
+    from tqn.data.batches import feature_path
+    path = feature_path(tmp_path/'f', id)
     path.parent.mkdir()
     save_file({'features': torch.ones(2, 3)}, path)
     assert path.parent == tmp_path/'f' and FeatureDataset(tmp_path/'f', [Item(id)], queries)[0]['features'].shape == (2, 3)
@@ -239,8 +240,8 @@ def test_extraction_continues_and_notices_new_files(tmp_path, items):
     write_video(tmp_path/'w.mp4', np.full((16, 16, 16, 3), 200, np.uint8))
     extract_features(net, mine, tmp_path/'c', batch_clips=4, progress=False)
     assert net.seen == [2] and load_features(folder, 'w').mean() > .5
-    from tqn.data.items import _feature_path
-    _feature_path(folder, 'v8').write_bytes(b'half')
+    from tqn.data.batches import feature_path
+    feature_path(folder, 'v8').write_bytes(b'half')
     extract_features(net, mine, tmp_path/'c', batch_clips=4, progress=False)
     assert load_features(folder, 'v8').shape == (1, 1, 3)
 
@@ -290,7 +291,8 @@ def test_no_thread_outlives_an_error(tmp_path, items):
 def test_killed_extraction_leaves_whole_files_only(tmp_path, items, queries):
     code = f"""
 import os, torch
-from tqn.data.items import extract_features, Item
+from tqn.data.items import Item
+from tqn.data.batches import extract_features
 class Mean(torch.nn.Module):
     n = 0
     def __repr__(self): return 'Mean()'
@@ -312,7 +314,7 @@ extract_features(Mean().eval(), items, {str(tmp_path)!r}, batch_clips=1, workers
     for o in items: torch.testing.assert_close(load_features(folder, o.id)[0], read_clips(o.path).float().div(255).mean((2, 3, 4)))
 
 def test_digest_does_not_depend_on_the_process():
-    code = "import torch; from tqn.data.items import weights_digest; torch.manual_seed(0); print(weights_digest(torch.nn.Linear(2, 3), size=(4, 4)))"
+    code = "import torch; from tqn.data.batches import weights_digest; torch.manual_seed(0); print(weights_digest(torch.nn.Linear(2, 3), size=(4, 4)))"
     torch.manual_seed(0)
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600).stdout.strip() == weights_digest(nn.Linear(2, 3), size=(4, 4))
 

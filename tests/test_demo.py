@@ -7,7 +7,7 @@ import pytest
 import torch
 from tqn.studies.demo import DIVE_CLIPS, dive_features, localise_dives, small_model
 from tqn.dives.dives import SyntheticDives
-from tqn.data.items import make_loader
+from tqn.data.batches import make_loader
 from tqn.attention.metrics import evaluate
 from tqn.models.tqn import TQN
 

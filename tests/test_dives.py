@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from outside import MISSING, VOCAB
+from tqn.core.files import packaged
+from tqn.data.opening import open_data, read_dives, what_is
 from tqn.dives.diver import CLASSES, QUESTIONS, class_name, dives_queries, joints_in_view, make_plan, motion, place, posture, turns
 from tqn.dives.dives import (LABELS, SEEN, SPLITS, UNSEEN, PretrainClips, SyntheticDives, clip_labels, describe, extents, frame_labels,
     held_out, make_item, make_long_plan, pretrain_clips, render_files, sample_answers)
@@ -197,6 +199,15 @@ def test_files_are_what_the_index_says(tmp_path):
         v = open_video(item['path'])
         assert (len(v),v.size,v.fps)==(item['n_frames'],(32,32),item['fps']) and 256<=len(v)<=1024
     assert [set(item) for item in ds]==[{'id','path','split','answers','class_name','extents','n_frames','fps'}]*2
+
+def test_the_packaged_questions_are_those_of_the_dives():
+    assert QuerySet.load(packaged('presets', 'dives.yaml'))==dives_queries()
+
+def test_rendered_dives_are_read_as_a_data_set(tmp_path):
+    made = {split: SyntheticDives(tmp_path, split, n=2, size=32, workers=0, progress=False) for split in ('train', 'val')}
+    data = read_dives(tmp_path/'natatorium')
+    assert {k: [o.id for o in v] for k,v in data.splits.items()}=={k: [o['id'] for o in d] for k,d in made.items()} and data.queries==made['val'].queries
+    assert set(data['train'][0].answers)==set(data.queries.names) and what_is(tmp_path)==('dives', tmp_path/'natatorium') and open_data(tmp_path).name=='dives'
 
 def test_ids_tell_looks_splits_and_seeds_apart(tmp_path):
     made = [make_item(look, split, seed, i)['id'] for look in ('natatorium','studio') for split in ('test','long_test') for seed in (0,5) for i in (0,1)]

@@ -6,8 +6,8 @@ from PIL import Image
 from outside import MISSING, VOCAB
 from tqn.data.check import check
 from tqn.cli.main import run
-from tqn.data.items import ClipDataset, open_item
-from tqn.data.sets import DataError
+from tqn.data.items import open_item, DataError
+from tqn.data.batches import ClipDataset
 from tqn.data.diving48 import competition, read_diving48
 from tqn.data.opening import open_data
 from tqn.video.video import write_video

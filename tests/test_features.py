@@ -6,7 +6,8 @@ from hypothesis import given, settings, strategies as st
 from torch.testing import assert_close
 from tqn import QuerySet, S3D, TQN
 from tqn.models.backbone import save_backbone
-from tqn.data.items import Item, collate
+from tqn.data.items import Item
+from tqn.data.batches import collate
 from tqn.features.store import FeatureStore, Timing, answer_features, check_features, extract
 from tqn.video.transforms import EvalTransform
 from tqn.video.video import open_video, write_video

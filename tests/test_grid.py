@@ -9,7 +9,7 @@ from made_grids import QUESTIONS, SMALL, dying, refusing, toy, toys
 from torch.testing import assert_close
 from tqn.attention.attribution import clip_gradients
 from tqn.studies.grid import grid_paths
-from tqn.data.items import collate
+from tqn.data.batches import collate
 from tqn.dives.dives import dives_queries
 from tqn.studies.grid import (Experiment, Grid, build_losses, build_model, example_maps, load_grid, load_run, look_run, make_experiment, preset_row, run_digest,
     run_grid, run_name, run_one, score_run)

@@ -9,8 +9,8 @@ from outside import FOLDER, MISSING, VIDEOS
 from tqn.data.check import check, fix, look, unused_files
 from tqn.cli.main import run
 from tqn.data.cutting import cut_items, cut_path
-from tqn.data.items import ClipDataset, Item, as_items, encode_targets, open_item, read_clips
-from tqn.data.sets import DataError, carve, inside, make_set
+from tqn.data.items import Item, as_items, encode_targets, open_item, DataError, carve, inside, make_set
+from tqn.data.batches import ClipDataset, read_clips
 from tqn.data.manifest import guess_queries, load_items, read_manifest, seconds, write_manifest
 from tqn.data.opening import open_data
 from tqn.data.pickles import published_queries, published_rows, read_pickle

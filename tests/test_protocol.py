@@ -30,7 +30,7 @@ class Mean(nn.Module):
     def forward(self, x): return self.layer(4*x.mean((2, 3, 4)))
 
 @pytest.fixture
-def films(monkeypatch): monkeypatch.setattr('tqn.data.items.open_item', Film)
+def films(monkeypatch): monkeypatch.setattr('tqn.data.batches.open_item', Film)
 
 def item(i, id=None): return Item(id or f'v{i}', str(i), {'colour': 'red', 'seen': ['ball'], 'turns': '1'} if i != 2 else {'colour': 'blue'}, 'abc'[i%3] if i != 4 else None)
 
@@ -128,7 +128,7 @@ def test_refused(call, match):
 
 MEMORY = '''
 import resource, torch
-import tqn.data.items
+import tqn.data.batches, tqn.data.items
 from tqn import S3D, TQN, QuerySet
 from tqn.features.build import build_bank
 from tqn.attention.protocol import score_videos
@@ -137,7 +137,7 @@ class Film:
     def __init__(self, item): self.n = item.n_frames
     def __len__(self): return self.n
     def frames(self, at, size=None): return torch.zeros(len(at), 32, 32, 3, dtype=torch.uint8)
-tqn.data.items.open_item = Film
+tqn.data.batches.open_item = Film
 model = TQN(QuerySet({'q': ['a', 'b']}), backbone=S3D(width=.0625), d_model=64, preprocess=dict(size=32, resize=32)).eval()
 def peak(n):
     item = tqn.data.items.Item(f'v{n}', 'film', {'q': 'a'}, n_frames=8*n)

@@ -4,7 +4,8 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose
 from torch import nn
-from tqn.data.items import FeatureDataset, Item
+from tqn.data.items import Item
+from tqn.data.batches import FeatureDataset
 from tqn.attention.metrics import ClipMaps, bootstrap, clip_spans
 from tqn.models.tqn import TQN
 from tqn.questions.queries import Query, QuerySet

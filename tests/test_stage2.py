@@ -9,9 +9,10 @@ from torch import nn
 from torch.testing import assert_close
 from tqn.training import stage2 as S
 from tqn.training import loop as T
-from tqn.data import windows as W
+from tqn.data import batches as W
 from tqn.features.bank import BankParts, FeatureBank
-from tqn.data.items import Item, weights_digest
+from tqn.data.items import Item
+from tqn.data.batches import weights_digest, OwnVideos, WholeVideos, WindowDataset, collate
 from tqn.core.seeds import sample_generator
 from tqn.training.launch import launch
 from tqn.models.tqn import TQN, tqn_loss
@@ -19,7 +20,6 @@ from tqn.questions.queries import QuerySet
 from tqn.training.stage2 import BankStage, WholeStage, fit_stage2, read_visits
 from tqn.training.loop import make_accelerator, validate
 from tqn.video.video import clip_grid
-from tqn.data.windows import OwnVideos, WholeVideos, WindowDataset, collate_windows
 
 fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system cannot fork a process to kill it')
 qs = QuerySet({'colour': ['red', 'blue'], 'light': ['early', 'late']}, classes=[(f'{c} {l}', [c, l]) for c in ('red', 'blue') for l in ('early', 'late')])
@@ -193,7 +193,7 @@ def test_a_resumed_run_is_the_same_run(source, tmp_path):
 def spliced_and_end_to_end(source, folder, keys, k=3):
     "Gradients of one step with the bank, and of the same step end to end with the other rows detached"
     ds,full = WindowDataset(items, qs, 'sufb', k),WindowDataset(items, qs, 'full')
-    batch,whole = collate_windows([ds[key] for key in keys]),collate_windows([full[key] for key in keys])
+    batch,whole = collate([ds[key] for key in keys]),collate([full[key] for key in keys])
     a,b = tiny(),tiny()
     stage = S.make_stage(ds, folder, source, sync=False)
     stage.restore(a, 0)
@@ -217,7 +217,7 @@ def test_of_two_windows_of_a_video_the_later_stays(source, tmp_path):
     ds,model = WindowDataset(items, qs, 'sufb', 3),tiny(seed=4)
     epochs = [e for e in range(60) if ds[(e, 5)]['start'] in (1, 2)]
     one,two = next((a, b) for a in epochs for b in epochs if ds[(a, 5)]['start'] == 1 and ds[(b, 5)]['start'] == 2)
-    batch = collate_windows([ds[(one, 5)], ds[(two, 5)]])
+    batch = collate([ds[(one, 5)], ds[(two, 5)]])
     batch['x'][1] += .1                                                         # the two see their clips differently
     stage = S.make_stage(ds, tmp_path, source, sync=False, any_weights=True)
     stage.restore(model, 0)
@@ -233,7 +233,7 @@ def test_padding_never_enters_batch_norm(source, tmp_path):
     model = tiny(norm=True)
     bank = bank_of(tmp_path/'bank', tiny(norm=True))
     ds = WindowDataset(items, qs, 'sufb', 7)
-    batch = collate_windows([ds[i] for i in (0, 5)])                            # 5 clips and 7
+    batch = collate([ds[i] for i in (0, 5)])                            # 5 clips and 7
     assert not batch['valid'].all()
     stage = S.make_stage(ds, tmp_path/'run', bank, sync=False)
     stage.restore(model, 0)

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, strategies as st
 from torch import nn
 from tqn.training import loop as T
-from tqn.data.items import FeatureDataset, Item, collate, make_loader
+from tqn.data.items import Item
+from tqn.data.batches import FeatureDataset, collate, make_loader
 from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN, tqn_loss
 from tqn.questions.queries import QuerySet
@@ -15,7 +16,8 @@ from tqn.training.loop import NotFinite, Progress, TrainConfig, fit, load_checkp
 
 SETUP = '''
 import torch
-from tqn.data.items import FeatureDataset, Item, make_loader
+from tqn.data.items import Item
+from tqn.data.batches import FeatureDataset, make_loader
 from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN, tqn_loss
 from tqn.questions.queries import QuerySet

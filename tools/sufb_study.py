@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from tqn.models.backbone import fuse, load_backbone, small_backbone
 from tqn.features.bank import FeatureBank, drift
-from tqn.data.items import EpochSampler, FeatureDataset, collate, encode_targets, extract_features, make_loader, weights_digest, as_items
+from tqn.data.items import encode_targets, as_items
+from tqn.data.batches import EpochSampler, FeatureDataset, collate, extract_features, make_loader, weights_digest, pick_window
 from tqn.core.seeds import sample_generator
 from tqn.studies.demo import DIVE_CLIPS, LOSS, dive_model, train_dives
 from tqn.dives.diver import dives_queries
@@ -20,7 +21,6 @@ from tqn.core.files import write_atomic
 from tqn.training.loop import lr_factor
 from tqn.video.transforms import TrainTransform
 from tqn.video.video import open_video
-from tqn.data.windows import pick_window
 
 ROOT = Path(__file__).resolve().parents[1]
 GAPS = {'gap': 'pre-trained on the other look', 'own': 'pre-trained further on the look of the benchmark'}

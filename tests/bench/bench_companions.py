@@ -46,7 +46,7 @@ def kernel(n, rounds):
 def build(n):
     "The walk over a loader: videos a second and bytes a video"
     import torch
-    from tqn.data.items import FeatureDataset, make_loader
+    from tqn.data.batches import FeatureDataset, make_loader
     from tqn.models.tqn import TQN
     from tqn.attention.records import planted, record
     qs, features, items = planted(n, clips=(20, 60))

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from tqdm.auto import tqdm
 from ..features.build import _batch_clips, _frozen
-from ..data.items import Item, as_items, encode_targets, stream_features
+from ..data.items import Item, as_items, encode_targets
+from ..data.batches import stream_features
 from .metrics import Evaluation, _labels, _present, _readings, predictions
 from ..core.files import write_atomic
 from ..video.transforms import Preprocess

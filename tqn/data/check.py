@@ -15,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zlib import crc32
 from tqdm.auto import tqdm
-from .items import Item, open_item, split_answers
-from .sets import Problem
+from .items import Item, open_item, split_answers, Problem
 from .manifest import write_manifest
 from ..questions.queries import QuerySet
 from ..core.names import nearest

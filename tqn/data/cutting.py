@@ -14,8 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 import numpy as np
 from tqdm.auto import tqdm
-from .items import Item, open_item
-from .sets import Problem
+from .items import Item, open_item, Problem
 from ..video.video import FrameSource, VideoError, write_video
 
 # %% ../../nbs/04_data/06_cutting.ipynb #ad905b5c

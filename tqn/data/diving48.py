@@ -8,8 +8,7 @@ __all__ = ['FILES', 'read_labels', 'competition', 'find_kind', 'read_diving48']
 # %% ../../nbs/04_data/07_diving48.ipynb #315c1d44
 import json, re
 from pathlib import Path
-from .items import Item
-from .sets import Problem, VideoSet, inside, make_set, refuse
+from .items import Item, Problem, VideoSet, inside, make_set, refuse
 from ..questions.queries import QuerySet
 
 # %% ../../nbs/04_data/07_diving48.ipynb #3651ae45

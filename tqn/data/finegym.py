@@ -8,8 +8,7 @@ __all__ = ['KINDS', 'element_parts', 'read_elements', 'element_times', 'find_for
 # %% ../../nbs/04_data/08_finegym.ipynb #99189b57
 import json, math, re
 from pathlib import Path
-from .items import Item
-from .sets import Problem, VideoSet, inside, make_set, refuse
+from .items import Item, Problem, VideoSet, inside, make_set, refuse
 from ..questions.queries import QuerySet
 
 # %% ../../nbs/04_data/08_finegym.ipynb #e5e4aee3

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from ..core.names import nearest
-from .items import Item
-from .sets import Problem, VideoSet, make_set, refuse
+from .items import Item, Problem, VideoSet, make_set, refuse
 from ..questions.queries import QuerySet
 
 # %% ../../nbs/04_data/11_grid_corpus.ipynb #cdf1b1ad

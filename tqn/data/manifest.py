@@ -13,8 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
-from .items import Item, split_answers
-from .sets import Problem, VideoSet, inside, make_set, refuse
+from .items import Item, split_answers, Problem, VideoSet, inside, make_set, refuse
 from ..questions.queries import Query, QuerySet
 from ..core.names import nearest
 from ..core.files import write_atomic

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from ..attention.answer import Answer, _peaks, _strip, answer, clip_times
 from ..models.backbone import S3D, fuse
-from ..data.items import (
-    FeatureDataset, Item, _feature_path, _is_cached, _source, as_items, load_features, open_item, stream_features, weights_digest)
+from ..data.items import Item, as_items, open_item
+from ..data.batches import FeatureDataset, feature_path, is_cached, source_stamp, load_features, stream_features, weights_digest
 from ..video.video import fit_stride
 from ..questions.queries import QuerySet
 from ..core.files import write_atomic
@@ -66,7 +66,7 @@ def _said_timing(folder): # dict
 
 def _file_timing(folder, id): # dict
     "What a video's own file says"
-    path = _feature_path(folder, id)
+    path = feature_path(folder, id)
     if not path.is_file(): return {}
     with safe_open(path, 'pt') as f: said = f.metadata() or {}
     try: return json.loads(said.get('timing', '{}'))
@@ -155,8 +155,8 @@ def _save_one(shard, item, rows): # Nothing
     video,p = open_item(item),shard.reading
     step = fit_stride(len(video), p['clip_len'], p['stride'])*p['clip_len']
     timing = asdict(Timing(step, step, float(video.fps), len(video)))
-    told = {'source': _source(item), 'timing': json.dumps(timing)}
-    write_atomic(_feature_path(shard.out, item.id), save({'features': torch.cat(rows).to(shard.dtype).contiguous()}, told))
+    told = {'source': source_stamp(item), 'timing': json.dumps(timing)}
+    write_atomic(feature_path(shard.out, item.id), save({'features': torch.cat(rows).to(shard.dtype).contiguous()}, told))
 
 def _run_shard(shard, bar=None): # {id: why it was skipped}
     "Extract the videos of one process"
@@ -187,7 +187,7 @@ def _run_processes(shard, todo, processes, bar): # {id: why it was skipped}
             while running:
                 done,running = wait(running, timeout=.5)
                 for f in done: skipped.update(f.result())
-                bar.update(start + sum(_is_cached(shard.out, o) for o in todo) - bar.n)
+                bar.update(start + sum(is_cached(shard.out, o) for o in todo) - bar.n)
         except BrokenProcessPool as e: raise ValueError(f'a process was ended from outside, perhaps for want of memory; what is finished stays: run the same again, with fewer processes or a smaller batch') from e
         finally: pool.shutdown(wait=True, cancel_futures=True)
     return skipped
@@ -225,7 +225,7 @@ def extract(
     if said not in (None, now) and said == digest(replace(view, mean=list(view.mean), std=list(view.std))): now = said  # a folder of earlier days
     settings = dict(digest=now, d=getattr(backbone, 'd_out', None), preprocess=p.to_dict())
     _claim(out, settings)
-    todo = [o for o in items if not _is_cached(out, o)]
+    todo = [o for o in items if not is_cached(out, o)]
     shard = _Shard(backbone, todo, out, reading, view, dtype, on_error, batch_clips, workers, device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     try:
         with tqdm(total=len(items), initial=len(items)-len(todo), desc='features', unit='video', disable=not progress) as bar:

@@ -19,7 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 from ..models.backbone import assign_weights, fuse, read_weights, small_backbone
-from ..data.items import FeatureDataset, as_items, extract_features, make_loader
+from ..data.items import as_items
+from ..data.batches import FeatureDataset, extract_features, make_loader
 from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.metrics import Evaluation, Localisation, collect_maps, evaluate, localisation_dict, localise, plot_confusion, plot_localisation, plot_scores, write_json

@@ -24,7 +24,7 @@ from ..attention.attribution import agreement, collect_gradients
 from ..models.backbone import assign_weights, read_weights
 from ..models.captions import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
 from ..core.files import packaged
-from ..data.items import FeatureDataset, _calm_worker, make_loader
+from ..data.batches import FeatureDataset, ignore_interrupt, make_loader
 from ..data.opening import open_data, what_is
 from ..models.losses import focus_loss, order_loss, ordinal_tqn_loss
 from ..attention.metrics import collect_maps, confusion_matrix, evaluate, localise, predictions, write_json
@@ -411,7 +411,7 @@ def _run_jobs(jobs, source, out, workers, bar):
             for j in jobs: found[j] = _job(*args(*j)); bar.update()
         finally: torch.set_num_threads(threads)
         return found
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _calm_worker, (0,)) as pool:
+    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), ignore_interrupt, (0,)) as pool:
         waiting = {pool.submit(_job, *args(*j)): j for j in jobs}
         try:
             for done in as_completed(waiting): found[waiting[done]] = done.result(); bar.update()

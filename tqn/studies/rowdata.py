@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 import numpy as np
 from torch.utils.data import Dataset
-from ..data.items import FeatureDataset, encode_targets
+from ..data.items import encode_targets
+from ..data.batches import FeatureDataset
 from ..questions.queries import QuerySet
 
 # %% ../../nbs/11_studies/01_rowdata.ipynb #7af19006

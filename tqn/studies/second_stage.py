@@ -15,7 +15,7 @@ from ..features.build import build_bank
 from ..attention.metrics import Evaluation
 from ..attention.protocol import score_videos
 from ..training.stage2 import fit_stage2
-from ..data.windows import WholeVideos, WindowDataset
+from ..data.batches import WholeVideos, WindowDataset
 from ..video.transforms import Preprocess
 
 # %% ../../nbs/11_studies/05_second_stage.ipynb #8381d1d4

@@ -152,7 +152,7 @@ def _seed_step(
 # %% ../../nbs/09_training/02_loop.ipynb #1dec034d
 def batch_loss(
     model:nn.Module,               # Called with x and valid
-    batch:dict,                    # Of `tqn.data.items.collate`
+    batch:dict,                    # Of `tqn.data.batches.collate`
     loss:Callable=tqn_loss,        # (out, answers, classes) -> (total, {name: part})
     attn_loss:Callable|None=None,  # (attn, valid) -> (): added with `attn_weight`
     attn_weight:float=0.,          # 0 is off

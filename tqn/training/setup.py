@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from ..models.backbone import S3D, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
-from ..data.items import Item, as_items, shorter_than
-from ..data.sets import VideoSet
+from ..data.items import Item, as_items, shorter_than, VideoSet
 from ..models.tqn import TQN
 from ..data.opening import open_data
 from ..questions.queries import QuerySet

@@ -14,11 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from ..features.bank import BankParts, FeatureBank, StoredRows, check_ids, drift, plot_ages
-from ..data.items import weights_digest
+from ..data.batches import weights_digest, WAYS, WholeVideos, WindowDataset, collate, windows_loader
 from ..core.names import unknown
 from ..core.files import write_atomic
 from .loop import PRESETS, LivePlot, Run, Stage, TrainConfig, _cut_log, _log_row, fit, make_accelerator, make_config, read_log, train_mode
-from ..data.windows import WAYS, WholeVideos, WindowDataset, collate_windows, windows_loader
 
 # %% ../../nbs/09_training/04_stage2.ipynb #be64a4b5
 STAGE2 = {'published': dict(epochs=30, schedule='steps', milestones=(10, 20)), 'modern': {**PRESETS['modern'], 'epochs': 30}}
@@ -92,7 +91,7 @@ def own_bank(
 
 # %% ../../nbs/09_training/04_stage2.ipynb #0b7e4228
 def visits(
-    batch:dict,    # Of `collate_windows`
+    batch:dict,    # Of `collate`
     ages:Tensor,   # Of the stored rows (b, n), before the step
     moved:Tensor,  # Drift of the rows that are replaced (b, k)
 )->list[dict]: # For each video: id, start, count, age and drift of the rows replaced, and `stale`, the mean age of those that were read

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from ..features.bank import bank_parts
 from ..features.build import build_bank, ready_items
-from ..data.items import ClipDataset, FeatureDataset, make_loader
-from ..data.sets import VideoSet
+from ..data.batches import ClipDataset, FeatureDataset, make_loader, WholeVideos, WindowDataset
+from ..data.items import VideoSet
 from ..attention.metrics import evaluate
 from ..models.tqn import TQN, tqn_loss
 from ..attention.protocol import Tested, gather_scores, score_videos
@@ -20,7 +20,6 @@ from .settings import Resolved, Settings, save_settings, train_config
 from .setup import as_model, find_model, make_model, settle, short_videos, sound
 from .stage2 import WholeStage, fit_stage2
 from .loop import Run, fit, make_accelerator
-from ..data.windows import WholeVideos, WindowDataset
 from ..video.transforms import Preprocess
 
 # %% ../../nbs/09_training/06_stages.ipynb #23f0c958

@@ -15,7 +15,7 @@ import anywidget, ipywidgets
 import numpy as np
 import traitlets as tl
 from ..core.files import packaged
-from ..data.items import FeatureDataset
+from ..data.batches import FeatureDataset
 from ..core.names import refuse_unknown, unknown
 from ..attention.records import SORTS, VERDICTS, Records, choose, record, sort_values
 
