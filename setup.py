@@ -12,7 +12,7 @@ setup(
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     packages=find_packages(include=['tqn', 'tqn.*']), include_package_data=True,
-    package_data={'tqn': ['static/*', 'weights/*', 'grids/*', 'presets/*', 'py.typed']},
+    package_data={'tqn': ['static/*', 'static/*/*', 'weights/*', 'grids/*', 'presets/*', 'py.typed']},
     python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(),
     extras_require={'dev': [*cfg['dev_requirements'].split(), *cfg['hf_requirements'].split()], 'hf': cfg['hf_requirements'].split()},
     entry_points={'console_scripts': cfg['console_scripts'].split()},

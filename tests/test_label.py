@@ -6,7 +6,7 @@ from tqn import Labeller, QuerySet
 from tqn.widgets.label import _changes, _journal, open_labels
 from tqn.data.manifest import load_items
 from tqn.video.video import write_video
-from test_viewer_js import LOAD, STATIC, run as node
+from test_viewer_js import LOAD, modules, run as node
 
 QS = QuerySet([{'name': 'way', 'answers': ['left', 'right']}, {'name': 'with', 'answers': ['rope', 'ball', 'a|b'], 'kind': 'many'}])
 TEXT = 'path,camera,way\na.mp4,"phone, old",left\nb.mp4,tripod,\n'
@@ -116,14 +116,14 @@ out.keys = [key('3', 'Digit3'), key('#', 'Digit3', {shiftKey: true}), key('0', '
 out.extents = [v.extentAfter(null, 'begin', 5, 30), v.extentAfter(null, 'end', 5, 30), v.extentAfter([10, 20], 'begin', 25, 30), v.extentAfter([10, 20], 'end', 4, 30), v.extentAfter([10, 20], 'begin', 29, 30)]
 out.answers = [v.answerAfter('a', 'b', false), v.answerAfter(null, 'b', true), v.answerAfter(['a', 'b'], 'b', true), v.answerAfter(['b'], 'b', true)]
 const times = Float64Array.from(JSON.parse(process.argv[2])), n = times.length
-out.frames = Array.from({length: n}, (_, i) => v.frameAt(times, v.timeOf(times, i)))
+out.frames = Array.from({length: n}, (_, i) => v.frameAt(times, v.seekTime(times, i, times[n - 1] + .04)))
 console.log(JSON.stringify(out))
 '''
 
-def test_plain_functions_of_the_page():
+def test_plain_functions_of_the_page(modules):
     "Keys, extents, answers, and every frame found again from its own time, at uneven rates"
     times = np.cumsum(np.r_[0, np.random.default_rng(0).uniform(.004, .2, 60)])
-    done = node('--input-type=module', '-e', LOAD + JS, STATIC/'label.js', json.dumps(times.tolist()))
+    done = node('--input-type=module', '-e', LOAD + JS, modules/'label.js', json.dumps(times.tolist()))
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     assert out['keys'] == [['answer', 2], ['answer', 11], ['clear', 0], ['begin', 0], None, ['step', -10], None]

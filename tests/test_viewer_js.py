@@ -1,14 +1,15 @@
-"The viewer's JavaScript under node: its own tests, and its numbers against those of Python"
-import json, os, shutil, subprocess
+"The widgets' JavaScript under node: its own tests, its numbers against those of Python, and what each part may hold"
+import ast, json, os, re, shutil, subprocess
 from pathlib import Path
 import numpy as np
 import pytest
 import torch
 from tqn.attention.answer import Answer
-from tqn.widgets.lanes import columns, focus, lane_order, shown_maps
+from tqn.widgets.lanes import columns, focus, front_end, lane_order, shown_maps
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT/'tqn'/'static'
+WIDGETS = 'viewer', 'browse', 'compare', 'confusions', 'label'
 LOAD = "import {readFileSync} from 'node:fs'; const v = await import('data:text/javascript;base64,' + readFileSync(process.argv[1]).toString('base64'));"
 
 
@@ -23,6 +24,13 @@ def node():
     if os.environ.get('TQN_REQUIRE_BROWSER') == '1': pytest.fail(reason)
     pytest.skip(reason)
 
+@pytest.fixture(scope='session')
+def modules(tmp_path_factory):
+    "A folder with the module of each widget, as a browser gets it"
+    folder = tmp_path_factory.mktemp('modules')
+    for name in WIDGETS: (folder/f'{name}.js').write_text(front_end(name)[0])
+    return folder
+
 def run(*args, **kw):
     return subprocess.run([node(), *map(str, args)], capture_output=True, text=True, timeout=60, **kw)
 
@@ -32,7 +40,7 @@ def test_plain_functions():
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert '# fail 0' in done.stdout and '# pass 0' not in done.stdout
 
-def test_same_numbers_as_python():
+def test_same_numbers_as_python(modules):
     "Maps for each layer and head, their order and focus, and the columns of pixels that are drawn"
     g = torch.Generator().manual_seed(0)
     L, H, Q, n = 3, 4, 5, 91
@@ -49,7 +57,7 @@ const out = d.choices.map(([l, h]) => { const m = v.combine(attn, d.shape, l, h)
   const info = maps.map((a, i) => ({p: d.p[i], peak: v.argmax(a), focus: v.focus(a)}))
   return {maps: maps.map(a => [...a]), focus: info.map(i => i.focus), orders: ['given', 'probability', 'peak', 'focus'].map(o => v.order(info, o)), columns: d.widths.map(w => [...v.pool(maps[0], d.edges, d.edges[0], d.edges.at(-1), w)])} })
 console.log(JSON.stringify(out))"""
-    done = run('--input-type=module', '-e', code, STATIC/'viewer.js', input=json.dumps(given))
+    done = run('--input-type=module', '-e', code, modules/'viewer.js', input=json.dumps(given))
     assert done.returncode == 0, done.stderr
     for (layer, head), got in zip(choices, json.loads(done.stdout), strict=True):
         maps = shown_maps(answer, layer, head)
@@ -58,17 +66,40 @@ console.log(JSON.stringify(out))"""
         assert got['orders'] == [lane_order(questions, maps, by) for by in ('given', 'probability', 'peak', 'focus')], (layer, head)
         for w, c in zip((37, 640), got['columns']): np.testing.assert_allclose(c, columns(maps['q0'], edges, w), atol=1e-6)
 
-@pytest.mark.parametrize('file', sorted(STATIC.glob('*.js')), ids=lambda f: f.name)
-def test_each_file_stands_alone(file):
-    "No server, no library, no markup from text; and small"
+@pytest.mark.parametrize('file', sorted(STATIC.rglob('*.js')), ids=lambda f: f.relative_to(STATIC).as_posix())
+def test_each_part_stays_in_the_page(file):
+    "No server, no library, no markup from text; and lines that fit a screen"
     text = file.read_text()
-    assert len(text.encode()) <= 50_000
     for word in ('innerHTML', 'outerHTML', 'insertAdjacentHTML', 'document.write', 'eval(', '</script', 'fetch(', 'XMLHttpRequest', 'WebSocket'): assert word not in text, word
     assert not [l for l in text.splitlines() if l.startswith('import ')], 'anywidget sends the file as text: nothing beside it can be imported'
     assert '://' not in text.replace('http://www.w3.org/2000/svg', ''), 'an address in the file'
+    assert not [l for l in text.splitlines() if len(l) > 160], 'a line of more than 160 columns'
 
 @pytest.mark.parametrize('file', sorted(STATIC.glob('*.css')), ids=lambda f: f.name)
 def test_styles_stay_inside(file):
     text = file.read_text()
-    assert len(text.encode()) <= 50_000
     assert '@import' not in text and 'url(' not in text and '://' not in text
+    assert not [l for l in text.splitlines() if len(l) > 160], 'a line of more than 160 columns'
+
+def test_what_is_sent_is_small_and_every_part_is_sent():
+    parts = json.loads((STATIC/'parts.json').read_text())
+    assert {*parts} == {*WIDGETS}
+    assert {p for o in parts.values() for p in o} | {'page'} == {f.relative_to(STATIC).with_suffix('').as_posix() for f in STATIC.rglob('*.js')}
+    for name in WIDGETS:
+        js, css = front_end(name)
+        assert len(js.encode()) + (len((STATIC/'page.js').read_bytes()) if name == 'viewer' else 0) <= 60_000 and len(css.encode()) <= 30_000, name
+        assert js.count('export default {render}') == 1 and parts[name][0] == 'common'
+        declared = re.findall(r'^(?:export )?(?:async )?(?:function|const|let) (\w+)', js, re.M)
+        assert len(declared) == len({*declared}), 'a name that two parts declare'
+
+def test_a_wheel_carries_every_part():
+    patterns = re.search(r"package_data=\{'tqn': (\[.*?\])", (ROOT/'setup.py').read_text())[1]
+    carried = {f for p in ast.literal_eval(patterns) for f in (ROOT/'tqn').glob(p)}
+    assert {f for f in STATIC.rglob('*') if f.is_file()} <= carried
+
+def test_one_palette():
+    "The colours that are drawn and those that are styled"
+    js, css = (STATIC/'common.js').read_text(), (STATIC/'common.css').read_text()
+    light, dark = re.findall(r'--right: (#\w+); --wrong: (#\w+);', css)
+    drawn = {k: dict(re.findall(r"(light|dark): '(#\w+)'", re.search(rf'{k}: (\{{[^}}]*\}})', js)[1])) for k in ('more', 'less')}
+    assert drawn == {'more': dict(light=light[0], dark=dark[0]), 'less': dict(light=light[1], dark=dark[1])}

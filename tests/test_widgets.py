@@ -15,9 +15,8 @@ from outside import MISSING, VIDEOS
 from tqn.attention.answer import Answer, answer, clip_features
 from tqn.models.tqn import TQN
 from tqn.widgets.film import ViewData, film_part, fit_budget, lanes, playable, pool_columns, strip_frames, view_data, why_copy
-from tqn.widgets.lanes import columns, focus, lane_order, shown_maps
+from tqn.widgets.lanes import STATE, columns, focus, front_end, lane_order, shown_maps
 from tqn.questions.queries import Query, QuerySet
-from tqn.widgets.shared import STATE, STATIC
 from tqn.video.video import FrameFolder, Video, write_video
 from tqn.attention.whatif import ask_again, shown
 from tqn.widgets.viewer import AttentionViewer, respond, view
@@ -294,6 +293,5 @@ def test_rows_answers_and_features_can_be_viewed(model, mp4, features):
 
 def test_names_come_lazily_and_files_are_packed():
     assert tqn.view is view and tqn.AttentionViewer is AttentionViewer
-    assert (STATIC/'viewer.js').stat().st_size <= 50*1024 and (STATIC/'viewer.css').is_file()
-    js = (STATIC/'viewer.js').read_text()
+    js, _ = front_end('viewer')
     assert 'innerHTML' not in js and 'http://' not in js.replace('http://www.w3.org', '') and 'https://' not in js

@@ -84,16 +84,17 @@ def chromium_times(n, rounds):
     sys.path.insert(0, str(TESTS/'browser'))
     from conftest import FLAGS, chromium
     from playwright.sync_api import sync_playwright
-    from tqn.widgets.browse import DataBrowser, static, pack_page
+    from tqn.widgets.browse import DataBrowser, pack_page
+    from tqn.widgets.lanes import front_end
     w, text = DataBrowser(made(n)), lambda b: base64.b64encode(b).decode()
     names = 'error notice theme selected meta question answer truth text verdict sort descending height'.split()
     traits = {**{k: getattr(w, k) for k in names}, 'viewer': None}
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium(), args=FLAGS)
         page = browser.new_page(viewport=dict(width=1280, height=900))
-        page.set_content(f'<style>{static("browse.css").read_text()}</style>{SHELL}')
+        page.set_content(f'<style>{front_end("browse")[1]}</style>{SHELL}')
         page.expose_function('page', lambda m: text(pack_page(w.records, w.order, m['start'], m['count'], w.values, view=m['view'])))
-        first = page.evaluate(STUB, [text(static('browse.js').read_bytes()), traits, text(w.head)])
+        first = page.evaluate(STUB, [text(front_end('browse')[0].encode()), traits, text(w.head)])
         g = np.random.default_rng(0)
         scroll = [page.evaluate(SCROLL, int(i)) for i in g.integers(0, n, rounds)]
         sort = []

@@ -78,7 +78,7 @@ def main():
     from conftest import FLAGS, Kernel, Lab, Notebook, chromium
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
-    from tqn.widgets.shared import STATIC
+    from tqn.widgets.lanes import front_end
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         folder = Path(folder)
         os.environ['TQN_CACHE'] = str(folder/'cache')
@@ -127,6 +127,6 @@ def main():
             lab.stop(); browser.close()
     size, k = payload_bytes()
     report(f'bytes beyond the film, {k} clip a column', [size/1e6], 2, 'MB')
-    for f in sorted(STATIC.glob('*.js')): report(f.name, [f.stat().st_size/1024], 50, 'KB')
+    for name in ('viewer', 'browse', 'compare', 'confusions', 'label'): report(f'{name}, JavaScript', [len(front_end(name)[0])/1000], 60, 'KB')
 
 if __name__ == '__main__': main()

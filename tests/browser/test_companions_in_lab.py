@@ -149,22 +149,22 @@ def test_filters_and_order(lab_page, browse):
 
 def test_a_click_opens_the_viewer(lab_page, browse, shots):
     row(browse, 2).click()
-    viewer = browse.locator('.tqb-pane .tqn-viewer')
+    viewer = browse.locator('.tqn-pane .tqn-viewer')
     viewer.wait_for(timeout=20_000)
     assert lab_page.get('(browser.selected, opened[-1])') == ['dive_00002', 'dive_00002']
     lab_page.until(lambda: row(browse, 2).get_attribute('aria-selected') == 'true')
     assert viewer.locator('.tqn-lane').count() == 2
     lab_page.nb.shot(shots/'browse_open.png', '.tqn-browse')
     browse.get_by_label('Close the viewer').click()
-    lab_page.until(lambda: not browse.locator('.tqb-pane').is_visible())
+    lab_page.until(lambda: not browse.locator('.tqn-pane').is_visible())
     assert lab_page.get('browser.viewer is None')
 
 def test_enter_opens_and_faults_are_said(lab_page, browse):
     browse.locator('.tqb-list').focus()
     for key in ['Home', *['ArrowDown']*7]: lab_page.page.keyboard.press(key)  # JupyterLab would take arrows for itself
     lab_page.page.keyboard.press('Enter')
-    lab_page.until(lambda: browse.locator('.tqb-message').is_visible())
-    assert browse.locator('.tqb-message').inner_text() == 'dive_00007 cannot be opened: its file is not there any more'
+    lab_page.until(lambda: browse.locator('.tqn-message').is_visible())
+    assert browse.locator('.tqn-message').inner_text() == 'dive_00007 cannot be opened: its file is not there any more'
     assert lab_page.get('opened[-1]') == 'dive_00007'
 
 def test_two_on_a_page_know_nothing_of_each_other(lab_page, browse):
@@ -252,7 +252,7 @@ def test_a_cell_lists_its_videos(lab_page, shots):
     target = next(i for i, t in enumerate(root.locator('.tqf-video span').all_inner_texts()) if not t.endswith('7'))
     id = root.locator('.tqf-video span').nth(target).inner_text()
     root.locator('.tqf-video').nth(target).click()
-    root.locator('.tqf-pane .tqn-viewer').wait_for(timeout=20_000)
+    root.locator('.tqn-pane .tqn-viewer').wait_for(timeout=20_000)
     assert lab_page.get('confusions.selected') == id == lab_page.get('opened[-1]')
     lab_page.nb.shot(shots/'confusions.png', '.tqn-confusions')
     lab_page.kernel.run('confusions.close_viewer()')

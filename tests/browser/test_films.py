@@ -5,7 +5,7 @@ import av, numpy as np, pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from outside import MISSING, VIDEOS
 from tqn.widgets.film import playable
-from tqn.widgets.shared import STATIC
+from tqn.widgets.lanes import front_end
 from tqn.video.video import FrameFolder, Video, VideoError, resize, write_video
 
 PAGE = """async ([js, film, mime, times]) => {
@@ -73,7 +73,7 @@ def compare(context, video, film, at):
     "Seek to frames in the browser; each must look like that frame, and less like its neighbours"
     page = context.new_page()
     try:
-        page.evaluate(PAGE, [(STATIC/'viewer.js').read_text(), base64.b64encode(film.path.read_bytes()).decode(), film.mime, film.times.tolist()])
+        page.evaluate(PAGE, [front_end('viewer')[0], base64.b64encode(film.path.read_bytes()).decode(), film.mime, film.times.tolist()])
         for i in at:
             shown, data = page.evaluate(SEEK, [i, W, H])
             assert shown in (i, None), f'asked for frame {i}, the browser says it shows {shown}'

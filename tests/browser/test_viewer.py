@@ -152,11 +152,11 @@ def test_next_peak_and_lanes_by_key(seen):
     top = int(np.argmax(maps['twist']))
     went = []
     for _ in range(N):
-        before = seen.get('frame')
+        before = seen.data('frame')
         seen.key('n')
-        seen.page.wait_for_timeout(60)
-        if seen.get('frame') == before: break
-        went.append(seen.get('frame')//8)
+        if seen.data('frame') == before: break
+        went.append(int(seen.data('frame'))//8)
+    seen.until(lambda: seen.get('frame') == int(before), why='Python does not know where the keys went')
     a = maps['twist']
     assert top in went and went == sorted(went)
     assert all(a[c] >= max(a[max(0, c-1)], a[min(N-1, c+1)]) for c in went), 'a key stopped where there is no peak'

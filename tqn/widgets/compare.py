@@ -18,7 +18,8 @@ import traitlets as tl
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from ..attention.answer import Answer
-from .browse import Companion, bar_pixels, static
+from .browse import Companion, bar_pixels
+from .lanes import front_end
 from ..core.names import unknown
 from ..core.files import write_atomic
 
@@ -244,7 +245,7 @@ def _within(name, value, shape):
 # %% ../../nbs/10_widgets/07_compare.ipynb #73814a86
 class CompareViewer(Companion):
     "Two sides in lanes under each other, their difference, and their answers"
-    _esm,_css = static('compare.js'),static('compare.css')
+    _esm,_css = front_end('compare')
     meta,mass = tl.Dict().tag(sync=True),tl.Bytes(b'').tag(sync=True)
     film = tl.List(tl.Bytes()).tag(sync=True)
     a,b = tl.Int(0).tag(sync=True),tl.Int(1).tag(sync=True)

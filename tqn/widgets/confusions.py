@@ -8,7 +8,8 @@ __all__ = ['MANY', 'confusion', 'videos_in', 'busiest', 'plot_confusions', 'Conf
 # %% ../../nbs/10_widgets/08_confusions.ipynb #e2ccf944
 import numpy as np
 import traitlets as tl
-from .browse import Opens, static
+from .browse import Opens
+from .lanes import front_end
 from ..attention.metrics import _heat
 from ..core.names import unknown
 from ..attention.records import Records
@@ -84,7 +85,7 @@ def plot_confusions(
 # %% ../../nbs/10_widgets/08_confusions.ipynb #5e784ab9
 class Confusions(Opens):
     "Who is taken for whom: a heat map whose cells list their videos"
-    _esm,_css = static('confusions.js'),static('confusions.css')
+    _esm,_css = front_end('confusions')
     meta,grid,counts = tl.Dict().tag(sync=True),tl.Dict().tag(sync=True),tl.Bytes(b'').tag(sync=True)
     question = tl.Unicode('').tag(sync=True)
     cell = tl.List(tl.Int()).tag(sync=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import traitlets as tl
-from .browse import Companion, static
+from .browse import Companion
+from .lanes import front_end
 from ..data.items import Item, open_item, split_answers
 from ..data.manifest import guess_queries, load_items, write_manifest, written_questions
 from .film import film_part, playable
@@ -163,7 +164,7 @@ def _n_done(labels, item): # Number of questions with an answer
 # %% ../../nbs/10_widgets/09_label.ipynb #16149742
 class Labeller(Companion):
     "Answers and extents for one's own videos, by keyboard"
-    _esm,_css = static('label.js'),static('label.css')
+    _esm,_css = front_end('label')
     meta,row = tl.Dict().tag(sync=True),tl.Dict().tag(sync=True)
     times = tl.Bytes(b'').tag(sync=True)
     at = tl.Int(0, help='number of the video').tag(sync=True)

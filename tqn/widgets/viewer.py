@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from .film import ViewData, ask_about, film_part, unpack, view_data
 from ..core.names import refuse_unknown
-from .shared import Lanes, STATE
+from .lanes import Lanes, STATE
 from ..attention.whatif import ask_again, changes, curves, shown
 
 # %% ../../nbs/10_widgets/05_viewer.ipynb #0ab655b0

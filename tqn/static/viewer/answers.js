@@ -1,0 +1,54 @@
+// What the model said: beside each lane, and in full for the chosen one.
+
+const MARKS = {true: ['✓', 'right'], false: ['✗', 'wrong'], null: ['', '']}
+
+function answers(v) {
+  const {asked, edges, meta, s, $, over, when} = v
+
+  /** What a question is answered now: with all clips seen, or without those that are hidden. */
+  v.said = i => {
+    const q = asked[i], now = s.answers?.[q.name], {said, p, ranked} = now ?? q, text = String(said), same = !now || text === String(q.said)
+    return {text, p, ranked: ranked ?? [], was: now && q, same, right: q.truth == null ? null : now && !same ? text === String(q.truth) : q.right ?? null}
+  }
+
+  v.labels = () => {
+    for (const r of v.rows) {
+      const {text, p, was, same, right, ranked} = v.said(r.i), q = r.q, [sign, name] = MARKS[right], m = s.info[r.i]
+      const truth = right === false ? `truth: ${q.truth}` : '', next = truth || (ranked[1] ? `then ${ranked[1][0]} ${prob(ranked[1][1])}` : '')
+      write(r.answer, r.answer.title = text); write(r.p, prob(p))
+      write(r.mark, sign); r.mark.className = `tqn-mark is-${name}`
+      write(r.second, r.second.title = !was ? next : !same ? `was ${was.said} ${prob(was.p)}` : p == null ? '' : change(p - was.p))
+      r.el.classList.toggle('is-changed', !same)
+      write(r.note, `peak ${over(m.top)}`)
+      const peak = `attention peaks at ${when(edges[m.at])}, ${over(m.top)} uniform`
+      const told = [`${q.name}: ${text}`, prob(p) && `probability ${prob(p)}`, name, truth, !same && `was ${q.said}`, peak]
+      put(r.el, 'aria-label', told.filter(Boolean).join(', '))
+    }
+  }
+
+  /** All answers to the chosen question, and where it looked most. */
+  v.detail = () => {
+    const i = v.lane(), q = asked[i], {ranked, right, was, text} = v.said(i), [sign, name] = MARKS[right], before = Object.fromEntries(was?.ranked ?? [])
+    const how = q.name === 'class' && meta.reading ? `read by ${meta.reading}` : {many: 'several answers', count: 'a count'}[q.kind]
+    const one = ([a, p]) => h(`div.answer.${a === text ? 'best' : 'other'}`, {role: 'listitem'}, h('span', {title: a}, a),
+      h('div.gauge', h('div', {style: `width:${100 * p}%`}), a in before && h('em', {style: `left:${100 * before[a]}%`, title: `was ${prob(before[a])}`})),
+      h('b', prob(p)), h('i', String(a) === String(q.truth) ? 'truth' : ''))
+    $.detail.replaceChildren(
+      h('div.title', h('strong', q.name), how && h('span.soft', how),
+        sign && h('span', {class: `tqn-verdict is-${name}`}, h('i.mark', sign), right ? 'right' : `wrong: it is ${q.truth}`)),
+      h('div.answers', {role: 'list', 'aria-label': `Answers to ${q.name}`}, ranked.slice(0, 6).map(one)),
+      h('div.caption', 'Looked at most'), $.moments = h('div.moments'))
+    v.moments()
+  }
+
+  /** Pictures of the three highest peaks. */
+  v.moments = () => {
+    const a = v.map(v.lane())
+    $.moments?.replaceChildren(...peaks(a).sort((x, y) => a[y] - a[x]).slice(0, 3).map(c => {
+      const f = v.middle(c), t = v.times[f] - v.t0, picture = h('canvas', {height: 144, width: round(144 * v.aspect)})
+      v.paint(picture, v.sprite(v.times[f]))
+      setTimeout(() => picture.isConnected && v.film.picture(f, video => v.paint(picture, video)), 150)
+      return button('moment', `Go to the peak at ${clock(t)}, ${over(a[c])} uniform`, () => v.go(f), picture, h('span', `${clock(t, 1)} `, h('b', over(a[c]))))
+    }))
+  }
+}

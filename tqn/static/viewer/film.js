@@ -1,0 +1,105 @@
+// The film of the viewer: fetched in parts, and shown frame by frame.
+
+const RVFC = 'requestVideoFrameCallback'
+
+/** The film: fetched in parts, shown frame by frame; a clock where there is none. */
+function makeFilm(model, data, on, signal) {
+  const {times, end} = data, props = {muted: true, playsInline: true, preload: 'auto', ...MUTE}
+  const video = h('video.video', props), spy = h('video.spy', props), exact = RVFC in video
+  const film = {video, spy, ready: false, frame: 0, shown: -1, playing: false, speed: 1}
+  const listen = (e, name, f) => e.addEventListener(name, f, {signal})
+  const status = (state, text = '', share = 0) => { film.ready = state === 'ready'; on.status(state, text, share) }
+  let parts = [], url = '', timer = 0, again = false, since = 0, now = 0, loop = 0
+
+  const ask = part => {
+    clearTimeout(timer)
+    timer = setTimeout(() => status('late', 'The film has not come: the kernel is busy or has stopped.'), SLOW)
+    model.send({type: 'video', part})
+  }
+  film.load = () => {
+    if (data.meta.video === false) return status('none')
+    status('loading', 'Loading the film')
+    parts = []; ask(0)
+  }
+  film.receive = (m, buffers) => {
+    if (url) return
+    if (m.error) { clearTimeout(timer); return status('error', m.error) }
+    if (m.part !== parts.length || !buffers?.length) return
+    parts.push(buffers[0])
+    status('loading', 'Loading the film', parts.length / m.parts)
+    if (parts.length < m.parts) return ask(parts.length)
+    clearTimeout(timer)
+    video.src = spy.src = url = URL.createObjectURL(new Blob(parts, {type: m.mime || 'video/mp4'}))
+    parts = []
+  }
+  const go = () => { again = video.seeking; if (!again) video.currentTime = seekTime(times, film.frame, end) }
+  const show = i => { if (i !== film.shown) on.shown(film.shown = i) }
+  const tell = i => { if (i !== film.frame) on.frame(film.frame = i) }
+  const presented = t => { const i = frameAt(times, t); show(i); if (film.playing && !video.paused && !video.seeking) tell(i) }
+  const each = (_, m) => { presented(m.mediaTime); video[RVFC](each) }
+  if (exact) video[RVFC](each); else listen(video, 'timeupdate', () => presented(video.currentTime))
+  listen(video, 'loadeddata', () => {
+    if (film.ready) return
+    status('ready')
+    video.playbackRate = film.speed
+    go()
+    if (film.playing) { halt(); roll() }
+  })
+  const late = f => setTimeout(f, exact ? 400 : 0)  // should no frame be announced
+  listen(video, 'seeked', () => again ? go() : late(() => video.seeking || film.playing || show(frameAt(times, video.currentTime))))
+  listen(video, 'error', () => url && status('error', 'This browser cannot play the film.'))
+  listen(video, 'ended', () => { tell(times.length - 1); film.pause() })
+
+  film.seek = i => {
+    film.frame = clamp(round(i), 0, times.length - 1)
+    since = 0
+    if (film.ready) go()
+    on.frame(film.frame)
+  }
+  const tick = at => {
+    now = since ? now + (at - since) / 1000 * film.speed : times[film.frame]
+    since = at
+    if (now >= end) { tell(times.length - 1); return film.pause() }
+    tell(frameAt(times, now))
+    loop = requestAnimationFrame(tick)
+  }
+  const halt = () => { cancelAnimationFrame(loop); since = 0 }
+  const roll = () => { if (film.ready) video.play().catch(() => film.pause()); else loop = requestAnimationFrame(tick) }
+  film.play = () => {
+    if (film.frame >= times.length - 1) film.seek(0)
+    film.playing = true
+    roll(); on.playing(true)
+  }
+  film.pause = () => {
+    if (!film.playing) return
+    film.playing = false
+    halt()
+    if (film.ready) { video.pause(); if (film.shown >= 0 && !video.ended) tell(film.shown); go() }
+    on.playing(false)
+  }
+  film.rate = x => { film.speed = video.playbackRate = x }
+
+  let jobs = [], job = null, seen = -1
+  const next = () => {
+    job = jobs.shift() ?? null
+    if (!job) return
+    if (job.frame === seen) return done()
+    spy.currentTime = seekTime(times, job.frame, end)
+  }
+  const done = () => { job?.draw(spy); next() }
+  const spied = (_, m) => { seen = frameAt(times, m.mediaTime); spy[RVFC](spied); if (job?.frame === seen) done() }
+  if (exact) spy[RVFC](spied)
+  listen(spy, 'seeked', () => { const j = job; late(() => { if (j && j === job) { seen = j.frame; done() } }) })
+  film.picture = (frame, draw, urgent) => {
+    if (!film.ready) return
+    jobs = urgent ? [{frame, draw, urgent}, ...jobs.filter(j => !j.urgent)] : [...jobs, {frame, draw}]
+    if (!job || job.urgent) next()
+  }
+
+  signal.addEventListener('abort', () => {
+    clearTimeout(timer); halt(); jobs = []; job = null
+    for (const v of [video, spy]) { v.pause(); v.removeAttribute('src'); v.load() }
+    if (url) URL.revokeObjectURL(url)
+  })
+  return film
+}

@@ -1,0 +1,71 @@
+// The lanes: which map each question shows, their order, the chosen one, and how one is drawn.
+
+function lanes(v) {
+  const {asked, cols, edges, at, s, $, get} = v
+  v.map = i => s.maps.subarray(i * cols, (i + 1) * cols)
+  v.lane = () => clamp(get('lane'), 0, v.Q - 1)
+
+  v.rows = asked.map((q, i) => {
+    const r = {q, i}
+    r.el = h('div.row.lane', {role: 'option', 'data-name': q.name},
+      h('div.name', h('b', {title: q.name}, q.name), r.note = h('span')), r.track = h('div.track', r.canvas = h('canvas', MUTE)),
+      h('div.said', r.mark = h('i'), h('div', h('div.first', r.answer = h('span'), r.p = h('b')), r.second = h('div.second'))))
+    v.on(r.el, 'focus', () => v.pick(i))
+    v.on(r.el, 'pointerdown', e => r.track.contains(e.target) || v.pick(i, true))
+    return r
+  })
+
+  /** The maps that layer, head and rollout ask for. */
+  v.remap = () => {
+    const how = get('how') === 'rollout' && v.roll
+    $.layer.disabled = $.head.disabled = !!how
+    s.maps = how || combine(v.attn, v.shape, get('layer'), get('head'))
+    s.info = asked.map((q, i) => { const a = v.map(i), k = argmax(a); return {at: k, top: a[k], peak: edges[k], p: q.p, focus: focus(a)} })
+    s.top = max(...s.info.map(m => m.top))
+    v.arrange()
+  }
+
+  v.arrange = () => {
+    const held = document.activeElement
+    s.order = order(s.info, get('order'))
+    const els = s.order.map(i => v.rows[i].el)
+    if (els.some((e, i) => e !== $.lanes.children[i])) { $.lanes.replaceChildren(...els); if (els.includes(held)) held.focus() }
+    v.labels(); v.pick(v.lane()); v.detail(); v.redraw()
+    if (s.panel === 'table') v.table()
+  }
+
+  v.pick = (i, focus) => {
+    const same = s.lane === i
+    s.lane = i
+    v.set('lane', i)
+    for (const r of v.rows) { put(r.el, 'aria-selected', r.i === i); r.el.tabIndex = r.i === i ? 0 : -1 }
+    if (focus) v.rows[i].el.focus({preventScroll: true})
+    if (same) return
+    v.detail()
+    if (s.panel === 'curves') v.curves()
+    if (s.range && !$.pop.hidden) v.popover()
+  }
+
+  /** One lane: bars, a dotted line at uniform attention, and a bracket around the evidence. */
+  v.drawLane = (r, ink, soft, ground) => {
+    const [g, W, H, k] = sharp(r.canvas), top = get('scale') === 'shared' ? s.top : s.info[r.i].top, room = H - 4 * k
+    const e = r.q.extent, [from, to] = (e ?? [0, 0]).map(f => v.x(at(f)) * W)
+    const image = g.createImageData(W, H), dots = new Uint32Array(image.data.buffer)
+    pool(v.map(r.i), edges, ...s.view, W).forEach((a, c) => {
+      const share = min(1, a / top)
+      if (share > 0) for (let y = round(H - max(k, share * room)); y < H; y++) dots[y * W + c] = s.ramp[round(share * 255)]
+    })
+    g.putImageData(image, 0, 0)
+    g.globalCompositeOperation = 'destination-over'; g.globalAlpha = .06; g.fillStyle = ink; g.fillRect(from, 0, to - from, H)
+    g.globalCompositeOperation = 'source-over'; g.globalAlpha = 1
+    const path = (width, colour, ...lines) => {
+      g.lineWidth = width * k; g.strokeStyle = colour; g.beginPath()
+      for (const [[x0, y0], ...rest] of lines) { g.moveTo(x0, y0); for (const p of rest) g.lineTo(...p) }
+      g.stroke()
+    }
+    const y = round(H - v.uniform / top * room) + .5
+    if (y > 0) { g.setLineDash([k, 3 * k]); path(1, soft, [[0, y], [W, y]]); g.setLineDash([]) }
+    const n = min(5 * k, (to - from) / 3), o = 1.2 * k, bracket = (p, n) => [[p + n, o], [p, o], [p, H - o], [p + n, H - o]]
+    if (e) for (const style of [[4.6, ground], [1.8, ink]]) path(...style, bracket(from, n), bracket(to, -n))
+  }
+}

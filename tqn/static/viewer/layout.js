@@ -1,0 +1,96 @@
+// What one view knows, what it shares with Python, and the elements it consists of.
+
+const h = elements('tqn-')
+const STATE = {frame: 0, playing: false, speed: 1, layer: -1, head: -1, how: 'attn', scale: 'lane', order: 'given', lane: 0, hidden: [], keep: false}
+const SPEEDS = [.1, .25, .5, 1, 1.5, 2, 4]
+const ICONS = {
+  play: 'M4 2.5v11l9-5.5z', pause: 'M4 3h3v10H4zM9 3h3v10H9z', frameBack: 'M10.5 3.5 5 8l5.5 4.5z', frameOn: 'M5.5 3.5 11 8l-5.5 4.5z',
+  clipBack: 'M3 3.5h1.6v9H3zM13 3.5v9L6 8z', clipOn: 'M11.4 3.5H13v9h-1.6zM3 3.5v9L10 8z', close: 'm4 4 8 8m0-8-8 8',
+}
+const icon = name => h(`svg.icon.icon-${name}`, {viewBox: '0 0 16 16', width: 16, height: 16, ...MUTE}, h('path', {d: ICONS[name]}))
+
+function button(kind, label, act, ...kids) {
+  const b = h(`button.${kind}`, {type: 'button', 'aria-label': label, title: label}, ...kids)
+  b.onclick = act
+  return b
+}
+
+/** The numbers of a view, its state, and how a value is shared with Python; the other parts add what they do. */
+function makeView(model, signal) {
+  const data = read(model), {meta, times, spans, columns, end, ratio} = data
+  const v = {...data, model, signal, asked: meta.questions, Q: meta.questions.length, N: meta.n_clips, F: times.length, t0: times[0]}
+  v.live = !!meta.has_kernel
+  v.aspect = clamp(ratio, .6, 1.78)                                               // of the small pictures
+  v.s = {frame: 0, view: [v.t0, end], undo: [], panel: '', curves: {}, width: 1}  // what only this view knows
+  v.$ = {}                                                                        // the elements that change
+  v.on = (e, name, f, options) => e.addEventListener(name, f, {signal, ...options})
+  v.get = k => model.get(k) ?? STATE[k]
+  v.hidden = () => v.get('hidden')
+  let saving = 0
+  v.set = (k, value, slow) => {
+    if (JSON.stringify(model.get(k)) === JSON.stringify(value)) return
+    model.set(k, value)
+    const save = () => { clearTimeout(saving); saving = 0; model.save_changes() }
+    if (slow) saving ||= setTimeout(save, 250); else save()
+  }
+  signal.addEventListener('abort', () => clearTimeout(saving))
+  v.say = text => write(v.$.live, text)
+  v.hold = e => e.contains(document.activeElement) && v.root.focus({preventScroll: true})  // before an element with the focus goes
+  v.first = c => columns[2 * c]
+  v.after = c => columns[2 * c + 1]
+  v.middle = c => v.first(c) + v.after(c) >> 1
+  v.column = () => lastAtMost(columns, v.s.frame, 2)
+  v.when = t => clock(t - v.t0)
+  v.where = i => `frame ${i}, ${v.when(times[i])}, clip ${clipAt(spans, i)}`
+  v.frames = (a, b) => b - a > 1 ? `frames ${a}–${b - 1}` : `frame ${a}`
+  v.clips = c => v.bin > 1 ? `${c * v.bin}–${min(v.N, (c + 1) * v.bin) - 1}` : String(c)
+  v.over = x => times_(x / v.uniform)
+  v.go = (i, quiet) => { v.film.seek(i); v.follow(); if (!quiet) v.say(v.where(v.s.frame)) }
+  return v
+}
+
+/** The page of a view, empty as yet. */
+function layout(v) {
+  const {meta, $, get, live, F, N, t0, end} = v
+  const nav = (label, name, act) => button('nav', label, act, icon(name))
+  const pick = (label, key, options) => {
+    const list = $[key] = h('select', {'aria-label': label}, options.map(([value, text]) => h('option', {value, text})))
+    list.pick = () => { list.selectedIndex = options.findIndex(o => o[0] === get(key)) }
+    list.pick()
+    list.onchange = () => { v.set(key, options[list.selectedIndex][0]); v.changed(key) }
+    return h('label.choice', h('span', label), list)
+  }
+  const numbered = n => range(n, i => [i, `${i + 1} of ${n}`])
+  const facts = [`${F.toLocaleString('en')} frames`, meta.fps && `${+meta.fps.toFixed(2)} fps`, v.when(end), `${N.toLocaleString('en')} clips`]
+  const header = h('div.header', h('strong', meta.name), h('span.facts', facts.filter(Boolean).map(f => f.replaceAll(' ', '\xa0')).join('  ·  ')))
+  const top = h('div.top',
+    $.stage = h('div.stage', {style: `--ratio:${v.ratio}`}, v.film.video, v.film.spy, h('div.status', $.status = h('span', {role: 'status'}))),
+    $.detail = h('div.detail'))
+  const bar = h('div.bar',
+    h('div.transport', {role: 'group', 'aria-label': 'Play'},
+      nav('Previous clip', 'clipBack', () => v.clip(-1)), nav('Previous frame', 'frameBack', () => v.go(v.s.frame - 1)),
+      $.play = button('nav.play', 'Play', () => v.toggle(), icon('play'), icon('pause')),
+      nav('Next frame', 'frameOn', () => v.go(v.s.frame + 1)), nav('Next clip', 'clipOn', () => v.clip(1))),
+    h('div.clock', $.time = h('b'), $.place = h('span')),
+    h('div.choices',
+      pick('Speed', 'speed', SPEEDS.map(x => [x, `${x}×`])), pick('Show', 'how', [['attn', 'attention'], ...(v.roll ? [['rollout', 'rollout']] : [])]),
+      pick('Layer', 'layer', [[-1, 'mean'], ...numbered(meta.layers)]), pick('Head', 'head', [[-1, 'mean'], [-2, 'max'], ...numbered(meta.heads)]),
+      pick('Scale', 'scale', [['lane', 'each lane'], ['shared', 'shared']]),
+      pick('Order', 'order', [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']])))
+  const slider = {role: 'slider', tabindex: '0', 'aria-label': 'Frame', 'aria-valuemin': '0', 'aria-valuemax': F - 1}
+  const board = $.board = h('div.board',
+    h('div.row.filmrow', h('div.name'), $.slider = h('div.track', slider, $.film = h('canvas')),
+      h('div.said.end', $.whole = button('plain', 'Show the whole film (0)', () => v.zoom(t0, end), 'Whole film'))),
+    $.lanes = h('div.lanes', {role: 'listbox', 'aria-label': 'Questions'}),
+    h('div.row.axisrow', h('div.name'), h('div.track.axis', $.axis = h('canvas', MUTE)), h('div.said.end.tools',
+      $.curves = live && button('plain', 'Deletion and insertion curves (D)', () => v.panel('curves'), 'Curves'),
+      $.table = button('plain', 'Table of numbers (T)', () => v.panel('table'), 'Table'), $.help = button('plain', 'Keys (?)', () => v.panel('help'), '?'))),
+    h('div.over', $.veil = h('div'), $.range = h('div.range'), $.hover = h('div.hover'), $.now = h('div.playhead')))
+  const tip = $.tip = h('div.tip', MUTE, $.look = h('canvas', {height: 180, width: round(180 * v.aspect)}),
+    $.tip1 = h('b'), $.tip2 = h('span'), $.tip3 = h('span'))
+  v.root = outermost('viewer', {role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1'})
+  const notes = h('div.notes', (meta.notes ?? []).map(n => h('p', n)))
+  v.root.append(header, top, bar, board, $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), notes, tip,
+    $.pop = h('div.pop', {role: 'group', 'aria-label': 'Chosen range'}), $.live = h('div.live', {role: 'status'}))
+  for (const k of ['whole', 'range', 'hover', 'tip', 'pop', 'what', 'panel']) $[k].hidden = true
+}
