@@ -1,7 +1,7 @@
 "Grids of experiments: what a row reads, how it is named, what a run says, and what happens when one fails"
 import json, re
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from functools import partial
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
@@ -77,7 +77,7 @@ def test_questions_that_are_not_there():
 def test_a_preset_is_what_training_makes_of_it(name):
     row, said = preset_row(name), resolve(1, preset=name).settings
     assert row.pop('config') == said.recipe and row == {k: getattr(said, k) for k in row}
-    assert {'d_model', 'n_layers', 'n_heads', 'lr', 'epochs', 'batch_size', 'class_weight', 'smoothing', 'dropout'} <= set(row) <= {f.name for f in fields(Experiment)}
+    assert {'d_model', 'n_layers', 'n_heads', 'lr', 'epochs', 'batch_size', 'class_weight', 'smoothing', 'dropout'} <= set(row) <= set(Experiment.model_fields)
 
 def test_a_grid_fills_rows_from_below(tmp_path):
     "Preset, then what the grid says of all rows, then the row; a preset that is asked for stands in for the grid's own"
@@ -85,7 +85,7 @@ def test_a_grid_fills_rows_from_below(tmp_path):
     path.write_text('preset: dives\ndefaults: {epochs: 3, n_heads: 2}\nrows: {1: , b: {n_heads: 8}}\nseeds: [5]\nfigures: {"What is b?": [b, 1]}\ntune: {lr: [.1, .2]}')
     grid, dives, large = load_grid(path), preset_row('dives'), load_grid(path, 'diving48')
     assert (grid.title, grid.base, grid.seeds, list(grid.rows), grid.figures, grid.tune) == ('g', '1', (5,), ['1', 'b'], {'What is b?': ['b', '1']}, {'lr': [.1, .2]})
-    assert grid.rows['b'] == Experiment(**{**dives, 'epochs': 3, 'n_heads': 8}) and grid.rows['1'] == replace(grid.rows['b'], n_heads=2)
+    assert grid.rows['b'] == Experiment(**{**dives, 'epochs': 3, 'n_heads': 8}) and grid.rows['1'] == grid.rows['b'].replace(n_heads=2)
     assert large.rows['1'] == Experiment(**{**preset_row('diving48'), 'epochs': 3, 'n_heads': 2}) and large.rows['1'].d_model == 1024
 
 some_settings = st.fixed_dictionaries({}, optional=dict(model=st.sampled_from(['tqn', 'reader', 'caption']), n_layers=st.integers(1, 4), lr=st.sampled_from([1e-3, 3e-3, .01]), questions=st.lists(st.text('abü/: ', min_size=1), max_size=3, unique=True),
@@ -98,7 +98,7 @@ def test_a_run_is_named_after_what_is_set(a, b):
     one, two = Experiment(**a), Experiment(**b)
     assert (run_name(one) == run_name(two)) == (one == two)
     assert re.fullmatch(r'[\w-]{1,67}', run_name(one)) and run_name(one).lower() == run_name(one)
-    assert run_name(Experiment(**asdict(one))) == run_name(one) == run_name(Experiment(**json.loads(json.dumps(asdict(one)))))
+    assert run_name(Experiment(**dict(one))) == run_name(one) == run_name(Experiment(**json.loads(json.dumps(dict(one)))))
     assert (run_name(one) == 'defaults') == (one == Experiment())
 
 @pytest.mark.parametrize('text, message', [('rows: {}', 'a row or more'), ('rows: {a: {d_modle: 3}}', "'d_modle'.*'d_model'"), ('base: b\nrows: {a: {}}', "base.*'b'"), ('- 1', 'expected title'), ('rows: [', 'not YAML'),
@@ -293,12 +293,12 @@ def test_a_run_that_was_killed_is_run_again(data, tmp_path):
 def test_changed_settings_and_changed_labels_are_run_again(tmp_path):
     data, row = toys(), Experiment(**SMALL, trained=False)
     one = run_one(row, 0, data, tmp_path)
-    two = run_one(replace(row, response_dropout=.5), 0, data, tmp_path)
+    two = run_one(row.replace(response_dropout=.5), 0, data, tmp_path)
     assert one['digest'] != two['digest'] and two['settings']['response_dropout'] == .5
     before = finished(tmp_path)
-    assert run_one(replace(row, response_dropout=.5), 0, data, tmp_path) == json.loads(json.dumps(two)) and finished(tmp_path) == before
+    assert run_one(row.replace(response_dropout=.5), 0, data, tmp_path) == json.loads(json.dumps(two)) and finished(tmp_path) == before
     for o in data['test'].items: o.answers['colour'] = 'red'
-    assert run_one(replace(row, response_dropout=.5), 0, data, tmp_path)['digest'] != two['digest'] and finished(tmp_path) != before
+    assert run_one(row.replace(response_dropout=.5), 0, data, tmp_path)['digest'] != two['digest'] and finished(tmp_path) != before
 
 def test_rows_that_are_the_same_are_run_once(data, tmp_path):
     grid = Grid('g', {'a': Experiment(**SMALL, trained=False), 'A again': make_experiment({**SMALL, 'trained': False, 'dropout': .1, 'questions': []}), '<b>, "c"|/..': Experiment(**SMALL, trained=False, every=2)}, 'a', (0, 3))
@@ -310,7 +310,7 @@ def made_to_try(scores, calls):
     "A `run_one` that knows its score on val, and notes what it was asked for"
     def run(e, seed, data, folder):
         calls.append((run_name(e), seed))
-        return {'seed': seed, 'settings': asdict(e), 'val': {'scores': {'mean answer': scores[e.d_model, e.lr, seed]}}}
+        return {'seed': seed, 'settings': dict(e), 'val': {'scores': {'mean answer': scores[e.d_model, e.lr, seed]}}}
     return run
 
 @settings(max_examples=60)
@@ -328,8 +328,8 @@ def test_what_is_tuned_is_chosen_on_val_with_the_first_seed(values, seeds, data)
         best[n] = values[0]
         for v in values[1:]:
             if scores[rows[n].d_model, v, seeds[0]] > scores[rows[n].d_model, best[n], seeds[0]]: best[n] = v
-    tried = [(replace(rows[n], lr=v), seeds[0]) for n in rows for v in (values if n != 'raw' else [.5])]
-    kept = [(replace(rows[n], lr=best[n]), s) for n in rows for s in seeds[1:]]
+    tried = [(rows[n].replace(lr=v), seeds[0]) for n in rows for v in (values if n != 'raw' else [.5])]
+    kept = [(rows[n].replace(lr=best[n]), s) for n in rows for s in seeds[1:]]
     assert sorted(calls) == sorted((run_name(e), s) for e, s in [*tried, *kept])
     assert {n: [(r['settings']['lr'], r['seed']) for r in rs] for n, rs in found.items()} == {n: [(best[n], s) for s in seeds] for n in rows}
 
@@ -337,22 +337,22 @@ def test_a_tuned_row_says_what_was_chosen(data, tmp_path):
     rows = {'a': Experiment(**{**SMALL, 'epochs': 3}), 'b': Experiment(**SMALL, trained=False)}
     grid = Grid('g', rows, 'a', (0, 1), tune={'lr': [1e-9, .05]})
     results = run_grid(grid, data, tmp_path, progress=False)
-    score = {v: json.loads((tmp_path/run_name(replace(rows['a'], lr=v))/'seed0'/'result.json').read_text())['val']['scores']['mean answer'] for v in (1e-9, .05)}
+    score = {v: json.loads((tmp_path/run_name(rows['a'].replace(lr=v))/'seed0'/'result.json').read_text())['val']['scores']['mean answer'] for v in (1e-9, .05)}
     best = max(score, key=score.get)
     assert score[.05] != score[1e-9]
-    assert {r['settings']['lr'] for r in results['a']} == {best} and not (tmp_path/run_name(replace(rows['a'], lr=min(score, key=score.get)))/'seed1').exists()
+    assert {r['settings']['lr'] for r in results['a']} == {best} and not (tmp_path/run_name(rows['a'].replace(lr=min(score, key=score.get)))/'seed1').exists()
     table = summary(results, 'a', show=grid.tune)
     assert set(table[table.row == 'a'].lr) == {best} and set(table[table.row == 'b'].lr) == {.001}
 
 def test_a_run_that_fails_in_a_process_leaves_those_that_are_done(data, tmp_path):
     "The error comes to the caller as it was, nothing half is kept, and the next call begins after what is done"
-    rows = {'good': Experiment(**SMALL), 'bad': Experiment(**SMALL, heads='shred')}
-    with pytest.raises(ValueError, match="heads must be .*'shred'"): run_grid(Grid('g', rows, 'good', (0,)), data, tmp_path, 1, progress=False)
+    rows = {'good': Experiment(**SMALL), 'bad': Experiment(**SMALL, model='reader', reader='prob')}
+    with pytest.raises(ValueError, match="'prob'; nearest"): run_grid(Grid('g', rows, 'good', (0,)), data, tmp_path, 1, progress=False)
     before = finished(tmp_path)
     assert list(before) == [f"{run_name(rows['good'])}/seed0"]
-    results = run_grid(Grid('g', {**rows, 'bad': Experiment(**SMALL, heads='shared')}, 'good', (0,)), data, tmp_path, progress=False)
-    assert before.items() < finished(tmp_path).items() and results['bad'][0]['settings']['heads'] == 'shared'
-    with pytest.raises(ValueError, match="'shred'"): run_grid(Grid('g', rows, 'good', (0,)), data, tmp_path, progress=False)
+    results = run_grid(Grid('g', {**rows, 'bad': Experiment(**SMALL, model='reader', reader='probe')}, 'good', (0,)), data, tmp_path, progress=False)
+    assert before.items() < finished(tmp_path).items() and results['bad'][0]['settings']['reader'] == 'probe'
+    with pytest.raises(ValueError, match="'prob'"): run_grid(Grid('g', rows, 'good', (0,)), data, tmp_path, progress=False)
 
 def test_a_process_that_dies_and_data_that_is_gone_are_told(tmp_path):
     grid = Grid('g', {'a': Experiment(**SMALL)}, 'a', (0,))

@@ -1,13 +1,12 @@
 "Settings: published numbers, layers in their order, files that say what they mean, nothing ignored in silence"
 import json, subprocess, sys
-from dataclasses import asdict, fields
+from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import HealthCheck, given, settings as limits, strategies as st
-from tqn.training.settings import (MAY_CHANGE, PRESETS, _CHOICES, Learning, Looking, Network, Settings, Windows, as_kind, preset_settings, read_file, resolve, same_run,
-                          save_settings, settings_text, train_config)
-from tqn.training.loop import PRESETS as OPTIMISERS, TrainConfig
+from tqn.training.settings import (MAY_CHANGE, PRESETS, RECIPES, Batches, Checked, Amount, Count, Learning, Network, Reading, Settings, TrainConfig, Windows, Wholes, make_config,
+                          preset_settings, read_file, resolve, same_run, save_settings, settings_text)
 
-FIELDS = {f.name: f for f in fields(Settings)}
+FIELDS = Settings.model_fields
 
 def test_published_numbers():
     for name,stride,frames,k in (('diving48', 2, 128, 10), ('gym99', 1, 48, 6), ('gym288', 1, 48, 6)):
@@ -20,32 +19,28 @@ def test_published_numbers():
         assert (one.max_frames, one.schedule) == (frames, 'constant')
         assert (two.max_frames, two.k, two.schedule, two.milestones, two.way) == (0, k, 'steps', (10, 20), 'sufb')
 
-def test_the_loop_has_the_same_settings_and_defaults():
-    theirs = {f.name: f.default for f in fields(TrainConfig)}
-    ours = {n: f.default for n,f in FIELDS.items() if n in theirs}
-    assert ours == {n: theirs[n] for n in ours}
-    unknown = set(theirs) - set(ours) - {'attn_weight', 'unused'}         # of experiments with the loss, and of the processes
-    assert not unknown, f'{unknown} can be set for the loop, but not in tqn.training.settings'
-    assert train_config(Settings(epochs=3, schedule='cosine')) == TrainConfig(epochs=3, schedule='cosine')
+def test_the_loop_reads_the_settings_of_a_run():
+    assert set(TrainConfig.model_fields) - set(FIELDS) == {'attn_weight', 'unused'}         # of experiments with the loss, and of the processes
+    assert make_config(Settings(epochs=3, schedule='cosine', k=4)) == TrainConfig(epochs=3, schedule='cosine')
 
 @pytest.mark.parametrize('preset', [None, *PRESETS])
 @pytest.mark.parametrize('stage', [1, 2])
 @pytest.mark.parametrize('recipe', [None, 'published', 'modern'])
 def test_every_combination_resolves_and_makes_a_loop(preset, stage, recipe):
     r = resolve(stage, preset, recipe=recipe)
-    train_config(r.settings)
+    make_config(r.settings)
     assert set(r.origin) == set(FIELDS)
     if recipe == 'modern':
-        for k,v in OPTIMISERS['modern'].items(): assert getattr(r.settings, k) == v
+        for k,v in RECIPES['modern'][stage].items(): assert getattr(r.settings, k) == v
 
 def other(f):
     "Values of a setting that are not its default"
-    if f.name in _CHOICES: return st.sampled_from([o for o in _CHOICES[f.name] if o != f.default])
-    if f.type is bool: return st.just(not f.default)
-    if f.type is tuple: return st.lists(st.integers(1, 99), max_size=3).map(tuple)
-    if f.type is int: return st.integers(1, 999)
-    if f.type is float: return st.floats(1e-9, 1e6).filter(lambda v: v != f.default)
-    return st.text(st.characters(min_codepoint=33, max_codepoint=0x2fff, blacklist_categories=('Cs', 'Zl', 'Zp')), min_size=1, max_size=12)
+    if get_origin(f.annotation) is Literal: return st.sampled_from([o for o in get_args(f.annotation) if o != f.default])
+    if f.annotation is bool: return st.just(not f.default)
+    if f.annotation is int: return st.integers(1, 999)
+    if f.annotation is float: return st.floats(1e-9, 1e6).filter(lambda v: v != f.default)
+    if f.annotation is str: return st.text(st.characters(min_codepoint=33, max_codepoint=0x2fff, blacklist_categories=('Cs', 'Zl', 'Zp')), min_size=1, max_size=12)
+    return st.lists(st.integers(1, 99), max_size=3).map(tuple)
 
 some = st.sampled_from(sorted(FIELDS)).flatmap(lambda n: st.tuples(st.just(n), other(FIELDS[n]), other(FIELDS[n])))
 quick = limits(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -120,9 +115,21 @@ def test_a_run_goes_on_with_its_own_settings_only(tmp_path):
     with pytest.raises(ValueError, match='seed was 3, now 4'): same_run(tmp_path, resolve(2, 'diving48', seed=4))
     with pytest.raises(ValueError, match="way was 'sufb', now 'frozen'"): same_run(tmp_path, resolve(2, 'diving48', seed=3, way='frozen'))
 
-@pytest.mark.parametrize('value, kind, out', [('1e-3', float, .001), (1, float, 1.), ('07', int, 7), (7., int, 7), ('on', bool, True), ('False', bool, False), ('10, 20', tuple, (10, 20)), ([], tuple, ())])
-def test_kinds(value, kind, out):
-    assert as_kind('x', value, kind) == out and type(as_kind('x', value, kind)) is kind
+class Kinds(Checked):
+    n:Count=9
+    x:Amount=9.
+    b:bool=True
+    t:Wholes=(9,)
+
+@pytest.mark.parametrize('name, value, out', [('x', '1e-3', .001), ('x', 1, 1.), ('n', '07', 7), ('n', 7., 7), ('b', 'on', True), ('b', 'False', False), ('t', '10, 20', (10, 20)), ('t', [], ()), ('t', '', ())])
+def test_kinds(name, value, out):
+    read = getattr(Kinds(**{name: value}), name)
+    assert read == out and type(read) is type(out)
+
+@pytest.mark.parametrize('name, value', [('n', 2.5), ('n', True), ('n', None), ('n', [1]), ('x', True), ('x', 'inf'), ('x', '1e400'), ('b', 'maybe'), ('b', 2), ('t', [True]), ('t', '1,b'), ('t', {1: 2}), ('t', [2.5])])
+def test_what_a_kind_refuses(name, value):
+    with pytest.raises(ValueError, match=f'^setting {name} must be ') as e: Kinds(**{name: value})
+    assert str(e.value).endswith(f'got {value!r}')
 
 def test_presets_cannot_be_spoilt():
     preset_settings('diving48', 1)['stride'] = 99
@@ -130,7 +137,7 @@ def test_presets_cannot_be_spoilt():
 
 def test_every_setting_says_what_it_is():
     from tqn.cli.main import comments
-    for group in (Looking, Network, Learning, Windows):
+    for group in (Reading, Network, Batches, Learning, Windows):
         said = comments(group)
-        for f in fields(group): assert len(said[f.name]) > 8 and '...' not in said[f.name], f.name
-    assert asdict(Settings()) == {n: f.default for n,f in FIELDS.items()}
+        for name in group.__annotations__: assert len(said[name]) > 8 and '...' not in said[name], name
+    assert dict(Settings()) == {n: f.default for n,f in FIELDS.items()}

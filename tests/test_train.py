@@ -1,6 +1,5 @@
 "Training: the loop learns, resumes to the same bits, survives kills, full disks and bad data, and refuses what it should"
 import json, math, os, shutil, signal, subprocess, sys, textwrap
-from dataclasses import asdict
 from pathlib import Path
 import pytest
 import torch
@@ -12,7 +11,8 @@ from tqn.data.batches import FeatureDataset, collate, make_loader
 from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN, tqn_loss
 from tqn.questions.queries import QuerySet
-from tqn.training.loop import NotFinite, Progress, TrainConfig, fit, load_checkpoint, lr_factor, make_accelerator, make_config, make_optimiser, open_run, read_log, save_checkpoint, train_mode, train_step
+from tqn.training.settings import make_config
+from tqn.training.loop import NotFinite, Progress, fit, load_checkpoint, lr_factor, make_accelerator, make_optimiser, open_run, read_log, save_checkpoint, train_mode, train_step
 
 SETUP = '''
 import torch
@@ -74,7 +74,7 @@ def test_overfits_and_keeps_the_best(tmp_path):
     assert log[-1]['loss'] < .2*log[0]['loss'] and run.best >= .9 and run.ended == 'finished'
     assert run.best == pytest.approx(max(r['val_answers'] for r in log), abs=1e-5) and log[run.best_epoch]['best'] == 1
     assert not model.training and same(model, TQN.from_pretrained(tmp_path/'r'/'best'))
-    assert len(run.steps()) == 110 and json.loads((tmp_path/'r'/'config.json').read_text()) == json.loads(json.dumps(asdict(run.config)))
+    assert len(run.steps()) == 110 and json.loads((tmp_path/'r'/'config.json').read_text()) == json.loads(json.dumps(dict(run.config)))
 
 def test_one_clip_one_video_one_batch(tmp_path):
     one = make_loader(FeatureDataset({'a': torch.ones(1, 6)}, [Item('a', answers={'side': 'left'})], qs), 8, shuffle=True)
