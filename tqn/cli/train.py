@@ -7,25 +7,25 @@ __all__ = ['setting_flags', 'settings_of', 'train', 'bank', 'test', 'dives_folde
 
 # %% ../../nbs/12_cli/03_train.ipynb #b9ffad9d
 import inspect, os
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from .main import app, command, comments, with_help, writable
-from ..training.settings import PRESETS, Learning, Looking, Network, Resolved, Settings, Windows, resolve
+from ..training.settings import PRESETS, Batches, Learning, Network, Reading, Resolved, Settings, Windows, resolve
 
 # %% ../../nbs/12_cli/03_train.ipynb #409f96c8
 def setting_flags(
-    names:tuple[str,...]|None=None, # Settings beside those of `Looking`; None for all
+    names:tuple[str,...]|None=None, # Settings beside those of `Reading`; None for all
 )->list[inspect.Parameter]: # One option each, described as typer wants it
     "Settings as options of a command"
     out = []
-    for group in (Looking, Network, Learning, Windows):
+    for group in (Reading, Network, Batches, Learning, Windows):
         said = comments(group)
-        for f in fields(group):
-            if names is not None and group is not Looking and f.name not in names: continue
-            kind = str if f.type is tuple else f.type
-            p = inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind|None)
-            out.append(with_help(f.name, p, said[f.name]))
+        for name,f in group.model_fields.items():
+            if names is not None and group is not Reading and name not in names: continue
+            kind = f.annotation if f.annotation in (int, float, bool) else str
+            p = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind|None)
+            out.append(with_help(name, p, said[name]))
     return out
 
 # %% ../../nbs/12_cli/03_train.ipynb #3dea8180
@@ -171,7 +171,7 @@ def compare(
         gym = grid.preset if grid.preset in ('gym99','gym288') else None
         source = partial(feature_source, data, features, gym) if features else partial(dive_source, data, quick)
         videos = source(**({} if features else {'progress': True}))   # whatever is missing is made once, before the processes start
-        if quick: grid = replace(grid, rows={n: replace(e, epochs=2) for n,e in grid.rows.items()}, seeds=grid.seeds[:2], tune={})
+        if quick: grid = replace(grid, rows={n: e.replace(epochs=2) for n,e in grid.rows.items()}, seeds=grid.seeds[:2], tune={})
         results = run_grid(grid, source, out/'runs', workers)
         print(grid.title, *write_tables(name, grid, make_tables(grid, results, videos, out/'runs'), tables or out), sep='\n  ')
 
