@@ -11,10 +11,11 @@ __all__ = ['Experiment', 'make_experiment', 'preset_row', 'run_name', 'slug', 'G
 import json, multiprocessing, re, shutil, time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 import numpy as np
 import torch
 import yaml
@@ -33,68 +34,51 @@ from ..questions.queries import QuerySet
 from ..core.names import refuse_unknown, unknown
 from ..attention.reliance import curve_areas, reliance
 from .rowdata import RowData, some_questions
-from ..training.settings import Settings, as_kind, preset_settings
+from ..training.settings import Amount, Checked, Count, Positive, Settings, Text, preset_settings
 from ..training.loop import Stage, fit
 
 # %% ../../nbs/11_studies/02_grid.ipynb #f460de60
-_MODELS = ('tqn','reader','class','words','caption')
+def _same(name): return Settings.model_fields[name].rebuild_annotation()
 
-def _read_setting(field, value):
-    "A setting as its kind, whatever YAML made of it (it reads 1e-3 as text)"
-    if field.type in (tuple, dict):
-        if isinstance(value, (str, int, float)) or field.type is dict and not isinstance(value, Mapping): raise ValueError(f'setting {field.name} must be {"a list of names" if field.type is tuple else "settings by name"}, got {value!r}')
-        return field.type(value)
-    return as_kind(field.name, value, field.type)
-
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Checked):
     "What one row of a grid sets"
-    model:str='tqn'               # 'tqn'; 'reader'; 'class', 'words' or 'caption', for other uses of the label's text
-    questions:tuple=()            # Only these; empty for all
-    only:str=''                   # 'class' learns from videos that have a class, and from no others
-    n_train:int=0                 # Learns from the first so many videos; 0 for all
-    labels:str='true'             # 'shuffled' gives every video of train and val another one's answers
-    every:int=1                   # One clip in so many is read
-    reader:str='probe'            # Of `tqn.models.temporal.READERS`, for 'reader', 'class' and 'words'
-    reader_settings:dict=field(default_factory=dict) # The reader's own
-    d_model:int=128               # Width of the responses
-    n_layers:int=3                # Of the decoder
-    n_heads:int=4                 # Of the decoder
-    heads:str='per_query'         # 'per_query' or 'shared'
-    class_query:bool=True         # A query for the class
-    positions:str='none'          # 'none', 'sine', 'learned' or 'rotary'
+    model:Literal['tqn', 'reader', 'class', 'words', 'caption']='tqn' # 'tqn'; 'reader'; 'class', 'words' or 'caption', for other uses of the label's text
+    questions:tuple[str,...]=()   # Only these; empty for all
+    only:Literal['', 'class']=''  # 'class' learns from videos that have a class, and from no others
+    n_train:Count=0               # Learns from the first so many videos; 0 for all
+    labels:Literal['true', 'shuffled']='true' # 'shuffled' gives every video of train and val another one's answers
+    every:Positive=1              # One clip in so many is read
+    reader:Text='probe'           # Of `tqn.models.temporal.READERS`, for 'reader', 'class' and 'words'
+    reader_settings:dict={}       # The reader's own
+    d_model:_same('d_model')=128 # Width of the responses
+    n_layers:_same('n_layers')=3 # Of the decoder
+    n_heads:_same('n_heads')=4 # Of the decoder
+    heads:_same('heads')='per_query' # One a question, or one for all
+    class_query:_same('class_query')=True # A query for the class
+    positions:_same('positions')='none' # Of the clips in time
     text_queries:bool=False       # Queries begin as a bag of words
-    beam:int=1                    # Sentences kept by a caption model
-    dropout:float=.1              # In the decoder
-    response_dropout:float=.3     # On the responses
-    loss:str='answers'            # 'answers', or 'ordinal' for an extra loss of counts
-    ordinal_weight:float=1.       # Of that
-    class_weight:float=.3         # Of the class in the loss
-    smoothing:float=.05           # Of the labels
-    attn_loss:str=''              # 'order' or 'focus'
-    attn_order:tuple=()           # Questions whose evidence comes one after the other, for 'order'; empty for all, as they stand
-    attn_weight:float=0.          # Of that
+    beam:Positive=1               # Sentences kept by a caption model
+    dropout:_same('dropout')=.1 # In the decoder
+    response_dropout:_same('response_dropout')=.3 # On the responses
+    loss:Literal['answers', 'ordinal']='answers' # 'answers', or 'ordinal' for an extra loss of counts
+    ordinal_weight:Amount=1.      # Of that
+    class_weight:_same('class_weight')=.3 # Of the class in the loss
+    smoothing:_same('smoothing')=.05 # Of the labels
+    attn_loss:Literal['', 'order', 'focus']='' # 'order' or 'focus'
+    attn_order:tuple[str,...]=()  # Questions whose evidence comes one after the other, for 'order'; empty for all, as they stand
+    attn_weight:Amount=0.         # Of that
     trained:bool=True             # False leaves the random weights
-    epochs:int=40                 # Passes over train
-    batch_size:int=32             # Videos in a batch
-    lr:float=1e-3                 # Learning rate
-    config:str='modern'           # Preset of the other settings of training
-
-    def __post_init__(self):
-        for f in fields(self): object.__setattr__(self, f.name, _read_setting(f, getattr(self, f.name)))
-        choices = (('model', _MODELS), ('loss', ('answers','ordinal')), ('attn_loss', ('','order','focus')), ('only', ('','class')), ('labels', ('true','shuffled')))
-        for name,known in choices:
-            if getattr(self, name) not in known: raise unknown(f'setting {name} has no value', getattr(self, name), known)
-        least = {'every': 1, 'epochs': 1, 'batch_size': 1, 'd_model': 1, 'n_layers': 1, 'n_heads': 1, 'beam': 1}
-        for name,value in asdict(self).items():
-            if isinstance(value, (int, float)) and value < least.get(name, 0): raise ValueError(f'setting {name} must be {least.get(name, 0)} or more, got {value!r}')
+    epochs:_same('epochs')=40 # Passes over train
+    batch_size:_same('batch_size')=32 # Videos
+    lr:_same('lr')=1e-3 # Learning rate
+    config:Text='modern'          # Recipe of the other settings of training
 
 # %% ../../nbs/11_studies/02_grid.ipynb #1c7e5d48
 def make_experiment(
     settings:Mapping, # Of one row
 )->Experiment: # Checked
     "A row from its settings"
-    refuse_unknown(settings, [f.name for f in fields(Experiment)], 'a row has no setting')
+    refuse_unknown(settings, Experiment.model_fields, 'a row has no setting')
     return Experiment(**settings)
 
 # %% ../../nbs/11_studies/02_grid.ipynb #cbf2ef0c
@@ -104,16 +88,14 @@ def preset_row(
     "What a preset says of stage 1, as far as a row can set it"
     if name is None: return {}
     said = Settings(**preset_settings(name, 1))
-    shared = [f.name for f in fields(Experiment) if hasattr(said, f.name) and f.name not in ('only',)]
-    return {k: getattr(said, k) for k in shared} | {'config': said.recipe}
+    return {k: v for k,v in said if k in Experiment.model_fields} | {'config': said.recipe}
 
 # %% ../../nbs/11_studies/02_grid.ipynb #feb7923e
 def run_name(
     e:Experiment, # The row
 )->str: # Of its folder
     "What differs from the defaults, in words, and a digest of it"
-    default = asdict(Experiment())
-    apart = {k: v for k,v in asdict(e).items() if v != default[k]}
+    apart = {k: v for k,v in e if v != Experiment.model_fields[k].default}
     digest = sha256(json.dumps(apart, sort_keys=True).encode()).hexdigest()[:6]
     return f"{slug(' '.join(f'{k} {v}' for k,v in apart.items()))[:60].strip('-')}-{digest}" if apart else 'defaults'
 
@@ -127,7 +109,7 @@ def slug(
 def _check_tune(tune):
     "One setting, and a list of values that it can have"
     if not isinstance(tune, Mapping) or len(tune) > 1 or not all(isinstance(v, (list, tuple)) and v for v in tune.values()): raise ValueError(f'expected one setting to tune, with a list of values to try, got {tune}')
-    refuse_unknown(tune, [f.name for f in fields(Experiment)], 'tune has no setting')
+    refuse_unknown(tune, Experiment.model_fields, 'tune has no setting')
     for k,vs in tune.items():
         for v in vs: make_experiment({k: v})
 
@@ -313,7 +295,7 @@ def run_digest(
 )->str: # Changes with the settings, the seed, the questions, the videos, what is known of them, and their features
     "What a result belongs to"
     videos = {s: [[o.id, o.class_name, o.answers, o.extents, o.n_frames] for o in d.items] for s,d in data.items()}
-    h = sha256(json.dumps([3, asdict(e), seed, data['train'].queries.to_dict(), videos], sort_keys=True, default=str).encode())
+    h = sha256(json.dumps([3, dict(e), seed, data['train'].queries.to_dict(), videos], sort_keys=True, default=str).encode())
     for d in data.values():
         for i in np.linspace(0, len(d)-1, min(len(d), 4)).astype(int): h.update(d[int(i)]['features'].numpy().tobytes())    # a few tell other features
     return h.hexdigest()[:16]
@@ -341,7 +323,7 @@ def run_one(
         train,val = make_loader(data['train'], e.batch_size, shuffle=True, seed=seed), make_loader(data['val'], 64)
         epoch = fit(model, train, val, folder/'train', e.config, overwrite=True, seed=seed, epochs=e.epochs, lr=e.lr, device='cpu', callbacks=[], progress=False, **build_losses(e, model)).best_epoch
         for old in (folder/'train').glob('checkpoint-*'): shutil.rmtree(old)     # the run is over; its best weights stay
-    result = dict(digest=digest, seed=seed, settings=asdict(e), n_train=len(data['train']), parameters=sum(p.numel() for p in model.parameters()), cpu_s=time.process_time()-began, best_epoch=epoch, **score_run(model.eval(), data))
+    result = dict(digest=digest, seed=seed, settings=dict(e), n_train=len(data['train']), parameters=sum(p.numel() for p in model.parameters()), cpu_s=time.process_time()-began, best_epoch=epoch, **score_run(model.eval(), data))
     where = data.get('long_test', data['test'])
     lost = _cannot_look(e, where)
     result |= {'not_looked': lost} if lost else {'where': look_run(model, where, result['reading'])}
@@ -425,7 +407,7 @@ def _run_jobs(jobs, source, out, workers, bar):
 # %% ../../nbs/11_studies/02_grid.ipynb #e52ec4de
 def _tries(grid):
     "{row: the settings it tries}"
-    return {n: [replace(e, **{k: v}) for k,vs in grid.tune.items() for v in vs] if grid.tune and e.trained else [e] for n,e in grid.rows.items()}
+    return {n: [e.replace(**{k: v}) for k,vs in grid.tune.items() for v in vs] if grid.tune and e.trained else [e] for n,e in grid.rows.items()}
 
 def _jobs(rows, seeds): # Two rows with the same settings are one run
     return {(run_name(e), s): e for s in seeds for e in rows}

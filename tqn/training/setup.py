@@ -118,7 +118,7 @@ def as_model(
         asked,origin = getattr(r.settings, key),r.origin[key]
         if asked != value and not origin.startswith(('default', 'preset', 'recipe')):
             raise ValueError(f"the model was trained with {key}={value}, and the {origin} says {asked}: leave it out, or train stage 1 with it")
-    return replace(r, settings=replace(r.settings, **own), origin={**r.origin, **dict.fromkeys(own, 'model')})
+    return replace(r, settings=r.settings.replace(**own), origin={**r.origin, **dict.fromkeys(own, 'model')})
 
 # %% ../../nbs/09_training/05_setup.ipynb #9a27ba55
 def sound(

@@ -16,7 +16,7 @@ from ..data.items import VideoSet
 from ..attention.metrics import evaluate
 from ..models.tqn import TQN, tqn_loss
 from ..attention.protocol import Tested, gather_scores, score_videos
-from .settings import Resolved, Settings, save_settings, train_config
+from .settings import Resolved, Settings, save_settings
 from .setup import as_model, find_model, make_model, settle, short_videos, sound
 from .stage2 import WholeStage, fit_stage2
 from .loop import Run, fit, make_accelerator
@@ -61,7 +61,7 @@ def run_stage1(
     s,acc = r.settings,make_accelerator(r.settings.precision, r.settings.device)
     model,train,val = _features(data, s, features) if features else _clips(data, s)
     settle(folder, r, data, resume, overwrite, acc.is_main_process)
-    return fit(model, train, val, folder, train_config(s), resume=resume, overwrite=overwrite, loss=_losses(s), stage=WholeStage(), **kw)
+    return fit(model, train, val, folder, s, resume=resume, overwrite=overwrite, loss=_losses(s), stage=WholeStage(), **kw)
 
 # %% ../../nbs/09_training/06_stages.ipynb #68cd6bd0
 def run_bank(
@@ -115,7 +115,7 @@ def run_stage2(
     items,bank = _banked(data[s.train], bank, s)
     train = WindowDataset(items, data.queries, s.way, s.k, s.clip_len, s.stride, transform=view, seed=s.seed)
     settle(folder, r, data, resume, overwrite, acc.is_main_process)
-    return fit_stage2(model, train, _val(data, s, clean), folder, bank, train_config(s), batch_size=s.batch_size, workers=s.workers,
+    return fit_stage2(model, train, _val(data, s, clean), folder, bank, s, batch_size=s.batch_size, workers=s.workers,
                       batch_norm=s.batch_norm, resume=resume, overwrite=overwrite, loss=_losses(s), **kw)
 
 # %% ../../nbs/09_training/06_stages.ipynb #2f5ec26b
