@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WAYS', 'pick_clips', 'read_clips', 'EpochSampler', 'apply_transform', 'ClipDataset', 'collate', 'ignore_interrupt',
            'make_loader', 'feature_path', 'source_stamp', 'load_features', 'FeatureDataset', 'pick_window',
-           'jitter_frames', 'WindowDataset', 'OwnVideos', 'windows_loader', 'read_pieces', 'WholeVideos', 'run_pieces',
-           'weights_digest', 'is_cached', 'stream_features', 'extract_features']
+           'jitter_frames', 'WindowDataset', 'KeptFrames', 'FrameCache', 'OwnVideos', 'windows_loader', 'read_pieces',
+           'WholeVideos', 'run_pieces', 'weights_digest', 'is_cached', 'stream_features', 'extract_features']
 
 # %% ../../nbs/04_data/02_batches.ipynb #dd51342b
 import hashlib, json, signal
@@ -30,7 +30,7 @@ from ..core.names import unknown
 from ..core.seeds import sample_generator
 from .items import Item, as_items, encode_targets, open_item
 from ..questions.queries import QuerySet
-from ..video.video import VideoError, clip_grid, fit_stride
+from ..video.video import FrameSource, VideoError, clip_grid, fit_stride, resize
 
 # %% ../../nbs/04_data/02_batches.ipynb #e19fdc53
 def pick_clips(
@@ -278,11 +278,12 @@ class WindowDataset(Dataset):
         transform:Callable|None=None,  # On all clips of a window, such as TrainTransform(stage=2)
         jitter:bool=True,              # Move frames inside their clip, where the stride leaves room
         seed:int=0,                    # Decides windows and augmentation, with epoch and index
+        opener:Callable|None=None,     # Opens the video of an item; None is `open_item`, a `FrameCache` keeps what was decoded
     ):
         if way not in WAYS: raise unknown('there is no way', way, WAYS)
         if k < (way != 'frozen'): raise ValueError(f"way={way!r} needs k of 1 clip or more, got {k}: only 'frozen' can do without")
         self.items,self.queries,self.way,self.k = as_items(items),queries,way,k
-        self.clip_len,self.stride,self.size,self.transform,self.jitter,self.seed = clip_len,stride,size,transform,jitter,seed
+        self.clip_len,self.stride,self.size,self.transform,self.jitter,self.seed,self.opener = clip_len,stride,size,transform,jitter,seed,opener
         self.targets = [encode_targets(o, queries) for o in self.items]
         if lost := [o.id for o in self.items if o.path is None and k]: raise ValueError(f"{len(lost)} items have no path, such as {lost[:3]}: give each its video")
 
@@ -293,7 +294,7 @@ class WindowDataset(Dataset):
     )->dict: # id, clips (count, 3, t, h, w), start, count, total, answers, class
         epoch,i = _epoch_index(key)
         if not self.k: return {'id': self.items[i].id, **self.targets[i]}
-        g,video = sample_generator(self.seed, epoch, i),open_item(self.items[i])
+        g,video = sample_generator(self.seed, epoch, i),(self.opener or open_item)(self.items[i])
         stride = fit_stride(len(video), self.clip_len, self.stride)
         total = video.n_clips(self.clip_len, stride)
         at = pick_window(self.way, total, self.k, g)
@@ -302,6 +303,44 @@ class WindowDataset(Dataset):
         clips = rearrange(video.frames(grid.flatten(), self.size), '(n t) h w c -> n c t h w', n=len(at))
         place = {'start': int(at[0]), 'count': len(at), 'total': total}
         return {'id': self.items[i].id, 'clips': apply_transform(self.transform, clips, g), **place, **self.targets[i]}
+
+# %% ../../nbs/04_data/02_batches.ipynb #de127a64
+class KeptFrames(FrameSource):
+    "A video whose frames are in memory"
+    def __init__(self,
+        video:FrameSource, # Decoded here, from its first frame to its last
+    ):
+        self.path,self.fps,self.timestamps,self.size = video.path,video.fps,video.timestamps,video.size
+        self.pixels = video.frames(range(len(video)))
+
+    def __len__(self)->int: return len(self.pixels)
+
+    def frames(self,
+        indices,                       # Frame numbers (t,)
+        size:tuple[int,int]|None=None, # Resize to this height and width
+    )->Tensor: # uint8 (t, h, w, 3)
+        "These frames"
+        found = self.pixels[torch.as_tensor(indices)]
+        return found if size is None else resize(found, size)
+
+class FrameCache:
+    "Opens videos, and keeps their decoded frames up to a number of bytes"
+    def __init__(self,
+        most:int=2**30, # Bytes of frames, 3 for every pixel of each
+    ):
+        self.most,self.bytes,self.kept = most,0,{}
+
+    def __call__(self,
+        item:Item, # A video
+    )->FrameSource: # From memory where it is or fits there, else from its file
+        "Open a video"
+        key = str(item.path),item.start,item.end
+        if key in self.kept: return self.kept[key]
+        video = open_item(item)
+        size = 3*len(video)*video.size[0]*video.size[1]
+        if self.bytes + size > self.most: return video
+        self.kept[key],self.bytes = KeptFrames(video),self.bytes + size
+        return self.kept[key]
 
 # %% ../../nbs/04_data/02_batches.ipynb #fe4b62f6
 class OwnVideos(Sampler):
@@ -353,9 +392,10 @@ def read_pieces(
     stride:int=1,                  # The rate wanted; `fit_stride` may lower it
     size:tuple[int,int]|None=None, # (h, w) to resize to while reading
     piece:int=16,                  # Clips at a time
+    opener:Callable|None=None,     # Opens the video of an item; None is `open_item`
 )->Iterator[Tensor]: # uint8 (k, 3, t, h, w)
     "The clips of one video, piece by piece"
-    video = open_item(item)
+    video = (opener or open_item)(item)
     stride = fit_stride(len(video), clip_len, stride)
     total = video.n_clips(clip_len, stride)
     for start in range(0, total, piece): yield video.clips(start, min(piece, total - start), clip_len, stride, size)
@@ -376,9 +416,10 @@ class WholeVideos:
         size:tuple[int,int]|None=None, # (h, w) to resize to while reading
         transform:Callable|None=None,  # On each piece, such as EvalTransform
         piece:int=16,                  # Clips at a time
+        opener:Callable|None=None,     # Opens the video of an item; None is `open_item`, a `FrameCache` keeps what was decoded
     ):
         self.items,self.transform = as_items(items),transform
-        self.reading = dict(clip_len=clip_len, stride=stride, size=size, piece=piece)
+        self.reading = dict(clip_len=clip_len, stride=stride, size=size, piece=piece, opener=opener)
         self.targets = [encode_targets(o, queries) for o in self.items]
         if lost := [o.id for o in self.items if o.path is None]: raise ValueError(f"{len(lost)} items have no path, such as {lost[:3]}: give each its video")
 
