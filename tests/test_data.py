@@ -14,7 +14,8 @@ from tqn.data.batches import (
     weights_digest)
 from tqn.core.seeds import sample_generator
 from tqn.questions.queries import Query, QuerySet
-from tqn.video.video import VideoError, open_video, write_video
+from tqn.video.video import open_video, write_video
+from tqn.video.decode import VideoError
 
 @pytest.fixture(scope='module')
 def queries():

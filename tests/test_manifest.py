@@ -15,7 +15,8 @@ from tqn.data.manifest import guess_queries, load_items, read_manifest, seconds,
 from tqn.data.opening import open_data
 from tqn.data.pickles import published_queries, published_rows, read_pickle
 from tqn.questions.queries import Query, QuerySet
-from tqn.video.video import VideoError, write_video
+from tqn.video.video import write_video
+from tqn.video.decode import VideoError
 
 @pytest.fixture
 def queries(): return QuerySet([Query('side', ['left', 'right']), Query('props', ['rope', 'ball', 'hoop'], kind='many')], classes=[('l', {'side': 'left'}), ('r', {'side': 'right'})])

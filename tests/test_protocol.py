@@ -10,7 +10,8 @@ from tqn.attention.metrics import Evaluation, evaluate
 from tqn.models.tqn import TQN
 from tqn.attention.protocol import Tested, gather_scores, merge_scores, save_predictions, score_videos, view_frames
 from tqn.questions.queries import Query, QuerySet
-from tqn.video.video import VideoError, clip_grid, write_video
+from tqn.video.video import clip_grid, write_video
+from tqn.video.decode import VideoError
 
 qs = QuerySet([Query('colour', ['red', 'blue']), Query('seen', ['rope', 'ball', 'hoop'], kind='many'), Query('turns', ['0', '1', '2'], kind='count')],
               classes=[('a', ['red', None, '0']), ('b', ['blue', None, '1']), ('c', ['blue', None, '2'])])

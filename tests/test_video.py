@@ -11,8 +11,9 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from outside import MISSING, VIDEOS
-from tqn.video import video as module
-from tqn.video.video import FrameFolder, Video, VideoError, clip_grid, fit_stride, known_scan, open_video, resize, scan, write_video
+from tqn.video import decode, video as module
+from tqn.video.video import FrameFolder, Video, clip_grid, fit_stride, open_video, resize, write_video
+from tqn.video.decode import VideoError, known_scan, scan
 
 REAL = sorted(o for o in VIDEOS.glob('*') if o.suffix in ('.mp4','.mov','.mkv','.avi')) if VIDEOS.is_dir() else []
 DAMAGED = 'decord__corrupted.mp4'
@@ -153,12 +154,12 @@ def _film(made): test_any_order.video,test_any_order.truth = Video(made('open.mp
 def test_going_on_neither_opens_nor_seeks(made, monkeypatch):
     video = Video(made('closed.mp4'), check=False)
     video.clips(0, 1)
-    for name in ('seek','rewind'): monkeypatch.setattr(module.Decoder, name, lambda *a, **k: pytest.fail('opened or sought'))
+    for name in ('seek','rewind'): monkeypatch.setattr(decode.Decoder, name, lambda *a, **k: pytest.fail('opened or sought'))
     for i in range(1, video.n_clips()): video.clips(i, 1)
 
 def test_only_what_is_asked_is_decoded(made, monkeypatch):
-    steps,step = [],module._step
-    monkeypatch.setattr(module, '_step', lambda *a: (steps.append(1), step(*a))[1])
+    steps,step = [],decode._step
+    monkeypatch.setattr(decode, '_step', lambda *a: (steps.append(1), step(*a))[1])
     Video(made('closed.mp4'), check=False).frames([25])          # keyframe 24
     assert len(steps)<=2
 
@@ -246,7 +247,7 @@ def test_decord_that_fails_later_is_replaced(made, monkeypatch):
     video = Video(made('closed.mp4'))
     assert video._fast
     def broken(*a): raise RuntimeError
-    monkeypatch.setattr(module, '_decord_frames', broken)
+    monkeypatch.setattr(module, 'decord_frames', broken)
     assert sums(video.frames([5]))==truth(made('closed.mp4'))[5:6] and not video._fast
 
 @pytest.mark.parametrize('text', ('', '{', '[]', 'null', '{"scan": {}}', '{"scan": {"path": 3}, "stamp": 0}', '\x00'*50))

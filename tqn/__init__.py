@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what an editor completes; at run time each name is imported when it is first used
     from .questions.queries import Query, QuerySet
-    from .video.video import FrameFolder, Video, VideoError
+    from .video.decode import VideoError
+    from .video.video import FrameFolder, Video
     from .dives.dives import SyntheticDives
     from .models.backbone import S3D
     from .models.decoder import QueryDecoder
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
     from .features.store import FeatureStore
     from .widgets.label import Labeller
 
-_home = dict(Query='questions.queries', QuerySet='questions.queries', Video='video.video', FrameFolder='video.video', VideoError='video.video',
+_home = dict(Query='questions.queries', QuerySet='questions.queries', Video='video.video', FrameFolder='video.video', VideoError='video.decode',
              SyntheticDives='dives.dives', S3D='models.backbone', QueryDecoder='models.decoder', TQN='models.tqn', TQNOutput='models.tqn', FeatureBank='features.bank',
              answer='attention.answer', plot_attention='attention.figure', open_data='data.opening', build_bank='features.build', score_videos='attention.protocol',
              view='widgets.viewer', AttentionViewer='widgets.viewer', DataBrowser='widgets.browse', CompareViewer='widgets.compare', KeepAttention='widgets.compare', Confusions='widgets.confusions', FeatureStore='features.store', Labeller='widgets.label')

@@ -8,7 +8,8 @@ import numpy as np
 from bench_video import film
 from tqn.data.check import check, look
 from tqn.data.items import Item
-from tqn.video.video import Video, scan
+from tqn.video.video import Video
+from tqn.video.decode import scan
 
 def decode(path):
     "All frames as they are read for training, a batch at a time"

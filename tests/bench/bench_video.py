@@ -7,7 +7,8 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from tqn.video.video import Video, scan, write_video
+from tqn.video.video import Video, write_video
+from tqn.video.decode import scan
 
 def film(path, n, size, seed):
     ground = np.random.default_rng(seed).integers(0, 255, (size//8,size//8,3)).repeat(8, 0).repeat(8, 1).astype(np.uint8)

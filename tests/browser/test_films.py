@@ -6,7 +6,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from outside import MISSING, VIDEOS
 from tqn.widgets.film import playable
 from tqn.widgets.lanes import front_end
-from tqn.video.video import FrameFolder, Video, VideoError, resize, write_video
+from tqn.video.video import FrameFolder, Video, resize, write_video
+from tqn.video.decode import VideoError
 
 PAGE = """async ([js, film, mime, times]) => {
   window.lib = await import(URL.createObjectURL(new Blob([js], {type: 'text/javascript'})))

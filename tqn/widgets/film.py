@@ -23,7 +23,8 @@ from ..attention.answer import answer as ask
 from ..attention.answer import rollout as follow
 from ..data.items import Item, as_items, open_item
 from ..core.names import refuse_unknown
-from ..video.video import Excerpt, FrameFolder, FrameSource, Video, VideoError, cache_folder, open_stream, write_video
+from ..video.video import Excerpt, FrameFolder, FrameSource, Video, write_video
+from ..video.decode import VideoError, cache_folder, open_stream
 
 # %% ../../nbs/10_widgets/01_film.ipynb #b22d7a96
 _PLAYS = {'mp4': ('h264','vp9','av1','libdav1d','libaom-av1'), 'webm': ('vp8','vp9','libvpx','libvpx-vp9','av1','libdav1d','libaom-av1')}
