@@ -19,7 +19,7 @@ from .items import Item, open_item, split_answers, Problem
 from .manifest import write_manifest
 from ..questions.queries import QuerySet
 from ..core.names import nearest
-from ..video.video import Scan, VideoError, pixel_digest, scan
+from ..video.decode import Scan, VideoError, pixel_digest, scan
 
 # %% ../../nbs/04_data/05_check.ipynb #975a1067
 def _decode(item):

@@ -15,7 +15,8 @@ from urllib.parse import quote
 import numpy as np
 from tqdm.auto import tqdm
 from .items import Item, open_item, Problem
-from ..video.video import FrameSource, VideoError, write_video
+from ..video.video import FrameSource, write_video
+from ..video.decode import VideoError
 
 # %% ../../nbs/04_data/06_cutting.ipynb #ad905b5c
 def stream_frames(

@@ -18,7 +18,7 @@ from ..data.items import Item, as_items, open_item
 from ..data.batches import stream_features, weights_digest
 from ..core.files import write_atomic
 from ..video.transforms import Preprocess
-from ..video.video import VideoError
+from ..video.decode import VideoError
 
 # %% ../../nbs/07_features/03_build.ipynb #58bdd841
 def row_notes(

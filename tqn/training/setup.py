@@ -16,7 +16,7 @@ from ..data.opening import open_data
 from ..questions.queries import QuerySet
 from .settings import Resolved, Settings, same_run, save_settings
 from ..video.transforms import DIVING48_MEAN, DIVING48_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from ..video.video import scan
+from ..video.decode import scan
 
 # %% ../../nbs/09_training/05_setup.ipynb #2852df39
 def _dives(root, settings, progress):
