@@ -30,7 +30,8 @@ from ..core.names import unknown
 from ..core.seeds import sample_generator
 from .items import Item, as_items, encode_targets, open_item
 from ..questions.queries import QuerySet
-from ..video.video import FrameSource, VideoError, clip_grid, fit_stride, resize
+from ..video.video import FrameSource, clip_grid, fit_stride, resize
+from ..video.decode import VideoError
 
 # %% ../../nbs/04_data/02_batches.ipynb #e19fdc53
 def pick_clips(
