@@ -6,7 +6,7 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from outside import MISSING, VOCAB
 from tqn.core.files import packaged
-from tqn.data.opening import open_data, read_dives, what_is
+from tqn.data.published import open_data, read_dives, what_is
 from tqn.dives.diver import CLASSES, QUESTIONS, class_name, dives_queries, joints_in_view, make_plan, motion, place, posture, turns
 from tqn.dives.dives import (LABELS, SEEN, SPLITS, UNSEEN, PretrainClips, SyntheticDives, clip_labels, describe, extents, frame_labels,
     held_out, make_item, make_long_plan, pretrain_clips, render_files, sample_answers)

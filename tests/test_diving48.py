@@ -8,8 +8,7 @@ from tqn.data.check import check
 from tqn.cli.main import run
 from tqn.data.items import open_item, DataError
 from tqn.data.batches import ClipDataset
-from tqn.data.diving48 import competition, read_diving48
-from tqn.data.opening import open_data
+from tqn.data.published import competition, read_diving48, open_data
 from tqn.video.video import write_video
 
 @pytest.fixture(autouse=True)

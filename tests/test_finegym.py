@@ -7,8 +7,7 @@ from outside import FOLDER, MISSING
 from tqn.cli.main import run
 from tqn.data.items import open_item, DataError
 from tqn.data.batches import ClipDataset
-from tqn.data.finegym import element_parts, element_times, read_finegym
-from tqn.data.opening import open_data
+from tqn.data.published import element_parts, element_times, read_finegym, open_data
 from tqn.video.video import write_video
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import argparse, os, tempfile, time
 from pathlib import Path
 import numpy as np
 from bench_video import film
-from tqn.data.check import check, look
+from tqn.data.check import check, scan_item
 from tqn.data.items import Item
 from tqn.video.video import Video
 from tqn.video.decode import scan
@@ -23,7 +23,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ['TQN_CACHE'] = folder+'/cache'
         films = [film(Path(folder, f'{i}.mp4'), a.frames, a.size, i) for i in range(a.films)]
-        ways = {'reader': decode, 'scan': lambda f: scan(f, prove=False, again=True), 'excerpt': lambda f: look(Item('x', f, start=0., end=a.frames/25))}
+        ways = {'reader': decode, 'scan': lambda f: scan(f, prove=False, again=True), 'excerpt': lambda f: scan_item(Item('x', f, start=0., end=a.frames/25))}
         spent = {name: [] for name in ways}
         for _ in range(a.repeats):                               # taking turns, so that a busy machine is unfair to all alike
             for name,f in ways.items():

@@ -28,7 +28,7 @@ def check_videos(
     "Decode every video, say all that is wrong. What is missing, corrupt, too short, double, mislabelled or in two splits is listed with its place."
     from tqn.data.check import check, fix as write
     from tqn.data.manifest import read_manifest, written_questions
-    from tqn.data.opening import open_data, what_is
+    from tqn.data.published import open_data, what_is
     if fix and fix.exists() and not overwrite: raise ValueError(f"{fix} is there already and was not changed; choose another name, or add --overwrite")
     form,path = what_is(where)
     settings = dict(clip_len=clip_len, workers=workers, prove=prove, progress=not quiet)
@@ -61,9 +61,9 @@ def cut(
     quiet:bool=False,        # Show no bar
 )->None:
     "Write every excerpt as an mp4 of its own. What is there already stays, so a second run goes on where the first one ended."
-    from tqn.data.cutting import cut_items
+    from tqn.data.check import cut_items
     from tqn.data.manifest import write_manifest
-    from tqn.data.opening import open_data, what_is
+    from tqn.data.published import open_data, what_is
     form,path = what_is(where)
     data = open_data(where, queries, val=0, missing='skip', **dict(own=dict(root=root), finegym=dict(which=which, kind='full'), diving48={}, dives={})[form])
     out = out or (path.parent/'cuts' if form=='own' else path/('elements' if form=='finegym' else 'cuts'))
@@ -114,7 +114,7 @@ def features(
 )->None:
     "Run a backbone over every video once and keep the features. Run the same again to go on after a stop."
     from tqn.features.store import extract
-    from tqn.data.opening import open_data
+    from tqn.data.published import open_data
     import torch
     if processes<1 or batch_clips<1: raise ValueError('expected --processes and --batch-clips of at least 1')
     videos = open_data(data, missing='skip' if skip else 'refuse')

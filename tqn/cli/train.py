@@ -140,7 +140,7 @@ def dives_folder(
     folder:Path, # Where rendered dives shall be
 )->Path: # The same folder: not there yet, empty, or one of dives
     "Refuse a folder that holds anything else"
-    from tqn.data.opening import what_is
+    from tqn.data.published import what_is
     if not folder.exists() or not any(folder.iterdir()): return folder
     try: kind = what_is(folder)[0]
     except ValueError: kind = 'dives' if {p.name for p in folder.iterdir()} <= {'features'} or any(folder.glob('*/*/*.mp4')) else 'something else'

@@ -26,7 +26,7 @@ from ..models.backbone import assign_weights, read_weights
 from ..models.captions import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
 from ..core.files import packaged
 from ..data.batches import FeatureDataset, ignore_interrupt, make_loader
-from ..data.opening import open_data, what_is
+from ..data.published import open_data, what_is
 from ..models.losses import focus_loss, order_loss, ordinal_tqn_loss
 from ..attention.metrics import collect_maps, confusion_matrix, evaluate, localise, predictions, write_json
 from ..models.tqn import TQN, tqn_loss

@@ -12,7 +12,7 @@ import torch
 from ..models.backbone import S3D, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..data.items import Item, as_items, shorter_than, VideoSet
 from ..models.tqn import TQN
-from ..data.opening import open_data
+from ..data.published import open_data
 from ..questions.queries import QuerySet
 from .settings import Resolved, Settings, same_run, save_settings
 from ..video.transforms import DIVING48_MEAN, DIVING48_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
