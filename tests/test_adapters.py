@@ -5,7 +5,7 @@ from torch import nn
 from torch.testing import assert_close
 from tqn import QuerySet, S3D, TQN
 from tqn.models.adapters import Adapter, huggingface, open_backbone, preprocess_from, processor_settings
-from tqn.models.backbone import load_kinetics, save_backbone
+from tqn.models.weights import load_kinetics, save_backbone
 from tqn.data.batches import weights_digest
 
 QS = QuerySet({'way': ['left', 'right']}, classes=[('l', ['left']), ('r', ['right'])])

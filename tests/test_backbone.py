@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
-from tqn.models.backbone import S3D, assign_weights, fuse, load_backbone, load_kinetics, load_torchvision, read_weights, save_backbone, small_backbone
+from tqn.models.backbone import S3D, fuse
+from tqn.models.weights import assign_weights, load_backbone, load_kinetics, load_torchvision, read_weights, save_backbone, small_backbone
 
 
 def shaken(width=.125, **kwargs):
@@ -162,7 +163,7 @@ def test_saved_with_its_settings(tmp_path, config):
 def test_a_failed_save_keeps_the_old_file(tmp_path, net, monkeypatch):
     save_backbone(net, tmp_path/'a.safetensors')
     old = (tmp_path/'a.safetensors').read_bytes()
-    monkeypatch.setattr('tqn.models.backbone.os.replace', lambda *a: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+    monkeypatch.setattr('tqn.core.files.os.replace', lambda *a: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
     with pytest.raises(OSError, match='nothing was changed'): save_backbone(shaken(.25), tmp_path/'a.safetensors')
     assert [p.name for p in tmp_path.iterdir()] == ['a.safetensors'] and (tmp_path/'a.safetensors').read_bytes() == old
 

@@ -24,7 +24,8 @@ from torch.testing import assert_close
 from tqn.features import bank as module
 from tqn.models.backbone import S3D
 from tqn.features.bank import FeatureBank, drift, plot_ages, torn_rows
-from tqn.models.tqn import TQN, tqn_loss
+from tqn.models.tqn import TQN
+from tqn.models.losses import tqn_loss
 from tqn.questions.queries import QuerySet
 
 E, SCALARS = golden.expected(), golden.scalars()

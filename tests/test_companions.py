@@ -13,7 +13,8 @@ from tqn.widgets.confusions import MANY, Confusions, busiest, confusion, videos_
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, make_loader
 from tqn.attention.metrics import Evaluation, evaluate
-from tqn.models.tqn import TQN, tqn_loss
+from tqn.models.tqn import TQN
+from tqn.models.losses import tqn_loss
 from tqn.questions.queries import Query, QuerySet
 from tqn.attention.records import SHAPES, SORTS, Records, choose, from_evaluation, heads_apart, load_records, planted, record, save_records, sort_values, strip
 from tqn.training.loop import fit

@@ -6,12 +6,12 @@ from made_grids import QUESTIONS
 from torch import nn
 from torch.testing import assert_close
 from tqn.attention.attribution import agreement, clip_gradients
-from tqn.models.captions import (CaptionDecoder, CaptionModel, ReaderModel, Vocabulary, answers_of_classes, beam_search, caption_forward, caption_loss, init_queries,
+from tqn.models.baselines import (CaptionDecoder, CaptionModel, ReaderModel, Vocabulary, answers_of_classes, beam_search, caption_forward, caption_loss, init_queries,
     look_at_words, words_loss)
 from tqn.models.losses import attention_centres, focus_loss, order_loss, ordinal_loss
 from tqn.attention.metrics import ClipMaps
 from tqn.models.tqn import TQN
-from tqn.models.temporal import READERS, EncodedQueries, make_reader
+from tqn.models.baselines import READERS, EncodedQueries, make_reader
 
 def padded(lengths, d, seed=0):
     "Features of videos of these lengths, with garbage as padding"
@@ -208,7 +208,7 @@ def test_a_caption_model_says_where_it_looked_for_each_word(width):
     assert caption_forward(model, batch).attn is None        # the truth is not looked for
 
 def test_text_queries_are_the_same_in_every_process():
-    code = "from tqn.models.captions import bag_of_words; print(bag_of_words(['a pike dive'], 4).tolist())"
+    code = "from tqn.models.baselines import bag_of_words; print(bag_of_words(['a pike dive'], 4).tolist())"
     runs = {subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, env=None).stdout for _ in range(2)}
     assert len(runs) == 1
     with pytest.raises(ValueError, match='learned queries'): init_queries(ReaderModel(QUESTIONS, 'mean', 8, 6))

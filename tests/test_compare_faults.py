@@ -48,7 +48,7 @@ def test_values_of_the_wrong_kind_are_refused_before_anything_runs(row):
     with pytest.raises(ValueError, match=next(iter(row))): Experiment(**row)
 
 def test_a_setting_that_a_reader_does_not_have_is_an_input_error():
-    from tqn.models.temporal import make_reader
+    from tqn.models.baselines import make_reader
     with pytest.raises(ValueError, match='n_layer'): make_reader('probe', 2, 8, 8, n_layer=3)
 
 def test_a_base_of_one_layer_beside_rows_with_more(tmp_path): assert 'g_squares.png' in written(tmp_path, {'a': {}, 'b': dict(n_layers=2)}, 'a')

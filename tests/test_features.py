@@ -5,7 +5,7 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch.testing import assert_close
 from tqn import QuerySet, S3D, TQN
-from tqn.models.backbone import save_backbone
+from tqn.models.weights import save_backbone
 from tqn.data.items import Item
 from tqn.data.batches import collate
 from tqn.features.store import FeatureStore, Timing, answer_features, check_features, extract

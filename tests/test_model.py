@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 from tqn.models.backbone import S3D, fuse
-from tqn.models.tqn import TQN, SharedHead, TQNOutput, product_of_answers, run_packed, tqn_loss
+from tqn.models.tqn import TQN, SharedHead, TQNOutput, product_of_answers, run_packed
+from tqn.models.losses import tqn_loss
 from tqn.training.loop import param_groups
 from tqn.questions.queries import Query, QuerySet
 

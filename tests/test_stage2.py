@@ -15,7 +15,8 @@ from tqn.data.items import Item
 from tqn.data.batches import weights_digest, OwnVideos, WholeVideos, WindowDataset, collate
 from tqn.core.seeds import sample_generator
 from tqn.training.launch import launch
-from tqn.models.tqn import TQN, tqn_loss
+from tqn.models.tqn import TQN
+from tqn.models.losses import tqn_loss
 from tqn.questions.queries import QuerySet
 from tqn.training.stage2 import BankStage, WholeStage, fit_stage2, read_visits
 from tqn.training.loop import make_accelerator, validate

@@ -9,7 +9,8 @@ from tqn.training import loop as T
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, collate, make_loader
 from tqn.core.seeds import sample_generator
-from tqn.models.tqn import TQN, tqn_loss
+from tqn.models.losses import tqn_loss
+from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.training.settings import make_config
 from tqn.training.loop import NotFinite, Progress, fit, load_checkpoint, lr_factor, make_accelerator, make_optimiser, open_run, read_log, save_checkpoint, train_mode, train_step
@@ -19,7 +20,8 @@ import torch
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, make_loader
 from tqn.core.seeds import sample_generator
-from tqn.models.tqn import TQN, tqn_loss
+from tqn.models.losses import tqn_loss
+from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.training.loop import fit
 

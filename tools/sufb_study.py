@@ -8,7 +8,8 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 import torch
 from torch import nn
-from tqn.models.backbone import fuse, load_backbone, small_backbone
+from tqn.models.backbone import fuse
+from tqn.models.weights import load_backbone, small_backbone
 from tqn.features.bank import FeatureBank, drift
 from tqn.data.items import encode_targets, as_items
 from tqn.data.batches import EpochSampler, FeatureDataset, collate, extract_features, make_loader, weights_digest, pick_window

@@ -88,7 +88,7 @@ class Trainer:
                 'total': [self.n]*a.videos, 'answers': {q.name: torch.zeros(a.videos, dtype=torch.long) for q in self.queries}, 'class': torch.zeros(a.videos, dtype=torch.long)}
 
     def step(self, batch):
-        from tqn.models.tqn import tqn_loss
+        from tqn.models.losses import tqn_loss
         out = self.stage.forward(self.model, batch)
         loss,_ = tqn_loss(out, batch['answers'], batch['class'])
         loss.backward()

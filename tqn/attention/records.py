@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 from .metrics import Evaluation, eval_chunk, is_right, probabilities
-from ..models.tqn import answer_losses
+from ..models.losses import answer_losses
 from ..questions.queries import Query, QuerySet
 from ..core.names import refuse_unknown, unknown
 from ..core.files import write_atomic

@@ -18,13 +18,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
-from ..models.backbone import assign_weights, fuse, read_weights, small_backbone
+from ..models.backbone import fuse
+from ..models.weights import assign_weights, read_weights, small_backbone
 from ..data.items import as_items
 from ..data.batches import FeatureDataset, extract_features, make_loader
 from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.metrics import Evaluation, Localisation, collect_maps, evaluate, localisation_dict, localise, plot_confusion, plot_localisation, plot_scores, write_json
-from ..models.tqn import READINGS, TQN, tqn_loss
+from ..models.tqn import READINGS, TQN
+from ..models.losses import tqn_loss
 from ..core.files import numbered, packaged, write_atomic
 from .second_stage import second_table, train_second
 from ..attention.protocol import score_videos
