@@ -9,7 +9,7 @@ __all__ = ['WAYS', 'pick_clips', 'read_clips', 'EpochSampler', 'apply_transform'
            'WholeVideos', 'run_pieces', 'weights_digest', 'is_cached', 'stream_features', 'extract_features']
 
 # %% ../../nbs/04_data/02_batches.ipynb #dd51342b
-import hashlib, json, signal
+import json, signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, distributed as dist, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
-from ..core.files import write_atomic
+from ..core.files import tensors_digest, write_atomic
 from ..core.names import unknown
 from ..core.seeds import sample_generator
 from .items import Item, as_items, encode_targets, open_item
@@ -511,11 +511,7 @@ def weights_digest(
     "Name what a feature depends on: structure and weights of the backbone, and the preprocessing"
     said = json.dumps({'module': repr(module), **settings}, sort_keys=True, default=repr)
     if ' at 0x' in said: raise ValueError(f"a transform or module without settings in its repr cannot be told from another: make it a dataclass, got {said[:200]}")
-    h = hashlib.sha256(said.encode())
-    for name,t in module.state_dict().items():
-        h.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode())
-        h.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return h.hexdigest()[:16]
+    return tensors_digest(module.state_dict(), said)[:16]
 
 # %% ../../nbs/04_data/02_batches.ipynb #bb970e00
 def is_cached(

@@ -22,14 +22,15 @@ import yaml
 from torch import nn
 from tqdm.auto import tqdm
 from ..attention.attribution import agreement, collect_gradients
-from ..models.backbone import assign_weights, read_weights
-from ..models.captions import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
+from ..models.weights import assign_weights, read_weights
+from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
 from ..core.files import packaged
 from ..data.batches import FeatureDataset, ignore_interrupt, make_loader
 from ..data.published import open_data, what_is
 from ..models.losses import focus_loss, order_loss, ordinal_tqn_loss
 from ..attention.metrics import collect_maps, confusion_matrix, evaluate, localise, predictions, write_json
-from ..models.tqn import TQN, tqn_loss
+from ..models.tqn import TQN
+from ..models.losses import tqn_loss
 from ..questions.queries import QuerySet
 from ..core.names import refuse_unknown, unknown
 from ..attention.reliance import curve_areas, reliance
@@ -48,7 +49,7 @@ class Experiment(Checked):
     n_train:Count=0               # Learns from the first so many videos; 0 for all
     labels:Literal['true', 'shuffled']='true' # 'shuffled' gives every video of train and val another one's answers
     every:Positive=1              # One clip in so many is read
-    reader:Text='probe'           # Of `tqn.models.temporal.READERS`, for 'reader', 'class' and 'words'
+    reader:Text='probe'           # Of `tqn.models.baselines.READERS`, for 'reader', 'class' and 'words'
     reader_settings:dict={}       # The reader's own
     d_model:_same('d_model')=128 # Width of the responses
     n_layers:_same('n_layers')=3 # Of the decoder

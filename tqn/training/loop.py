@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from ..core.seeds import sample_generator
 from ..attention.metrics import Evaluation, _readings, eval_chunk
-from ..models.tqn import tqn_loss
+from ..models.losses import tqn_loss
 from ..core.files import write_atomic
 from .settings import MAY_CHANGE, Checked, TrainConfig, make_config
 

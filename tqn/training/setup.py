@@ -9,7 +9,8 @@ __all__ = ['get_videos', 'make_backbone', 'make_model', 'find_model', 'settle', 
 from dataclasses import replace
 from pathlib import Path
 import torch
-from ..models.backbone import S3D, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
+from ..models.backbone import S3D
+from ..models.weights import load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..data.items import Item, as_items, shorter_than, VideoSet
 from ..models.tqn import TQN
 from ..data.published import open_data
