@@ -182,6 +182,9 @@ def source_stamp(
 )->str: # Size and time of its file, and the stretch of an excerpt
     "What tells this video from a later one of the same name, and an excerpt from another"
     item = video if isinstance(video, Item) else Item('', video)
+    if item.stretches:
+        stats = {p: Path(p).stat() for p,*_ in item.stretches}
+        return hashlib.sha256(repr([item.stretches, [(p, s.st_size, s.st_mtime_ns) for p,s in stats.items()]]).encode()).hexdigest()[:32]
     stat,trim = Path(item.path).stat(),(item.start, item.end)
     return f'{stat.st_size}:{stat.st_mtime_ns}' + ('' if trim == (None, None) else f':{trim}')
 

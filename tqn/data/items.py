@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from ..core.names import nearest
 from ..questions.queries import QuerySet
-from ..video.video import FrameSource, open_video
+from ..video.video import FrameSource, Composed, open_video
 
 # %% ../../nbs/04_data/01_items.ipynb #9f30e132
 @dataclass
@@ -33,6 +33,7 @@ class Item:
     end:float|None=None             # Seconds in the file where it ends; None = with the file
     fps:float|None=None             # Frames per second, which a folder of frames cannot tell
     group:str|None=None             # What belongs together and must not be split, such as a competition
+    stretches:tuple=()               # Where the video is put together from others, see `Composed`: (file, first, last + 1, times)
 
 # %% ../../nbs/04_data/01_items.ipynb #da062fdb
 def as_items(
@@ -50,9 +51,10 @@ def as_items(
 # %% ../../nbs/04_data/01_items.ipynb #0d87a674
 def open_item(
     item:Item|str|Path, # A video, or the path of one
-)->FrameSource: # `Video`, `FrameFolder`, or an `Excerpt` of one
+)->FrameSource: # `Video`, `FrameFolder`, an `Excerpt` of one, or a `Composed`
     "Open the video of an item: of an excerpt only its frames"
     if not isinstance(item, Item): return open_video(item)
+    if item.stretches: return Composed(item.stretches, item.fps or 25.)
     if item.path is None: raise ValueError(f"video {item.id!r} has no file: set Item.path")
     return open_video(item.path, fps=item.fps or 25., start=item.start, end=item.end)
 
