@@ -12,7 +12,7 @@ from tqn.widgets.browse import DataBrowser, Opener, browse_model, opener, pack_p
 from tqn.widgets.confusions import MANY, Confusions, busiest, confusion, videos_in
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, make_loader
-from tqn.attention.metrics import Evaluation, evaluate
+from tqn.attention.scores import Evaluation, evaluate
 from tqn.models.tqn import TQN
 from tqn.models.losses import tqn_loss
 from tqn.questions.queries import Query, QuerySet

@@ -9,7 +9,7 @@ from tqn.attention.attribution import agreement, clip_gradients
 from tqn.models.baselines import (CaptionDecoder, CaptionModel, ReaderModel, Vocabulary, answers_of_classes, beam_search, caption_forward, caption_loss, init_queries,
     look_at_words, words_loss)
 from tqn.models.losses import attention_centres, focus_loss, order_loss, ordinal_loss
-from tqn.attention.metrics import ClipMaps
+from tqn.attention.localise import ClipMaps
 from tqn.models.tqn import TQN
 from tqn.models.baselines import READERS, EncodedQueries, make_reader
 

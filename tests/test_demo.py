@@ -8,7 +8,7 @@ import torch
 from tqn.studies.demo import DIVE_CLIPS, dive_features, localise_dives, small_model
 from tqn.dives.dives import SyntheticDives
 from tqn.data.batches import make_loader
-from tqn.attention.metrics import evaluate
+from tqn.attention.scores import evaluate
 from tqn.models.tqn import TQN
 
 

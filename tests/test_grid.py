@@ -13,7 +13,8 @@ from tqn.data.batches import collate
 from tqn.dives.dives import dives_queries
 from tqn.studies.grid import (Experiment, Grid, build_losses, build_model, example_maps, load_grid, load_run, look_run, make_experiment, preset_row, run_digest,
     run_grid, run_name, run_one, score_run)
-from tqn.attention.metrics import clip_spans, map_scores
+from tqn.attention.answer import clip_spans
+from tqn.attention.localise import map_scores
 from tqn.questions.queries import Query, QuerySet
 from tqn.studies.report import summary
 from tqn.studies.rowdata import RowData, some_questions

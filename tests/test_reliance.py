@@ -6,7 +6,8 @@ from numpy.testing import assert_allclose
 from torch import nn
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset
-from tqn.attention.metrics import ClipMaps, bootstrap, clip_spans
+from tqn.attention.localise import ClipMaps, bootstrap
+from tqn.attention.answer import clip_spans
 from tqn.models.tqn import TQN
 from tqn.questions.queries import Query, QuerySet
 from tqn.attention.reliance import Reliance, curve_areas, drops, hiding_masks, reliance

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from tqn.studies.figures import make_tables, write_tables
 from tqn.studies.grid import Experiment, Grid, run_grid
-from tqn.attention.metrics import bootstrap
+from tqn.attention.localise import bootstrap
 from tqn.questions.queries import Query, QuerySet
 from tqn.studies.report import confusions, headline, looks, squares, steps_off, summary
 from tqn.studies.figures import BLUE, GREY, PALE, grid_figures, plot_confusions, plot_differences, plot_layers, plot_looks, plot_maps, plot_overview, plot_squares

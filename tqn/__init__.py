@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
     from .models.tqn import TQN, TQNOutput
     from .features.bank import FeatureBank
     from .features.build import build_bank
-    from .attention.protocol import score_videos
+    from .attention.scores import score_videos
     from .attention.answer import answer
     from .attention.figure import plot_attention
     from .data.published import open_data
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
 
 _home = dict(Query='questions.queries', QuerySet='questions.queries', Video='video.video', FrameFolder='video.video', VideoError='video.decode',
              SyntheticDives='dives.dives', S3D='models.backbone', QueryDecoder='models.decoder', TQN='models.tqn', TQNOutput='models.tqn', FeatureBank='features.bank',
-             answer='attention.answer', plot_attention='attention.figure', open_data='data.published', build_bank='features.build', score_videos='attention.protocol',
+             answer='attention.answer', plot_attention='attention.figure', open_data='data.published', build_bank='features.build', score_videos='attention.scores',
              view='widgets.viewer', AttentionViewer='widgets.viewer', DataBrowser='widgets.browse', CompareViewer='widgets.compare', KeepAttention='widgets.compare', Confusions='widgets.confusions', FeatureStore='features.store', Labeller='widgets.label')
 __all__ = list(_home)
 

@@ -125,7 +125,7 @@ task, path, n, pixels, width, folder = sys.argv[1], sys.argv[2], int(sys.argv[3]
 model = TQN(QuerySet({'twist': ['none', 'half', 'one'], 'entry': ['clean', 'splash']}), backbone=S3D(width=width), preprocess=dict(size=pixels, resize=pixels)).eval()
 items = [Item('film', path, {'twist': 'half'})]
 if task == 'test':
-    from tqn.attention.protocol import score_videos
+    from tqn.attention.scores import score_videos
     done = score_videos(model, items, 'two', progress=False)
     assert len(done.evaluation) == 1
 else:

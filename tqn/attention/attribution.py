@@ -12,7 +12,7 @@ import torch
 from einops import einsum
 from torch import Tensor, nn
 from ..video.video import fit_stride
-from .metrics import ClipMaps
+from .localise import ClipMaps
 
 # %% ../../nbs/08_attention/05_attribution.ipynb #f6587570
 def clip_gradients(

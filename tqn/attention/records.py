@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
-from .metrics import Evaluation, eval_chunk, is_right, probabilities
+from .scores import Evaluation, eval_chunk, is_right, probabilities
 from ..models.losses import answer_losses
 from ..questions.queries import Query, QuerySet
 from ..core.names import refuse_unknown, unknown

@@ -13,7 +13,7 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from .metrics import ClipMaps, _mean, bootstrap, clip_overlap
+from .localise import ClipMaps, nan_mean, bootstrap, clip_overlap
 from .whatif import answered, ask_again, curves, probabilities
 
 # %% ../../nbs/08_attention/07_reliance.ipynb #ad72e5d7
@@ -69,7 +69,7 @@ class Reliance:
     def matrix(self)->'pandas.DataFrame': # Rows: whose answer; columns: which extent is hidden
         "Mean loss over the videos"
         import pandas as pd
-        return pd.DataFrame(_mean(self.drop, 0), self.names, self.names)
+        return pd.DataFrame(nan_mean(self.drop, 0), self.names, self.names)
 
     def own(self)->np.ndarray: # (b, questions)
         "What hiding its own evidence costs each question"
@@ -79,7 +79,7 @@ class Reliance:
         "Own minus the mean of the other questions' extents, the class's not counted"
         k = len(self.names)
         wrong = ~np.eye(k, dtype=bool) & np.array([n != 'class' for n in self.names])
-        return self.own() - _mean(np.where(wrong, self.drop, np.nan), 2)
+        return self.own() - nan_mean(np.where(wrong, self.drop, np.nan), 2)
 
     def to_frame(self)->'pandas.DataFrame': # One row a question: n, own, wrong, elsewhere, gap, low, high
         "Own, wrong and elsewhere, and the interval of own minus wrong over videos"
@@ -87,7 +87,7 @@ class Reliance:
         own,gap,rest = self.own(),self.gaps(),np.diagonal(self.elsewhere, axis1=1, axis2=2)
         means = dict(own=own, wrong=own-gap, elsewhere=rest, gap=gap)
         low,high = zip(*(bootstrap(gap[None,:,i]) for i in range(len(self.names))))
-        return pd.DataFrame(dict(n=(~np.isnan(own)).sum(0), **{k: _mean(v, 0) for k,v in means.items()}, low=low, high=high), pd.Index(self.names, name='question'))
+        return pd.DataFrame(dict(n=(~np.isnan(own)).sum(0), **{k: nan_mean(v, 0) for k,v in means.items()}, low=low, high=high), pd.Index(self.names, name='question'))
 
 # %% ../../nbs/08_attention/07_reliance.ipynb #658f80a0
 def reliance(

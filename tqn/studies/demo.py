@@ -24,12 +24,12 @@ from ..data.items import as_items
 from ..data.batches import FeatureDataset, extract_features, make_loader
 from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
-from ..attention.metrics import Evaluation, Localisation, collect_maps, evaluate, localisation_dict, localise, plot_confusion, plot_localisation, plot_scores, write_json
+from ..attention.scores import Evaluation, evaluate, plot_confusion, plot_scores, score_videos
+from ..attention.localise import Localisation, collect_maps, localisation_dict, localise, plot_localisation
+from ..core.files import numbered, packaged, write_atomic, write_json
 from ..models.tqn import READINGS, TQN
 from ..models.losses import tqn_loss
-from ..core.files import numbered, packaged, write_atomic
 from .second_stage import second_table, train_second
-from ..attention.protocol import score_videos
 from ..training.loop import Run, fit
 from ..video.transforms import Preprocess
 

@@ -24,11 +24,12 @@ from tqdm.auto import tqdm
 from ..attention.attribution import agreement, collect_gradients
 from ..models.weights import assign_weights, read_weights
 from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
-from ..core.files import packaged
+from ..core.files import packaged, write_json
 from ..data.batches import FeatureDataset, ignore_interrupt, make_loader
 from ..data.published import open_data, what_is
 from ..models.losses import focus_loss, order_loss, ordinal_tqn_loss
-from ..attention.metrics import collect_maps, confusion_matrix, evaluate, localise, predictions, write_json
+from ..attention.localise import attention_maps, collect_maps, localise
+from ..attention.scores import confusion_matrix, evaluate, predictions
 from ..models.tqn import TQN
 from ..models.losses import tqn_loss
 from ..questions.queries import QuerySet
@@ -257,10 +258,10 @@ def look_run(
 )->dict: # {'by': {way: {'rows', 'videos', 'square'}}, 'agreement', 'curves', 'names', 'ids'}
     "Where a model looked, and what it needed, beside the controls"
     loader = make_loader(dataset, 32)
-    def maps(summary=None): return collect_maps(model, loader, dataset.items, clip_len, stride, summary)
-    seen = {'attention': maps()}
+    def maps(of): return collect_maps(model, loader, dataset.items, clip_len, stride, of)
+    seen = {'attention': maps(attention_maps)}
     with torch.no_grad(): n_layers = model(dataset[0]['features'][None]).attn.shape[1]
-    if n_layers > 1: seen |= {f'layer {l+1}': maps(lambda a, l=l: a[:,l].mean(1)) for l in range(n_layers)}
+    if n_layers > 1: seen |= {f'layer {l+1}': maps(partial(attention_maps, summary=lambda a, l=l: a[:,l].mean(1))) for l in range(n_layers)}
     if not isinstance(model, CaptionModel): seen['gradient'] = collect_gradients(model, loader, dataset.items, clip_len, stride)   # a word that was chosen has no gradient
     found = {k: _looked(m) for k,m in seen.items()} | {'hidden': _needed(reliance(model, dataset, seen['attention'], reading))}
     pair = [k for k in ('attention','gradient') if k in seen]

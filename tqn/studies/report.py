@@ -8,7 +8,7 @@ __all__ = ['summary', 'looks', 'squares', 'confusions', 'steps_off', 'headline']
 # %% ../../nbs/11_studies/03_report.ipynb #b00e6ac3
 from collections.abc import Mapping, Sequence
 import numpy as np
-from ..attention.metrics import _mean, bootstrap
+from ..attention.localise import nan_mean, bootstrap
 
 # %% ../../nbs/11_studies/03_report.ipynb #522cae01
 def _paired(mine, base, q):
@@ -85,7 +85,7 @@ def squares(
     for name,rs in results.items():
         for by in [w for w in dict.fromkeys(by for by,_ in _by_question(rs)) if not w.startswith('layer ')]:
             names = rs[0]['where']['names']
-            mean = _mean(np.array([r['where']['by'][by]['square'] for r in rs], dtype=float), 0)
+            mean = nan_mean(np.array([r['where']['by'][by]['square'] for r in rs], dtype=float), 0)
             if by == 'hidden': mean = mean.T        # there rows are whose answer, columns what is hidden
             rows += [dict(row=name, by=by, extent=e, question=q, value=mean[i,j]) for i,e in enumerate(names) for j,q in enumerate(names)]
     return pd.DataFrame(rows)

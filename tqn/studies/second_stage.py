@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from torch import nn
 from ..features.build import build_bank
-from ..attention.metrics import Evaluation
-from ..attention.protocol import score_videos
+from ..attention.scores import Evaluation, score_videos
 from ..training.stage2 import fit_stage2
 from ..data.batches import WholeVideos, WindowDataset
 from ..video.transforms import Preprocess

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from ..core.seeds import sample_generator
-from ..attention.metrics import Evaluation, _readings, eval_chunk
+from ..attention.scores import Evaluation, class_readings, eval_chunk
 from ..models.losses import tqn_loss
 from ..core.files import write_atomic
 from .settings import MAY_CHANGE, Checked, TrainConfig, make_config
@@ -394,7 +394,7 @@ def _score_batch(
     with acc.autocast():
         out = stage.whole(model, batch)
         each,_ = loss(out, batch['answers'], batch['class'])
-    scores = {how: model.read_classes(out, how) for how in _readings(out, model.queries)}
+    scores = {how: model.read_classes(out, how) for how in class_readings(out, model.queries)}
     sent = recursively_apply(lambda o: o.detach().cpu(), (out.responses, batch['answers'], scores, batch['class']))
     return (batch['id'], *sent), each.item()*len(batch['id'])
 

@@ -13,10 +13,9 @@ from ..features.bank import bank_parts
 from ..features.build import build_bank, ready_items
 from ..data.batches import ClipDataset, FeatureDataset, make_loader, WholeVideos, WindowDataset
 from ..data.items import VideoSet
-from ..attention.metrics import evaluate
+from ..attention.scores import Tested, evaluate, gather_scores, score_videos
 from ..models.tqn import TQN
 from ..models.losses import tqn_loss
-from ..attention.protocol import Tested, gather_scores, score_videos
 from .settings import Resolved, Settings, save_settings
 from .setup import as_model, find_model, make_model, settle, short_videos, sound
 from .stage2 import WholeStage, fit_stage2

@@ -10,7 +10,7 @@ import numpy as np
 import traitlets as tl
 from .browse import Opens
 from .lanes import front_end
-from ..attention.metrics import _heat
+from ..attention.scores import draw_confusion
 from ..core.names import unknown
 from ..attention.records import Records
 
@@ -79,7 +79,7 @@ def plot_confusions(
     cell = [min(size, 9/len(labels)) for _,_,labels in mats]
     width = [s*m.shape[1]+t+.5 for (_,m,_),t,s in zip(mats, text, cell)]
     fig = Figure(figsize=(sum(width), max(s*m.shape[0]+.8*t for (_,m,_),t,s in zip(mats, text, cell))+1), layout='constrained')
-    for ax,(q,m,labels) in zip(fig.subplots(1, len(mats), squeeze=False, width_ratios=width)[0], mats): _heat(ax, m, q, labels)
+    for ax,(q,m,labels) in zip(fig.subplots(1, len(mats), squeeze=False, width_ratios=width)[0], mats): draw_confusion(ax, m, q, labels)
     return fig
 
 # %% ../../nbs/10_widgets/08_confusions.ipynb #5e784ab9

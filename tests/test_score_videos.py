@@ -6,9 +6,8 @@ from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
 from tqn.data.items import Item
-from tqn.attention.metrics import Evaluation, evaluate
 from tqn.models.tqn import TQN
-from tqn.attention.protocol import Tested, gather_scores, merge_scores, save_predictions, score_videos, view_frames
+from tqn.attention.scores import Evaluation, Tested, evaluate, gather_scores, merge_scores, save_predictions, score_videos, view_frames
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import clip_grid, write_video
 from tqn.video.decode import VideoError
@@ -132,7 +131,7 @@ import resource, torch
 import tqn.data.batches, tqn.data.items
 from tqn import S3D, TQN, QuerySet
 from tqn.features.build import build_bank
-from tqn.attention.protocol import score_videos
+from tqn.attention.scores import score_videos
 torch.set_num_threads(1)
 class Film:
     def __init__(self, item): self.n = item.n_frames
