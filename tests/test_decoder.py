@@ -52,11 +52,11 @@ def naive(dec, memory):
     return dec.norm(x), torch.stack(maps)
 
 
-@pytest.mark.parametrize('talk', [True, False])
+@pytest.mark.parametrize('self_attention', [True, False])
 @pytest.mark.parametrize('temperature', [False, True])
 @pytest.mark.parametrize('positions', KINDS)
-def test_against_loops(positions, temperature, talk):
-    dec, memory = decoder(positions=positions, temperature=temperature, talk=talk), torch.randn(6, 12)
+def test_against_loops(positions, temperature, self_attention):
+    dec, memory = decoder(positions=positions, temperature=temperature, self_attention=self_attention), torch.randn(6, 12)
     with torch.no_grad():
         r, attn = dec(memory[None])
         nr, nattn = naive(dec, memory)
@@ -145,17 +145,17 @@ def test_every_parameter_learns(positions):
 def test_queries_that_do_not_talk_answer_as_if_alone(n, k, i, seed):
     "Another query can be anything: responses and maps of the rest stay; where they talk, they do not"
     i, memory = i%k, torch.randn(2, n, 12, generator=torch.Generator().manual_seed(seed))
-    for talk in (False, True):
-        dec = decoder(n_queries=k, talk=talk)
+    for self_attention in (False, True):
+        dec = decoder(n_queries=k, self_attention=self_attention)
         with torch.no_grad():
             r, attn = dec(memory)
             dec.queries[i] += 3*torch.randn(16, generator=torch.Generator().manual_seed(seed))
             other, looked = dec(memory)
         rest = [j for j in range(k) if j != i]
-        if talk: assert (other[:,rest]-r[:,rest]).abs().max() > 1e-4
+        if self_attention: assert (other[:,rest]-r[:,rest]).abs().max() > 1e-4
         else: assert_close(other[:,rest], r[:,rest]); assert_close(looked[...,rest,:], attn[...,rest,:])
         assert (other[:,i]-r[:,i]).abs().max() > 1e-4
-    alone = decoder(n_queries=k, talk=False)
+    alone = decoder(n_queries=k, self_attention=False)
     with torch.no_grad():
         whole = alone(memory)[0]
         alone.queries = nn.Parameter(alone.queries[i:i+1])
@@ -165,11 +165,11 @@ def test_queries_that_do_not_talk_answer_as_if_alone(n, k, i, seed):
 def test_talking_is_the_default_and_all_that_silence_takes_away():
     "The keys of a published checkpoint stay; without talk self-attention and its norm are gone, and nothing else"
     keys = lambda **kw: {n: tuple(p.shape) for n, p in QueryDecoder(5, d_model=16, **kw).state_dict().items()}
-    plain, silent = keys(), keys(talk=False)
-    assert plain == keys(talk=True) and set(plain)-set(silent) == {n for n in plain if 'self_attn' in n or 'norm1' in n} and silent.items() <= plain.items()
+    plain, silent = keys(), keys(self_attention=False)
+    assert plain == keys(self_attention=True) and set(plain)-set(silent) == {n for n in plain if 'self_attn' in n or 'norm1' in n} and silent.items() <= plain.items()
     published = {published_name(k).removeprefix('decoder.') for k, *_ in golden.keys() if k.startswith('decoder.') and 'multihead_attn.in_proj' not in k}
     assert published <= set(plain) and {f'layers.{l}.self_attn.{w}' for l in range(4) for w in ('in_proj_weight', 'in_proj_bias', 'out_proj.weight', 'out_proj.bias')} <= published
-    dec = decoder(talk=False, dropout=0.).train()
+    dec = decoder(self_attention=False, dropout=0.).train()
     dec(torch.randn(2, 6, 12))[0].sin().sum().backward()
     for name, p in dec.named_parameters(): assert p.grad is not None and p.grad.any(), name
 

@@ -90,7 +90,7 @@ def test_a_grid_fills_rows_from_below(tmp_path):
     assert large.rows['1'] == Experiment(**{**preset_row('diving48'), 'epochs': 3, 'n_heads': 2}) and large.rows['1'].d_model == 1024
 
 some_settings = st.fixed_dictionaries({}, optional=dict(model=st.sampled_from(['tqn', 'reader', 'caption']), n_layers=st.integers(1, 4), lr=st.sampled_from([1e-3, 3e-3, .01]), questions=st.lists(st.text('abü/: ', min_size=1), max_size=3, unique=True),
-    reader_settings=st.dictionaries(st.sampled_from(['n_layers', 'talk']), st.integers(0, 3)), trained=st.booleans(), every=st.integers(1, 3)))
+    reader_settings=st.dictionaries(st.sampled_from(['n_layers', 'self_attention']), st.integers(0, 3)), trained=st.booleans(), every=st.integers(1, 3)))
 
 @settings(max_examples=150)
 @given(some_settings, some_settings)
@@ -136,7 +136,7 @@ def test_the_grids_of_the_kit_make_models_that_answer():
 def data(): return toys(gaps=True)
 
 @pytest.mark.parametrize('row', [{}, dict(model='reader', reader='gru'), dict(model='reader', reader='encoder', reader_settings=dict(n_encoder=1, n_layers=1)),
-    dict(model='reader', reader='queries', reader_settings=dict(n_layers=1, talk=False)), dict(model='class'), dict(model='words'), dict(model='caption', beam=2), dict(every=2), dict(questions=['count']), dict(attn_loss='order', attn_weight=1., attn_order=['count', 'colour']), dict(attn_loss='focus', attn_weight=1.), dict(loss='ordinal'), dict(text_queries=True),
+    dict(model='reader', reader='queries', reader_settings=dict(n_layers=1, self_attention=False)), dict(model='class'), dict(model='words'), dict(model='caption', beam=2), dict(every=2), dict(questions=['count']), dict(attn_loss='order', attn_weight=1., attn_order=['count', 'colour']), dict(attn_loss='focus', attn_weight=1.), dict(loss='ordinal'), dict(text_queries=True),
     dict(heads='shared'), dict(class_query=False), dict(trained=False), dict(n_train=3), dict(only='class'), dict(labels='shuffled')], ids=lambda s: ' '.join(map(str, s.values())) or 'tqn')
 def test_every_kind_of_row_runs_and_its_model_comes_back(data, tmp_path, row):
     e = make_experiment({**SMALL, **row})
@@ -260,7 +260,7 @@ def test_a_digest_tells_settings_seeds_videos_and_labels_apart():
     def relabel(d): d['val'].items[0].answers['colour'] = 'green'
     def reclass(d): d['train'].items[0].class_name = None
     def fewer(d): d['train'].items.pop()
-    found = [digest(), digest(seed=1), digest(n_layers=4), digest(questions=['count']), digest(reader_settings={'talk': False}), *(digest(c) for c in (rename, relabel, reclass, fewer))]
+    found = [digest(), digest(seed=1), digest(n_layers=4), digest(questions=['count']), digest(reader_settings={'self_attention': False}), *(digest(c) for c in (rename, relabel, reclass, fewer))]
     assert len(set(found)) == len(found) and digest() == found[0]
 
 

@@ -7,7 +7,6 @@ __all__ = ['Captured', 'capture', 'summarise', 'rollout', 'clip_features', 'Answ
 
 # %% ../../nbs/08_attention/01_answer.ipynb #190ca2fa
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
@@ -16,22 +15,10 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from ..models.backbone import S3D, fuse
+from ..models.decoder import watch_attention
 from ..data.items import Item, open_item
 
 from ..video.transforms import Preprocess
-
-# %% ../../nbs/08_attention/01_answer.ipynb #59cf7e70
-@contextmanager
-def _watch(model:nn.Module)->Iterator[list[Tensor]]: # Filled with (b, heads, queries, queries), one a layer
-    "Collect the queries' self-attention while the model runs"
-    kept = []
-    def ask(m, args, kwargs): return args, {**kwargs, 'need_weights': True, 'average_attn_weights': False}
-    def keep(m, args, kwargs, out): kept.append(out[1].detach())
-    found = [m for m in getattr(model, 'decoder', model).modules() if isinstance(m, nn.MultiheadAttention)]
-    hooks = [h for m in found for h in (m.register_forward_pre_hook(ask, with_kwargs=True), m.register_forward_hook(keep, with_kwargs=True))]
-    try: yield kept
-    finally:
-        for h in hooks: h.remove()
 
 # %% ../../nbs/08_attention/01_answer.ipynb #991a6578
 @dataclass
@@ -52,7 +39,7 @@ def capture(
     was = model.training
     model.eval()
     try:
-        with _watch(model) as kept: out = model(x, valid)
+        with watch_attention(m for m in getattr(model, 'decoder', model).modules() if isinstance(m, nn.MultiheadAttention)) as kept: out = model(x, valid)
     finally: model.train(was)
     if getattr(out, 'attn', None) is None: raise ValueError('no attention was captured: this model returns no attention maps; use one with a query decoder')
     layers,k = out.attn.shape[1],out.attn.shape[3]

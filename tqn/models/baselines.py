@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 from ..core.names import unknown
-from .decoder import Positions, QueryDecoder, clean_memory
+from .decoder import Positions, QueryDecoder, clean_memory, watch_attention
 from .losses import tqn_loss
 from .tqn import TQN, TQNOutput
 from ..questions.queries import QuerySet
@@ -34,7 +34,7 @@ class RowReader(nn.Module):
         dropout:float=.1,       # On the features
     )->None:
         super().__init__()
-        self.n_queries,self.d_memory = n_queries,d_memory or d_model
+        self.n_queries,self.d_model,self.d_memory = n_queries,d_model,d_memory or d_model
         self.project = nn.Sequential(nn.Linear(self.d_memory, d_model), nn.ReLU(), nn.Dropout(dropout))
         self.norm = nn.LayerNorm(d_model)
 
@@ -148,7 +148,7 @@ class TokenReader(nn.Module):
         n_heads:int=4,          # Heads; must divide d_model
     )->None:
         super().__init__()
-        self.n_queries,self.d_memory = n_queries,d_memory or d_model
+        self.n_queries,self.d_model,self.d_memory = n_queries,d_model,d_memory or d_model
         self.project,self.positions = nn.Linear(self.d_memory, d_model),Positions('sine', d_model)
         self.token = nn.Parameter(torch.randn(1, 1, d_model))
         layer = nn.TransformerEncoderLayer(d_model, n_heads, d_model, dropout, batch_first=True, norm_first=True)
@@ -212,7 +212,7 @@ class Probe(nn.Module):
     )->None:
         super().__init__()
         self.n_queries,self.decoder = n_queries,QueryDecoder(1, d_model, n_layers, n_heads, dropout=dropout, d_memory=d_memory)
-        self.d_memory = self.decoder.d_memory
+        self.d_model,self.d_memory = d_model,self.decoder.d_memory
 
     def forward(self,
         memory:Tensor,          # Features (b, n, d_memory)
@@ -237,7 +237,7 @@ class EncodedQueries(nn.Module):
     )->None:
         super().__init__()
         if mix not in ('attention','conv'): raise unknown('clips cannot be mixed by', mix, ['attention','conv'])
-        self.d_memory,self.mix = d_memory or d_model,mix
+        self.n_queries,self.d_model,self.d_memory,self.mix = n_queries,d_model,d_memory or d_model,mix
         self.project,self.positions = nn.Linear(self.d_memory, d_model),Positions(positions, d_model)
         def layer(): return nn.TransformerEncoderLayer(d_model, 4, d_model, dropout, batch_first=True, norm_first=True)
         self.layers = dilated_convs(d_model, n_encoder) if mix=='conv' else nn.ModuleList(layer() for _ in range(n_encoder))
@@ -339,7 +339,7 @@ def words_loss(
     for q,t in answers.items():
         said = F.binary_cross_entropy_with_logits(out.responses[q], F.one_hot(t.clamp(min=0), out.responses[q].shape[1]).float(), reduction='none')
         each,known = each + (said*(t >= 0)[:,None]).sum(),known + (t >= 0).sum()*said.shape[1]
-    words = each/max(1, int(known))
+    words = each/known.clamp(min=1)
     if out.classes is None or classes is None: return words, {'words': words.detach()}
     extra,parts = class_loss(out, answers, classes)
     return words + extra, {'words': words.detach(), **parts}
@@ -373,11 +373,9 @@ class Vocabulary:
         for q in self.queries:
             word = sentence - self.first[q.name]
             mine = (word >= 0) & (word < len(q))
-            at = mine.int().argmax(1)
-            out = torch.full((len(sentence), len(q)), -20., device=sentence.device)
-            there = mine.any(1)
-            out[there, word.gather(1, at[:,None])[there,0]] = 0.
-            said[q.name] = out
+            first = word.gather(1, mine.int().argmax(1, keepdim=True))            # (b, 1)
+            hit = (first == torch.arange(len(q), device=word.device)) & mine.any(1, keepdim=True)
+            said[q.name] = torch.where(hit, 0., -20.)
         return said
 
 # %% ../../nbs/06_models/07_baselines.ipynb #607eca7a
@@ -418,13 +416,7 @@ def look_at_words(
     valid:Tensor,           # Which are real (b, n)
 )->Tensor: # Attention to the clips, where the word after each place is written (b, layers, heads, s, n)
     "Cross-attention of a caption decoder"
-    kept = []
-    def ask(m, args, kwargs): return args, {**kwargs, 'need_weights': True, 'average_attn_weights': False}
-    def keep(m, args, kwargs, out): kept.append(out[1])
-    hooks = [h for l in decoder.body.layers for h in (l.multihead_attn.register_forward_pre_hook(ask, with_kwargs=True), l.multihead_attn.register_forward_hook(keep, with_kwargs=True))]
-    try: decoder(sentence, memory, valid)
-    finally:
-        for h in hooks: h.remove()
+    with watch_attention(l.multihead_attn for l in decoder.body.layers) as kept: decoder(sentence, memory, valid)
     return torch.stack(kept, 1)
 
 # %% ../../nbs/06_models/07_baselines.ipynb #b8dfc690

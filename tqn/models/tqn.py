@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['READINGS', 'run_packed', 'QuestionHeads', 'SharedHead', 'TQNOutput', 'product_of_answers', 'read_classes',
-           'as_backbone', 'TemporalQueryNetwork', 'TQN']
+           'as_backbone', 'as_decoder', 'TemporalQueryNetwork', 'TQN']
 
 # %% ../../nbs/06_models/05_tqn.ipynb #c5c01457
 import inspect, json, os
@@ -29,19 +29,23 @@ from ..video.transforms import Preprocess
 def run_packed(
     backbone:nn.Module, # Clips (m, c, t, h, w) to features (m, d)
     x:Tensor,           # Clips (b, n, c, t, h, w)
-    valid:Tensor,       # Which of them are real (b, n)
+    valid:Tensor|None=None, # Which of them are real (b, n); None for all
     chunk:int|None=None, # Real clips at a time; None for all at once
 )->Tensor:              # Features, zeros for padding (b, n, d)
     "Run a backbone on the real clips of a padded batch"
-    if valid.shape!=x.shape[:2] or valid.dtype!=torch.bool:
+    if valid is not None and (valid.shape!=x.shape[:2] or valid.dtype!=torch.bool):
         raise ValueError(f"expected valid as bool {tuple(x.shape[:2])}, True = real, got {valid.dtype} {tuple(valid.shape)}")
     if chunk and backbone.training: raise ValueError("chunk is for inference: in training, batch norm must see all clips at once; call model.eval() first")
-    b,n = valid.nonzero(as_tuple=True)
-    if len(b)==0: raise ValueError("expected at least one valid clip in the batch, got none")
-    whole = not chunk or chunk>=len(b)
-    if whole: features = backbone(rearrange(x, 'b n ... -> (b n) ...') if len(b)==valid.numel() else x[b,n])
-    else: features = torch.cat([backbone(x[i,j]) for i,j in zip(b.split(chunk), n.split(chunk))])
-    return features.new_zeros(*valid.shape, features.shape[-1]).index_put((b,n), features)
+    b,n = x.shape[:2]
+    clips = rearrange(x, 'b n ... -> (b n) ...')
+    at = None if valid is None else rearrange(valid, 'b n -> (b n)').nonzero(as_tuple=True)[0]      # waits for the GPU
+    real = b*n if at is None else len(at)
+    if real==0: raise ValueError("expected at least one valid clip in the batch, got none")
+    parts = clips.split(chunk or real) if real==b*n else (clips[i] for i in at.split(chunk or real))
+    parts = [backbone(o) for o in parts]
+    features = parts[0] if len(parts)==1 else torch.cat(parts)
+    if real<b*n: features = features.new_zeros(b*n, features.shape[-1]).index_put((at,), features)
+    return rearrange(features, '(b n) d -> b n d', b=b)
 
 # %% ../../nbs/06_models/05_tqn.ipynb #cab3f184
 class QuestionHeads(nn.Module):
@@ -131,13 +135,27 @@ def as_backbone(
     if backbone is None or isinstance(backbone, nn.Module): return backbone
     raise ValueError(f"expected a backbone module (clips to features), settings of an S3D, or None for features, got {type(backbone).__name__}")
 
+# %% ../../nbs/06_models/05_tqn.ipynb #4610c6cc
+def as_decoder(
+    decoder:nn.Module|Mapping, # A module from features to responses and attention, or settings of a `QueryDecoder`
+    n_queries:int,             # Responses that the questions need, the class among them
+    d_memory:int|None=None,    # Width of the features, where it is known
+)->nn.Module:                  # The module
+    "A decoder from whatever describes it, checked against questions and features as far as it says what it makes"
+    if isinstance(decoder, Mapping): decoder = QueryDecoder(**decoder)
+    if not isinstance(decoder, nn.Module): raise ValueError(f"expected a decoder module (features to responses and attention) or settings of a QueryDecoder, got {type(decoder).__name__}")
+    k,m = getattr(decoder, 'n_queries', None),getattr(decoder, 'd_memory', None)
+    if k not in (None, n_queries): raise ValueError(f"the decoder makes {k} responses, but these questions need {n_queries}, the class among them; build it with n_queries={n_queries}")
+    if m and d_memory and m!=d_memory: raise ValueError(f"the decoder reads features {m} wide, but they are {d_memory} wide; build it with d_memory={d_memory}")
+    return decoder
+
 # %% ../../nbs/06_models/05_tqn.ipynb #03a77599
 class TemporalQueryNetwork(nn.Module):
     "Ask a video questions, see where each one looked"
     def __init__(self,
         queries:QuerySet,            # The questions, and the classes they spell
         backbone:nn.Module|Mapping|None=None, # Clips (m, 3, t, h, w) to features (m, d), or settings of an S3D; None for features only
-        d_model:int=1024,            # Width of queries and responses
+        d_model:int=1024,            # Width of queries and responses, unless a decoder is given
         n_layers:int=4,              # Decoder layers
         n_heads:int=4,               # Attention heads
         heads:str='per_query',       # 'per_query' (the paper), or 'shared' for published checkpoints
@@ -152,6 +170,7 @@ class TemporalQueryNetwork(nn.Module):
         n_positions:int=512,         # Longest video, in clips, for positions='learned'
         vocabulary:list[str]|None=None, # Rows of the shared head; None for 'absent' and the union
         preprocess:Preprocess|Mapping|None=None, # How it wants its video (clip_len, stride, size, resize, mean, std, ...); kept for `tqn.answer`
+        decoder:nn.Module|Mapping|None=None, # A finished decoder, or settings of a `QueryDecoder`; None builds one from d_model, n_layers, n_heads, ...
     )->None:
         super().__init__()
         if not isinstance(queries, QuerySet): raise ValueError(f"expected a QuerySet, got {type(queries).__name__}; build one with tqn.QuerySet({{question: [answers]}})")
@@ -160,11 +179,14 @@ class TemporalQueryNetwork(nn.Module):
         self.queries, self.backbone, self.class_reading = queries, as_backbone(backbone), class_reading
         self.preprocess = Preprocess.of(None, preprocess) if preprocess else None
         n_classes = len(queries.class_names) if class_query else 0
-        self.decoder = QueryDecoder(len(queries)+(n_classes>0), d_model, n_layers, n_heads, d_ff, dropout, positions,
-                                    d_features or getattr(self.backbone, 'd_out', d_model), temperature, n_positions)
+        n_queries,d_memory = len(queries)+(n_classes>0),d_features or getattr(self.backbone, 'd_out', None)
+        self.own_decoder = '' if decoder is None or isinstance(decoder, (Mapping, QueryDecoder)) else type(decoder).__name__
+        if decoder is None: decoder = QueryDecoder(n_queries, d_model, n_layers, n_heads, d_ff, dropout, positions, d_memory or d_model, temperature, n_positions)
+        self.decoder = as_decoder(decoder, n_queries, d_memory)
+        d = getattr(self.decoder, 'd_model', d_model)
         self.dropout = nn.Dropout(response_dropout)
-        self.heads = QuestionHeads(queries, d_model) if heads=='per_query' else SharedHead(queries, d_model, vocabulary)
-        self.class_head = nn.Linear(d_model, n_classes) if n_classes else None
+        self.heads = QuestionHeads(queries, d) if heads=='per_query' else SharedHead(queries, d, vocabulary)
+        self.class_head = nn.Linear(d, n_classes) if n_classes else None
 
     def forward(self,
         x:Tensor,               # Clips (b, n, 3, t, h, w), or features (b, n, d_features)
@@ -189,9 +211,8 @@ class TemporalQueryNetwork(nn.Module):
         if x.ndim!=3 and (x.ndim!=6 or self.backbone is None):
             hint = "this model has no backbone; give it features, or build TQN(..., backbone=S3D())" if x.ndim==6 else "add the batch axis with x[None]"
             raise ValueError(f"expected clips (b, n, 3, t, h, w) or features (b, n, d), got {tuple(x.shape)}; {hint}")
-        if valid is None: valid = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        if x.ndim==3: return x, valid
-        return run_packed(self.backbone, x, valid, chunk), valid
+        if x.ndim==6: x = run_packed(self.backbone, x, valid, chunk)
+        return x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if valid is None else valid
 
     def read_classes(self,
         out:TQNOutput,      # What `forward` returned
@@ -202,7 +223,7 @@ class TemporalQueryNetwork(nn.Module):
 
 # %% ../../nbs/06_models/05_tqn.ipynb #9742ba35
 class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', license='apache-2.0', tags=['video','tqn'],
-          coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), Preprocess: (Preprocess.to_dict, Preprocess.from_dict), S3D: (lambda m: m.config, lambda d: d)}):
+          coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), Preprocess: (Preprocess.to_dict, Preprocess.from_dict), S3D: (lambda m: m.config, lambda d: d), QueryDecoder: (lambda m: m.config, lambda d: d)}):
     "Temporal Query Network: the network, and its files"
     @classmethod
     def from_published(cls,
@@ -225,6 +246,7 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         "Write weights and settings, all or nothing"
         if kwargs.get('push_to_hub'): kwargs.setdefault('repo_id', Path(save_directory).name)
         self._hub_mixin_config = {**self._hub_mixin_config, 'class_reading': self.class_reading, 'preprocess': Preprocess.of(self).to_dict() if self.preprocess else {}} # may have changed since
+        if self.own_decoder: self._hub_mixin_config['decoder'] = {'class': self.own_decoder}     # its weights are saved, its code cannot be
         with new_files(save_directory) as part: return super().save_pretrained(part, **kwargs)
 
     def _save_pretrained(self, save_directory): # called by the mixin
@@ -252,6 +274,9 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         kwargs = {k: v for k,v in kwargs.items() if k not in ('proxies','resume_download')}    # of older hub clients
         file = Path(model_id)/'model.safetensors' if Path(model_id).is_dir() else hf_hub_download(model_id, 'model.safetensors', **hub)
         refuse_unknown(kwargs, inspect.signature(TemporalQueryNetwork).parameters, 'TQN has no setting')
+        decoder = kwargs.get('decoder')
+        if isinstance(decoder, Mapping) and 'class' in decoder:
+            raise ValueError(f"this model was saved with a decoder of its own, {decoder['class']}, whose code is not in the file; make one and pass it: TQN.from_pretrained(folder, decoder=...)")
         try: model = cls(**kwargs)
         except (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError) as e: raise ValueError(f"the settings of {model_id} make no TQN ({type(e).__name__}: {e}); save the model again") from e
         weights = read_weights(file)
