@@ -85,8 +85,8 @@ def test_figure_refuses_and_leaves_no_figure_behind():
     for bad in (dict(questions=['weather']), dict(extents={'class': (0,99)}), dict(layer=7), dict(how='rollout'), dict(how='max')):
         with pytest.raises(ValueError, match='expected'): plot_attention(a, **bad)
     assert not plt.get_fignums()
-    fig = plot_attention(a, {'class': None, 'somersault': (0,5)}, questions=['class'], layer=0, head=1)
-    assert len(fig.axes[0].images)==len(plot_attention(a, questions=['class']).axes[0].images)-1     # the peak pictures belong to the mean map
+    fig = plot_attention(a, {'class': None, 'somersault': (0,5)}, questions=['class'], layer=0, head=1, film=0)
+    assert len(fig.axes[0].images)==len(plot_attention(a, questions=['class'], film=0).axes[0].images)-1     # the peak pictures belong to the mean map
 
 @pytest.mark.parametrize('theme,ground', [('light',False), ('light',True), ('dark',False), ('dark',True)])
 def test_tones_fall_steadily_in_grey_and_rise_on_a_dark_ground(theme, ground):

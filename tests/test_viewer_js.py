@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 from tqn.attention.answer import Answer
-from tqn.widgets.lanes import columns, focus, front_end, lane_order, shown_maps
+from tqn.attention.figure import PALETTE, pool_max
+from tqn.widgets.lanes import focus, front_end, lane_order, shown_maps
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT/'tqn'/'static'
@@ -64,7 +65,7 @@ console.log(JSON.stringify(out))"""
         np.testing.assert_allclose(got['maps'], np.stack(list(maps.values())), atol=1e-6)
         np.testing.assert_allclose(got['focus'], [focus(a) for a in maps.values()], atol=1e-4)
         assert got['orders'] == [lane_order(questions, maps, by) for by in ('given', 'probability', 'peak', 'focus')], (layer, head)
-        for w, c in zip((37, 640), got['columns']): np.testing.assert_allclose(c, columns(maps['q0'], edges, w), atol=1e-6)
+        for w, c in zip((37, 640), got['columns']): np.testing.assert_allclose(c, pool_max(maps['q0'], edges, w), atol=1e-6)
 
 @pytest.mark.parametrize('file', sorted(STATIC.rglob('*.js')), ids=lambda f: f.relative_to(STATIC).as_posix())
 def test_each_part_stays_in_the_page(file):

@@ -8,7 +8,8 @@ import torch
 from tqn.attention.answer import Answer
 from tqn.widgets.page import page, save_page
 from tqn.widgets.film import view_data
-from tqn.widgets.lanes import columns, shown_maps
+from tqn.attention.figure import pool_max
+from tqn.widgets.lanes import shown_maps
 from tqn.video.video import Video, write_video
 
 BITS, N, CLIP = 10, 242, 8
@@ -198,7 +199,7 @@ def test_lanes_show_the_numbers(opened, saved):
         top = max(a.max() for a in maps.values()) if options[3] == 'shared' else None
         for name in ('somersault', 'class'):
             (got, H), a = p.heights(name), maps[name]
-            want = columns(a, np.append(np.arange(len(a))*CLIP, N)/25, len(got))/(top or a.max())
+            want = pool_max(a, np.append(np.arange(len(a))*CLIP, N)/25, len(got))/(top or a.max())
             wrong = np.abs(np.array(got) - np.maximum(want*(H - 4), 1)) > 1.5
             assert wrong.mean() < .02, (options, name, wrong.sum(), len(got))
             assert abs(max(got) - want.max()*(H - 4)) <= 1.5, (options, name)

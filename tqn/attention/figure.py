@@ -168,7 +168,7 @@ def plot_attention(
     top = max(float(maps[q].max()) for q in names) if scale=='shared' else None
     pictures = answer.peaks if peaks and (layer,head,how)==(None,None,'mean') else None
     peak = 0. if pictures is None else lane*min(16/9, pictures.shape[2]/pictures.shape[1])
-    left,right = .25+max(.078*max(len(shorten(q, 18)) for q in names), .9),.42+.074*max(len(t[k]) for t in text.values() for k in ('first','second'))+(peak+.06)*(peak>0)
+    left,right = .25+max(.078*max(len(shorten(q, 18)) for q in names), .9),.42+max(c*len(t[k]) for t in text.values() for k,c in (('first',.083), ('second',.066)))+(peak+.06)*(peak>0)
     gap,head_room,foot,strip = .09,.36,.55,film if answer.thumbs is not None else 0.
     width,y = max(width, left+right+2),len(names)*(lane+gap)-gap
     tall,middle,x1 = y+(strip+.1)*(strip>0),width-left-right,edges[-1]
