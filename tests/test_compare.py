@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 from made_grids import QUESTIONS
 from torch import nn
 from torch.testing import assert_close
-from tqn.attention.attribution import agreement, clip_gradients
+from tqn.attention.whatif import agreement, clip_gradients
 from tqn.models.baselines import (CaptionDecoder, CaptionModel, ReaderModel, Vocabulary, answers_of_classes, beam_search, caption_forward, caption_loss, init_queries,
     look_at_words, words_loss)
 from tqn.models.losses import attention_centres, focus_loss, order_loss, ordinal_loss

@@ -7,7 +7,7 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from made_grids import QUESTIONS, SMALL, dying, refusing, toy, toys
 from torch.testing import assert_close
-from tqn.attention.attribution import clip_gradients
+from tqn.attention.whatif import clip_gradients
 from tqn.studies.grid import grid_paths
 from tqn.data.batches import collate
 from tqn.dives.dives import dives_queries

@@ -10,7 +10,7 @@ from tqn.attention.localise import ClipMaps, bootstrap
 from tqn.attention.answer import clip_spans
 from tqn.models.tqn import TQN
 from tqn.questions.queries import Query, QuerySet
-from tqn.attention.reliance import Reliance, curve_areas, drops, hiding_masks, reliance
+from tqn.attention.whatif import Reliance, curve_areas, drops, hiding_masks, reliance
 from tqn.attention.whatif import ask_again, curves
 
 QS = QuerySet([Query('takeoff', ['Back', 'Forward']), Query('twist', ['0', '1', '2'], kind='count'), Query('seen', ['board', 'pool', 'crowd'], kind='many')],

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..attention.answer import Answer, _peaks, _strip, answer, clip_times
+from ..attention.answer import Answer, peak_pictures, filmstrip, answer, clip_times
 from ..models.backbone import S3D, fuse
 from ..data.items import Item, as_items, open_item
 from ..data.batches import FeatureDataset, feature_path, is_cached, source_stamp, load_features, stream_features, weights_digest
@@ -252,5 +252,5 @@ def answer_features(
     if source is None: a.times = a.frames/timing.fps; return a
     if a.frames.max()>len(source) or (np.diff(a.frames)<1).any(): raise ValueError(f'{len(f)} features of {id!r}, {timing.hop:g} frames apart, need {timing.hop*(len(f)-1):g} frames or more, but {source.path} has {len(source)}: another file, or another hop')
     a.times = clip_times(a.frames, source.timestamps, source.fps)
-    if n_thumbs: (a.thumbs,a.thumb_times),a.peaks = _strip(source, a.times, n_thumbs), _peaks(source, a.attn, a.frames)
+    if n_thumbs: (a.thumbs,a.thumb_times),a.peaks = filmstrip(source, a.times, n_thumbs), peak_pictures(source, a.attn, a.frames)
     return a

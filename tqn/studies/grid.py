@@ -21,7 +21,6 @@ import torch
 import yaml
 from torch import nn
 from tqdm.auto import tqdm
-from ..attention.attribution import agreement, collect_gradients
 from ..models.weights import assign_weights, read_weights
 from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
 from ..core.files import packaged, write_json
@@ -34,7 +33,7 @@ from ..models.tqn import TQN
 from ..models.losses import tqn_loss
 from ..questions.queries import QuerySet
 from ..core.names import refuse_unknown, unknown
-from ..attention.reliance import curve_areas, reliance
+from ..attention.whatif import agreement, clip_gradients, curve_areas, reliance
 from .rowdata import RowData, some_questions
 from ..training.settings import Amount, Checked, Count, Positive, Settings, Text, preset_settings
 from ..training.loop import Stage, fit
@@ -262,7 +261,7 @@ def look_run(
     seen = {'attention': maps(attention_maps)}
     with torch.no_grad(): n_layers = model(dataset[0]['features'][None]).attn.shape[1]
     if n_layers > 1: seen |= {f'layer {l+1}': maps(partial(attention_maps, summary=lambda a, l=l: a[:,l].mean(1))) for l in range(n_layers)}
-    if not isinstance(model, CaptionModel): seen['gradient'] = collect_gradients(model, loader, dataset.items, clip_len, stride)   # a word that was chosen has no gradient
+    if not isinstance(model, CaptionModel): seen['gradient'] = maps(clip_gradients)   # a word that was chosen has no gradient
     found = {k: _looked(m) for k,m in seen.items()} | {'hidden': _needed(reliance(model, dataset, seen['attention'], reading))}
     pair = [k for k in ('attention','gradient') if k in seen]
     alike = agreement(*(seen[k] for k in pair))['rank correlation'].to_dict() if len(pair) == 2 else {}
