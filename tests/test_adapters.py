@@ -6,7 +6,7 @@ from torch.testing import assert_close
 from tqn import QuerySet, S3D, TQN
 from tqn.models.adapters import Adapter, huggingface, open_backbone, preprocess_from, processor_settings
 from tqn.models.weights import load_kinetics, save_backbone
-from tqn.data.batches import weights_digest
+from tqn.core.files import weights_digest
 
 QS = QuerySet({'way': ['left', 'right']}, classes=[('l', ['left']), ('r', ['right'])])
 SAID = dict(size={'shortest_edge': 36}, crop_size={'height': 32, 'width': 32}, image_mean=[.485, .456, .406], image_std=[.229, .224, .225], rescale_factor=1/255)

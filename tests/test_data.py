@@ -10,8 +10,8 @@ from torch import nn
 from outside import MISSING, VIDEOS
 from tqn.data.items import Item, as_items, encode_targets, open_item, shorter_than
 from tqn.data.batches import (
-    ClipDataset, EpochSampler, FeatureDataset, collate, extract_features, load_features, make_loader, pick_clips, read_clips, run_pieces,
-    weights_digest)
+    ClipDataset, EpochSampler, FeatureDataset, collate, extract_features, load_features, make_loader, pick_clips, read_clips, run_pieces)
+from tqn.core.files import weights_digest
 from tqn.core.seeds import sample_generator
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import open_video, write_video

@@ -12,7 +12,8 @@ from tqn.training import loop as T
 from tqn.data import batches as W
 from tqn.features.bank import BankParts, FeatureBank
 from tqn.data.items import Item
-from tqn.data.batches import weights_digest, OwnVideos, WholeVideos, WindowDataset, collate
+from tqn.data.batches import OwnVideos, WholeVideos, WindowDataset, collate
+from tqn.core.files import weights_digest
 from tqn.core.seeds import sample_generator
 from tqn.training.launch import launch
 from tqn.models.tqn import TQN

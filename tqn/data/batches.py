@@ -6,10 +6,10 @@
 __all__ = ['WAYS', 'pick_clips', 'read_clips', 'EpochSampler', 'apply_transform', 'ClipDataset', 'collate', 'ignore_interrupt',
            'make_loader', 'feature_path', 'source_stamp', 'load_features', 'FeatureDataset', 'pick_window',
            'jitter_frames', 'WindowDataset', 'KeptFrames', 'FrameCache', 'OwnVideos', 'windows_loader', 'read_pieces',
-           'WholeVideos', 'run_pieces', 'weights_digest', 'is_cached', 'stream_features', 'extract_features']
+           'WholeVideos', 'run_pieces', 'is_cached', 'stream_features', 'extract_features']
 
 # %% ../../nbs/04_data/02_batches.ipynb #dd51342b
-import json, signal
+import hashlib, json, signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor, distributed as dist, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
-from ..core.files import tensors_digest, write_atomic
+from ..core.files import weights_digest, write_atomic
 from ..core.names import unknown
 from ..core.seeds import sample_generator
 from .items import Item, as_items, encode_targets, open_item
@@ -505,16 +505,6 @@ def _prefetch(
             elif isinstance(error, StopIteration): running -= 1
             else: raise error
     finally: stop.set()
-
-# %% ../../nbs/04_data/02_batches.ipynb #d140d9f0
-def weights_digest(
-    module:nn.Module, # The backbone
-    **settings,       # Everything else that decides the features
-)->str: # 16 hexadecimal digits
-    "Name what a feature depends on: structure and weights of the backbone, and the preprocessing"
-    said = json.dumps({'module': repr(module), **settings}, sort_keys=True, default=repr)
-    if ' at 0x' in said: raise ValueError(f"a transform or module without settings in its repr cannot be told from another: make it a dataclass, got {said[:200]}")
-    return tensors_digest(module.state_dict(), said)[:16]
 
 # %% ../../nbs/04_data/02_batches.ipynb #bb970e00
 def is_cached(

@@ -15,7 +15,8 @@ from tqdm.auto import tqdm
 from ..models.backbone import S3D, fuse
 from .bank import FeatureBank, bank_parts
 from ..data.items import Item, as_items, open_item
-from ..data.batches import stream_features, weights_digest
+from ..data.batches import stream_features
+from ..core.files import weights_digest
 from ..core.files import write_atomic
 from ..video.transforms import Preprocess
 from ..video.decode import VideoError

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from ..features.bank import BankParts, FeatureBank, StoredRows, check_ids, drift, plot_ages
-from ..data.batches import weights_digest, WAYS, WholeVideos, WindowDataset, collate, windows_loader
+from ..data.batches import WAYS, WholeVideos, WindowDataset, collate, windows_loader
+from ..core.files import weights_digest
 from ..core.names import unknown
 from ..core.files import write_atomic
 from .loop import LivePlot, Run, Stage, _cut_log, _log_row, fit, make_accelerator, read_log, train_mode

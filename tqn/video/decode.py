@@ -20,6 +20,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
+from ..core.files import json_digest
 
 # %% ../../nbs/03_video/01_decode.ipynb #319154d5
 class VideoError(ValueError):
@@ -411,8 +412,7 @@ def _engines():
 
 def _cache_file(path):
     "Where the scan of a file is kept"
-    key = json.dumps([_engines(), *_stamp(path)])
-    return cache_folder()/'scans'/(sha256(key.encode()).hexdigest()[:32]+'.json')
+    return cache_folder()/'scans'/f'{json_digest([_engines(), *_stamp(path)])}.json'
 
 # %% ../../nbs/03_video/01_decode.ipynb #d2e28acf
 def known_scan(
@@ -479,7 +479,10 @@ def scan(
     sums,fault,decoder,folder = [],'',None,Path(path).is_dir()
     try:
         if folder:
-            for i,file in enumerate(frame_files(path)): sums.append(_checksum(first := read_picture(file, i, first.shape[:2] if i else None)))
+            size = None
+            for i,file in enumerate(frame_files(path)):
+                image = read_picture(file, i, size)
+                sums.append(_checksum(image)); size = image.shape[:2]
         else:
             decoder = Decoder(path, stream)
             index = make_index(decoder)
