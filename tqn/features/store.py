@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 from ..attention.answer import Answer, peak_pictures, filmstrip, answer, clip_times
 from ..models.backbone import S3D, fuse
 from ..data.items import Item, as_items, open_item
-from ..data.batches import FeatureDataset, feature_path, is_cached, source_stamp, load_features, stream_features, weights_digest
+from ..data.batches import FeatureDataset, feature_path, is_cached, source_stamp, load_features, stream_features
+from ..core.files import weights_digest
 from ..video.video import fit_stride
 from ..questions.queries import QuerySet
 from ..core.files import write_atomic

@@ -23,7 +23,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from ..models.weights import assign_weights, read_weights
 from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
-from ..core.files import packaged, write_json
+from ..core.files import json_digest, packaged, write_json
 from ..data.batches import FeatureDataset, ignore_interrupt, make_loader
 from ..data.published import open_data, what_is
 from ..models.losses import focus_loss, order_loss, ordinal_tqn_loss
@@ -97,7 +97,7 @@ def run_name(
 )->str: # Of its folder
     "What differs from the defaults, in words, and a digest of it"
     apart = {k: v for k,v in e if v != Experiment.model_fields[k].default}
-    digest = sha256(json.dumps(apart, sort_keys=True).encode()).hexdigest()[:6]
+    digest = json_digest(apart, 6)
     return f"{slug(' '.join(f'{k} {v}' for k,v in apart.items()))[:60].strip('-')}-{digest}" if apart else 'defaults'
 
 def slug(

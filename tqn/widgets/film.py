@@ -10,7 +10,6 @@ __all__ = ['container', 'why_copy', 'copy_path', 'Film', 'playable', 'strip_fram
 import io, json, os, tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 import av
 import numpy as np
@@ -22,6 +21,7 @@ from ..attention.answer import Answer, clip_features
 from ..attention.answer import answer as ask
 from ..attention.answer import rollout as follow
 from ..data.items import Item, as_items, open_item
+from ..core.files import json_digest
 from ..core.names import refuse_unknown
 from ..video.video import Excerpt, FrameFolder, FrameSource, Video, write_video
 from ..video.decode import VideoError, cache_folder, open_stream
@@ -79,7 +79,7 @@ def copy_path(
     folder:Path|None=None,    # Where copies are kept; None: the kit's cache
 )->Path:                      # There may be nothing there yet
     "Where the browser's copy of a film is kept"
-    key = sha256(json.dumps([1, *_identity(video)]).encode()).hexdigest()[:32]
+    key = json_digest([1, *_identity(video)])
     return (folder or cache_folder()/'films')/f'{key}.mp4'
 
 # %% ../../nbs/10_widgets/01_film.ipynb #57d0d592
