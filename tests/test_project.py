@@ -271,6 +271,11 @@ def test_a_notebook_stands_where_its_module_does():
 
 def test_no_big_files(): assert [p for p in tracked() if p.stat().st_size > 3_000_000] == []
 
+def test_a_wheel_carries_every_file_of_the_package():
+    patterns = ast.literal_eval(re.search(r"package_data=\{'tqn': (\[.*?\])", (ROOT/'setup.py').read_text())[1])
+    carried = {f for p in patterns for f in (ROOT/'tqn').glob(p)}
+    assert [p for p in tracked() if (ROOT/'tqn') in p.parents and p.suffix != '.py' and p not in carried] == []
+
 def unsafe_loads(code):
     "Calls that would run what a file says: pickles, and YAML with any tags"
     tree = ast.parse(code)

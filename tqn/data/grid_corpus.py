@@ -61,7 +61,7 @@ def word_extents(
 # %% ../../nbs/04_data/05_grid_corpus.ipynb #d53a231d
 _FILMS = ('.mpg', '.mp4', '.avi', '.mkv', '.mov', '.webm')
 
-def _listed(folder):
+def _films_in(folder):
     "{stem: [paths]} of the films, and {stem: path} of the alignments, of one folder"
     films,aligned = defaultdict(list),{}
     if folder.is_dir():
@@ -128,8 +128,8 @@ def read_grid(
     items,problems,bare,lost = [],[],[],[]
     for s in speakers:
         folder,base = there[s],there[s].parent
-        films,aligned = _listed(folder)
-        for place in (folder/'align', base/'alignments'/s, base/'align'/s): aligned = {**_listed(place)[1], **aligned}
+        films,aligned = _films_in(folder)
+        for place in (folder/'align', base/'alignments'/s, base/'align'/s): aligned = {**_films_in(place)[1], **aligned}
         lost += [Problem(aligned[n], f"there is no film {s}/{n} for this alignment; get it, or pass missing='skip'", kind='missing') for n in sorted(aligned.keys() - films.keys())]
         for name,paths in sorted(films.items()):
             if len(paths) > 1: problems.append(Problem(paths[0], f"there is {Path(paths[1]).name} beside it; keep one of them", kind='double')); continue

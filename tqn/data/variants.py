@@ -31,7 +31,7 @@ def _lies(item):
     if evidence_span(item)[1] > n: raise ValueError(f"video {item.id!r}: its evidence lasts until frame {evidence_span(item)[1]}, and the film has {n}; mend its extents")
     return str(item.path), getattr(source, 'first', 0), n, source.fps
 
-def _shifted(item, by, stretches, n, fps, suffix):
+def _with_evidence_later(item, by, stretches, n, fps, suffix):
     extents = {q: None if e is None else (e[0]+by, e[1]+by) for q,e in item.extents.items()}
     return replace(item, id=f'{item.id}~{suffix}', extents=extents, stretches=tuple(stretches), n_frames=n, fps=fps, start=None, end=None)
 
@@ -53,7 +53,7 @@ def moved(
         by = int(torch.randint(low, high+1, (1,), generator=_draw(o, seed)))
         kept = (path, at-min(by, 0), at+n-max(by, 0), 1)
         edge = [(path, at, at+1, by)] if by > 0 else [(path, at+n-1, at+n, -by)] if by < 0 else []
-        out.append(_shifted(o, by, [*edge, kept] if by > 0 else [kept, *edge], n, fps, 'moved'))
+        out.append(_with_evidence_later(o, by, [*edge, kept] if by > 0 else [kept, *edge], n, fps, 'moved'))
     return out
 
 # %% ../../nbs/04_data/06_variants.ipynb #60660101
@@ -84,7 +84,7 @@ def lengthened(
                 take = min(room, b-a)
                 here.append((p, a, a+take, 1)); room -= take
             parts.append(here)
-        out.append(_shifted(o, before, [*parts[0], (path, at, at+n, 1), *parts[1]], total, fps, 'long'))
+        out.append(_with_evidence_later(o, before, [*parts[0], (path, at, at+n, 1), *parts[1]], total, fps, 'long'))
     return out
 
 # %% ../../nbs/04_data/06_variants.ipynb #44965842
