@@ -26,9 +26,10 @@ def evidence_span(
 def _lies(item):
     "File, first frame there, number of frames, and frames a second of an item"
     if item.stretches: raise ValueError(f"video {item.id!r} is put together from others already; make variants of the films themselves")
+    last = evidence_span(item)[1]
     source = open_item(item)
     n = len(source)
-    if evidence_span(item)[1] > n: raise ValueError(f"video {item.id!r}: its evidence lasts until frame {evidence_span(item)[1]}, and the film has {n}; mend its extents")
+    if last > n: raise ValueError(f"video {item.id!r}: its evidence lasts until frame {last}, and the film has {n}; mend its extents")
     return str(item.path), getattr(source, 'first', 0), n, source.fps
 
 def _with_evidence_later(item, by, stretches, n, fps, suffix):
