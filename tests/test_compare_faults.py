@@ -7,11 +7,11 @@ from made_grids import QUESTIONS, SMALL, save_toys, toys
 from safetensors.torch import save_file
 from tqn.cli.main import run
 from tqn.studies.grid import feature_source
-from tqn.studies.figures import make_tables, write_tables
+from tqn.studies.report import make_tables, write_tables
 from tqn.data.batches import FeatureDataset
 from tqn.studies.grid import Experiment, Grid, load_grid, run_grid, run_name, run_one
 from tqn.studies.report import headline, summary
-from tqn.studies.figures import plot_maps
+from tqn.studies.report import plot_maps
 from test_report import made, some_maps
 
 RAW = dict(SMALL, trained=False)

@@ -50,7 +50,7 @@ def test_stage_2_stands_beside_stage_1_on_the_same_long_videos(demo):
 
 @pytest.mark.parametrize('best', [0., 1.])
 def test_stage_2_keeps_the_start_where_it_gained_nothing(best, tmp_path, monkeypatch):
-    import tqn.studies.second_stage as stage
+    import tqn.studies.demo as stage
     dives = SyntheticDives(tmp_path, 'long_train', n=1, size=64, workers=0, progress=False)
     model = small_model()
     monkeypatch.setattr(stage, 'fit_stage2', lambda *args, **kw: SimpleNamespace(best=best))

@@ -8,16 +8,16 @@ from hypothesis import given, settings, strategies as st
 from made_grids import QUESTIONS, SMALL, dying, refusing, toy, toys
 from torch.testing import assert_close
 from tqn.attention.whatif import clip_gradients
-from tqn.studies.grid import grid_paths
 from tqn.data.batches import collate
 from tqn.dives.dives import dives_queries
-from tqn.studies.grid import (Experiment, Grid, build_losses, build_model, example_maps, load_grid, load_run, look_run, make_experiment, preset_row, run_digest,
+from tqn.studies.grid import (
+    Experiment, FeatureView, Grid, attention_run, build_losses, build_model, example_maps, grid_paths, load_grid, load_run, some_questions, make_experiment, preset_row, run_digest,
     run_grid, run_name, run_one, score_run)
 from tqn.attention.answer import clip_spans
 from tqn.attention.localise import map_scores
+from tqn.core.files import write_json
 from tqn.questions.queries import Query, QuerySet
 from tqn.studies.report import summary
-from tqn.studies.rowdata import RowData, some_questions
 from tqn.training.settings import PRESETS, resolve
 from tqn.attention.whatif import ask_again
 
@@ -30,7 +30,7 @@ def label(o): return o.class_name, *sorted(o.answers.items())
     questions=st.sampled_from([(), ('count',), ('count', 'colour')]), seed=st.integers(0, 999))
 def test_what_a_row_reads_against_a_loop(n, every, n_train, only, split, questions, seed):
     data = toy(n, seed, gaps=True)
-    rows = RowData(data, Experiment(every=every, n_train=n_train, only=only, questions=questions), split)
+    rows = FeatureView(data, Experiment(every=every, n_train=n_train, only=only, questions=questions), split)
     want = [o for o in data.items if split == 'test' or not only or o.class_name is not None]
     if split == 'train' and n_train: want = want[:n_train]
     kept = [q for q in QUESTIONS if q.name in (questions or QUESTIONS.names)]
@@ -47,16 +47,16 @@ def test_what_a_row_reads_against_a_loop(n, every, n_train, only, split, questio
 def test_shuffled_labels_are_whole_labels_of_other_videos(n, split, only, seed):
     "Class and answers move together, features and extents stay, the test keeps its labels, and it is the same every time"
     data, row = toy(n, seed, gaps=True), Experiment(labels='shuffled', only=only)
-    rows, plain = RowData(data, row, split), RowData(data, Experiment(only=only), split)
+    rows, plain = FeatureView(data, row, split), FeatureView(data, Experiment(only=only), split)
     assert sorted(map(str, map(label, rows.items))) == sorted(map(str, map(label, plain.items)))
     assert [(o.id, o.extents, o.n_frames) for o in rows.items] == [(o.id, o.extents, o.n_frames) for o in plain.items]
     for i in range(len(rows)): assert_close(rows[i]['features'], data.kept[rows.items[i].id], rtol=0, atol=0)
-    assert [label(o) for o in RowData(data, row, split).items] == [label(o) for o in rows.items]
-    assert [label(o) for o in RowData(data, row, 'test').items] == [label(o) for o in data.items]
+    assert [label(o) for o in FeatureView(data, row, split).items] == [label(o) for o in rows.items]
+    assert [label(o) for o in FeatureView(data, row, 'test').items] == [label(o) for o in data.items]
 
 def test_shuffling_moves_labels():
     data = toy(40, 0)
-    assert sum(label(a) != label(b) for a, b in zip(RowData(data, Experiment(labels='shuffled'), 'train').items, data.items)) > 15
+    assert sum(label(a) != label(b) for a, b in zip(FeatureView(data, Experiment(labels='shuffled'), 'train').items, data.items)) > 15
 
 @given(st.lists(st.sampled_from(QUESTIONS.names), unique=True))
 def test_some_questions_keep_their_answers_and_the_classes(names):
@@ -149,7 +149,7 @@ def test_every_kind_of_row_runs_and_its_model_comes_back(data, tmp_path, row):
     assert saved == json.loads(json.dumps({k: v for k, v in r.items() if k != 'not_looked'}, allow_nan=False))
     model = load_run(tmp_path, data)
     assert not model.training and sum(p.numel() for p in model.parameters()) == r['parameters']
-    again = score_run(model, {s: RowData(d, e, s) for s, d in data.items()})
+    again = score_run(model, {s: FeatureView(d, e, s) for s, d in data.items()})
     assert again['test'] == r['test'] and again['val'] == r['val']
 
 def scores_by_hand(model, data):
@@ -171,7 +171,7 @@ def test_scores_of_runs_against_a_loop():
     data, chosen = toys(gaps=True), set()
     for seed in range(5):
         model = build_model(Experiment(**SMALL), QUESTIONS, 6, seed).eval()
-        got, (right, counts) = score_run(model, {s: RowData(d, Experiment(), s) for s, d in data.items()}), scores_by_hand(model, data)
+        got, (right, counts) = score_run(model, {s: FeatureView(d, Experiment(), s) for s, d in data.items()}), scores_by_hand(model, data)
         share = lambda split, q: np.mean(list(right[split][q].values()))
         best = max(('query', 'product', 'both'), key=lambda w: share('val', f'class ({w})'))
         chosen.add(best)
@@ -191,11 +191,11 @@ def test_a_split_without_an_answer_has_no_score(tmp_path):
     assert r['test']['scores']['count'] is None and r['test']['scores']['class'] is None and r['test']['right']['count'] == {}
     assert r['test']['scores']['mean answer'] == r['test']['scores']['colour'] and r['reading'] in ('query', 'product', 'both')
 
-def test_where_a_run_looks_against_loops():
+def test_where_a_run_attends_against_loops(tmp_path):
     data = toy(9, 5)
     data.items[2] = replace(data.items[2], extents={'colour': (0, 8), 'count': None})
     model = build_model(Experiment(**{**SMALL, 'n_layers': 2}), QUESTIONS, 6, 1).eval()
-    got = json.loads(json.dumps(look_run(model, RowData(data, Experiment()), 'product', n_curves=4), allow_nan=False))
+    got = json.loads(write_json(tmp_path/'where.json', attention_run(model, FeatureView(data, Experiment()), 'product', n_curves=4)).read_text())
     assert got['names'] == ['colour', 'count', 'class'] and got['ids'] == [o.id for o in data.items] and set(got['by']) == {'attention', 'layer 1', 'layer 2', 'gradient', 'hidden'}
     maps, lost = {w: [] for w in got['by']}, []
     for o in data.items:

@@ -7,12 +7,13 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 from PIL import Image
-from tqn.studies.figures import make_tables, write_tables
+from tqn.studies.report import make_tables, write_tables
 from tqn.studies.grid import Experiment, Grid, run_grid
 from tqn.attention.localise import bootstrap
 from tqn.questions.queries import Query, QuerySet
-from tqn.studies.report import confusions, headline, looks, squares, steps_off, summary
-from tqn.studies.figures import BLUE, GREY, PALE, grid_figures, plot_confusions, plot_differences, plot_layers, plot_looks, plot_maps, plot_overview, plot_squares
+from tqn.studies.report import confusions, headline, attention_scores, squares, steps_off, summary
+from tqn.attention.figure import ACCENT, FAINT
+from tqn.studies.report import grid_figures, plot_counts, plot_differences, plot_layers, plot_attention_scores, plot_maps, plot_overview, plot_squares
 
 STRANGE = ['TQN', 'a, b', 'say "x"', '<b>bold</b> & co', "it's; ü – é", 'C:\\row', '*a* _b_ `c`', '100 %', 'a|b']
 FEW = QuerySet([Query('count', ['0', '1', '2'], kind='count')])
@@ -92,7 +93,7 @@ def test_a_question_nobody_can_be_asked_has_no_score():
 def test_looks_and_squares_against_loops(n, n_seeds, seed):
     results = made(['base', 'few'], n_seeds, n, seed)
     results['blind'] = made(['x'], n_seeds, n, seed, where=False)['x']
-    table, square = looks(results), squares(results)
+    table, square = attention_scores(results), squares(results)
     ways = ['attention', 'layer 1', 'layer 2', 'gradient', 'hidden']
     asked = {r: [*(FEW if r == 'few' else QUESTIONS).names, 'class'] for r in ('base', 'few')}
     assert list(zip(table.row, table.by, table.question)) == [(r, w, q) for r in asked for w in ways for q in asked[r]]
@@ -112,7 +113,7 @@ def test_looks_and_squares_against_loops(n, n_seeds, seed):
 
 def test_without_extents_there_are_no_tables_of_looks():
     results = made(['base', 'b'], where=False)
-    assert not len(looks(results)) and not len(squares(results))
+    assert not len(attention_scores(results)) and not len(squares(results))
 
 
 # Which counts are mixed up
@@ -143,7 +144,7 @@ def test_confusions_of_the_split_that_is_asked_for():
 
 def test_rows_of_any_name_come_back_from_csv():
     results = made(STRANGE)
-    for t in (summary(results, 'TQN'), looks(results), squares(results), confusions(results)):
+    for t in (summary(results, 'TQN'), attention_scores(results), squares(results), confusions(results)):
         text = t.to_csv(index=False, float_format='%.5g')
         back = pd.read_csv(io.StringIO(text))
         assert list(back.row) == list(t.row) and list(back.columns) == list(t.columns) and list(back.row.unique()) == STRANGE
@@ -203,7 +204,7 @@ def test_differences_as_drawn():
         assert_allclose(across(points), 100*o.difference); assert_allclose(ax.get_yticks(), range(3))
         there = o.difference.notna().to_numpy()
         clear = ((o.low > 0) | (o.high < 0)).to_numpy()
-        assert [to_hex(c) for c in points.get_facecolors()] == [BLUE if c else GREY for c in clear] and [to_hex(c) for c in lines.get_colors()] == [BLUE if c else PALE for c in clear]
+        assert [to_hex(c) for c in points.get_facecolors()] == [ACCENT if c else FAINT for c in clear] and [to_hex(c) for c in lines.get_colors()] == [ACCENT if c else FAINT for c in clear]
         for s, low, high, ok in zip(lines.get_segments(), 100*o.low, 100*o.high, there):
             if ok: assert_allclose(s[:, 0], [low, high])
     assert ax.get_ylim()[0] > ax.get_ylim()[1]         # the first row is at the top
@@ -213,7 +214,7 @@ def test_differences_as_drawn():
 def test_overview_as_drawn():
     "Every split that is there, and what the class's map has no part in"
     results = made(['b', 'base', 'few'], splits=('test', 'long_test'))
-    tables = {'test': summary(results, 'base'), 'long_test': summary(results, 'base', 'long_test'), 'where': looks(results)}
+    tables = {'test': summary(results, 'base'), 'long_test': summary(results, 'base', 'long_test'), 'where': attention_scores(results)}
     fig = plot_overview(tables, title='All')
     best = tables['test'][tables['test'].question == 'mean answer'].set_index('row')['mean'].sort_values(ascending=False).index
     assert titles(fig) == ['mean answer', 'class', 'own − wrong question (hits)'] and labels(fig) == list(best)
@@ -227,25 +228,25 @@ def test_overview_as_drawn():
         assert_allclose(across(p), [mean(w[(w.row == r) & (w.question != 'class')].gap) for r in best])
     few = plot_overview({'test': tables['test']}, rows=['few', 'b'], questions=['count', 'nothing'])
     assert titles(few) == ['count'] and sorted(labels(few)) == ['b', 'few']
-    only = plot_overview(tables, looked=['count'])
+    only = plot_overview(tables, attended=['count'])
     w = tables['where']
     assert_allclose(across(only.axes[2].collections[0]), w[(w.by == 'attention') & (w.question == 'count')].set_index('row').gap.reindex(best))
 
 @pytest.mark.parametrize('by', ['attention', 'layer 2', 'gradient', 'hidden'])
 def test_looks_as_drawn(by):
-    where = looks(made(['base', 'b', 'few']))
-    fig = plot_looks(where, ['few', 'base', 'few', 'nobody'], by, ['count', 'colour', 'class'])
+    where = attention_scores(made(['base', 'b', 'few']))
+    fig = plot_attention_scores(where, ['few', 'base', 'few', 'nobody'], by, ['count', 'colour', 'class'])
     assert [a.get_title() for a in fig.axes] == ['count\nN 9', 'colour\nN 9', 'class\nN 0'] and labels(fig) == ['few', 'base']
     for ax, q in zip(fig.axes, ('count', 'colour', 'class')):
         o = where[(where.by == by) & (where.question == q)].set_index('row').reindex(['few', 'base'])
         assert_allclose(across(ax.collections[-1]), o.own); assert_allclose(across(ax.collections[-2]), o.wrong)
         assert len(ax.collections) == 3 + (1 if by == 'hidden' else 2)          # the line, its ends, and the controls
         assert (ax.get_xlim() == (-.05, 1.05)) == (by != 'hidden')
-    with pytest.raises(ValueError, match="'attention'.*'layer 3'"): plot_looks(where, by='layer 3')
-    assert titles(plot_looks(where)) == ['colour', 'count', 'class'] and labels(plot_looks(where)) == ['base', 'b', 'few']
+    with pytest.raises(ValueError, match="'attention'.*'layer 3'"): plot_attention_scores(where, by='layer 3')
+    assert titles(plot_attention_scores(where)) == ['colour', 'count', 'class'] and labels(plot_attention_scores(where)) == ['base', 'b', 'few']
 
 def test_layers_as_drawn():
-    where = looks(made(['base', 'b']))
+    where = attention_scores(made(['base', 'b']))
     fig = plot_layers(where, ['b', 'base', 'nobody'])
     assert titles(fig) == ['b', 'base']
     for ax, r in zip(fig.axes, ('b', 'base')):
@@ -265,7 +266,7 @@ def test_squares_as_drawn():
 
 def test_confusions_as_drawn():
     table = confusions(made(['base', 'b']))
-    fig = plot_confusions(table, ['b', 'base'])
+    fig = plot_counts(table, ['b', 'base'])
     assert titles(fig) == ['b', 'base'] and fig.axes[0].get_ylabel() == 'count, truth'
     for ax, r in zip(fig.axes, ('b', 'base')):
         n = table[table.row == r].pivot(index='truth', columns='said', values='n').fillna(0).to_numpy()
@@ -292,7 +293,7 @@ def test_maps_as_drawn():
 
 def grid_of(rows, base, **settings): return Grid('A grid', {r: Experiment(**SMALL, **({'loss': 'ordinal'} if 'ordinal' in r else {})) for r in rows}, base, (0, 1), **settings)
 
-def tables_of(results, base): return dict(test=summary(results, base), where=looks(results), squares=squares(results), confusions=confusions(results))
+def tables_of(results, base): return dict(test=summary(results, base), where=attention_scores(results), squares=squares(results), confusions=confusions(results))
 
 def test_a_grid_has_a_figure_for_each_question_it_asks():
     rows = ['b', 'base', 'c', 'ordinal']

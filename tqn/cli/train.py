@@ -160,7 +160,7 @@ def compare(
 )->None:
     "Run grids of experiments and write their tables. With mean, spread and paired differences; runs that are there already are not repeated."
     from tqn.studies.demo import dive_source
-    from tqn.studies.figures import make_tables, write_tables
+    from tqn.studies.report import make_tables, write_tables
     from tqn.studies.grid import feature_source, grid_paths, load_grid, run_grid
     paths = grid_paths(grids)
     if len({p.stem for p in paths}) < len(paths): raise ValueError(f'expected grids whose files have different names, got {[str(p) for p in paths]}')
