@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Captured', 'capture', 'summarise', 'rollout', 'clip_features', 'Answer', 'rank', 'clip_spans', 'clip_times',
-           'read_answers', 'filmstrip', 'peak_pictures', 'answer']
+           'read_answers', 'filmstrip', 'peak_pictures', 'answer', 'answer_features']
 
 # %% ../../nbs/08_attention/01_answer.ipynb #190ca2fa
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from ..models.backbone import S3D, fuse
 from ..models.decoder import watch_attention
 from ..data.items import Item, open_item
+from ..features.store import FeatureStore, Timing
 from ..video.transforms import Preprocess
 
 # %% ../../nbs/08_attention/01_answer.ipynb #991a6578
@@ -251,3 +252,24 @@ def _split(spans, n):
     part = spans[:,:1] + (spans[:,1:]-spans[:,:1])*np.arange(k+1)/k
     part = part.round().astype(int) if spans.dtype.kind=='i' else part
     return rearrange(np.stack([part[:,:-1], part[:,1:]], -1), 'n k two -> (n k) two')
+
+# %% ../../nbs/08_attention/01_answer.ipynb #1369c76f
+def answer_features(
+    model:nn.Module, # A TQN for features of this width
+    store:FeatureStore, # The folder
+    id:str, # Of the video
+    video=None, # Its file, an `Item` or an open `Video`: for true times and pictures
+    reading:str|None=None, # Of the class: 'query', 'product', 'both'; None: the model's own
+    n_thumbs:int=24, # Pictures in the filmstrip; 0 for none
+)->Answer: # Answers and attention, with the times of the features
+    "Ask a model about a video by its features"
+    f,timing = store.read(id),store.timing(id)
+    a = answer(model, f, reading, fps=timing.fps)
+    source = open_item(video) if isinstance(video, (Item, str, Path)) else video
+    if source is not None: timing = Timing(timing.hop, timing.span, timing.fps, len(source))
+    a.name,a.frames = id,timing.frames(len(f))
+    if source is None: a.times = a.frames/timing.fps; return a
+    if a.frames.max()>len(source) or (np.diff(a.frames)<1).any(): raise ValueError(f'{len(f)} features of {id!r}, {timing.hop:g} frames apart, need {timing.hop*(len(f)-1):g} frames or more, but {source.path} has {len(source)}: another file, or another hop')
+    a.times = clip_times(a.frames, source.timestamps, source.fps)
+    if n_thumbs: (a.thumbs,a.thumb_times),a.peaks = filmstrip(source, a.times, n_thumbs), peak_pictures(source, a.attn, a.frames)
+    return a
