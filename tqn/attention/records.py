@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'SORTS', 'VERDICTS', 'entropy', 'heads_apart', 'readings_apart', 'strip', 'Records', 'question_columns',
-           'batch_columns', 'planted', 'record', 'sort_values', 'choose', 'from_evaluation', 'save_records',
-           'load_records']
+           'batch_columns', 'planted', 'make_records', 'record', 'sort_values', 'choose', 'from_evaluation',
+           'save_records', 'load_records']
 
 # %% ../../nbs/08_attention/06_records.ipynb #d42a9764
 import json
@@ -17,11 +17,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
-from .scores import Evaluation, eval_chunk, is_right, probabilities
-from ..models.losses import answer_losses
-from ..questions.queries import Query, QuerySet
-from ..core.names import refuse_unknown, unknown
 from ..core.files import write_atomic
+from ..core.names import refuse_unknown, unknown
+from ..questions.queries import Query, QuerySet
+from ..models.losses import answer_losses
+from .figure import pool_max
+from .localise import nan_mean
+from .scores import Evaluation, class_readings, eval_chunk, is_right, probabilities
 
 # %% ../../nbs/08_attention/06_records.ipynb #3e8bee4d
 def entropy(
@@ -43,7 +45,7 @@ def _divergence(maps):
 def heads_apart(
     attn:Tensor,   # Cross-attention of a batch, 0 on padding (b, layers, heads, queries, n)
 )->np.ndarray:     # From 0, the same map, to 1, no clip in common (b, queries)
-    "How far the heads look at different places"
+    "How far the heads attend to different places"
     return _divergence(attn.mean(1).transpose(0,1).double().cpu().numpy())
 
 # %% ../../nbs/08_attention/06_records.ipynb #fb230c8c
@@ -60,10 +62,7 @@ def strip(
     m:int=48,       # Columns
 )->np.ndarray:      # The same in m columns, 255 = the row's peak, uint8 (k, m)
     "Attention in a few bytes, no peak lost"
-    n = a.shape[-1]
-    first = np.arange(m)*n//m
-    last = np.maximum(-(-np.arange(1, m+1)*n//m), first+1)
-    high = np.maximum.reduceat(np.concatenate([a, a[...,:1]*0], -1), np.stack([first,last], -1).ravel(), -1)[...,::2]
+    high = pool_max(a, np.arange(a.shape[-1]+1), m)
     return np.rint(255*high/np.maximum(high.max(-1, keepdims=True), 1e-30)).astype(np.uint8)
 
 # %% ../../nbs/08_attention/06_records.ipynb #4ad226d8
@@ -124,26 +123,6 @@ def question_columns(
     right = np.where(known, is_right(p, y), -1)
     return dict(said=np.asarray(said), truth=np.asarray(truth), p=best, loss=np.where(known, loss, np.nan), entropy=entropy(p, kind), right=right)
 
-# %% ../../nbs/08_attention/06_records.ipynb #92492725
-def _readings(model, out):
-    "How the class is read, its log-scores, and the divergence of query and product (or nan)"
-    qs,b = model.queries,len(out.attn)
-    apart = np.full(b, np.nan)
-    if not qs.class_names or (out.classes is None and not (torch.as_tensor(qs.class_table)>=0).any()): return None, None, apart
-    how = getattr(model, 'class_reading', 'query') if out.classes is not None else 'product'
-    if out.classes is not None and (torch.as_tensor(qs.class_table)>=0).any():
-        apart = readings_apart(model.read_classes(out, 'query'), model.read_classes(out, 'product'))
-    return how, model.read_classes(out, how), apart
-
-def _maps(attn, valid, k, m):
-    "Strips (b, k, m) and head divergence (b, k) of attention (b, layers, heads, queries, n); nan where a name has no map"
-    b,have = len(attn),min(k, attn.shape[3])
-    strips,heads = np.zeros((b,k,m), np.uint8), np.full((b,k), np.nan)
-    mean = attn.float().mean((1,2)).cpu().numpy()
-    for i,(a,v) in enumerate(zip(mean, valid.cpu().numpy())): strips[i,:have] = strip(a[:have,v], m)
-    heads[:,:have] = heads_apart(attn)[:,:have]
-    return strips, heads
-
 # %% ../../nbs/08_attention/06_records.ipynb #5543d486
 @torch.no_grad()
 def batch_columns(
@@ -156,11 +135,15 @@ def batch_columns(
     device = next((o.device for o in model.parameters()), 'cpu')
     out = model(batch['x'].to(device), batch['valid'].to(device), **eval_chunk(model, batch['x']))
     if getattr(out, 'attn', None) is None: raise ValueError('the model gives no attention: expected output.attn (b, layers, heads, queries, n); a TQN has it')
-    how,score,apart = _readings(model, out)
+    b,readings = len(batch['id']),class_readings(out, model.queries)
+    how = getattr(model, 'class_reading', 'query') if 'query' in readings else 'product' if readings else None
     rows = [question_columns(out.responses[q.name].cpu(), batch['answers'][q.name], q.kind, q.name, sets) for q in model.queries]
-    if score is not None: rows.append(question_columns(score.cpu(), batch['class'], 'one', 'class', sets))
-    cols = {key: np.stack([r[key] for r in rows], 1) for key in rows[0]}
-    strips,heads = _maps(out.attn, batch['valid'], len(rows), m)
+    if how: rows.append(question_columns(model.read_classes(out, how).cpu(), batch['class'], 'one', 'class', sets))
+    apart = readings_apart(model.read_classes(out, 'query'), model.read_classes(out, 'product')) if len(readings)==3 else np.full(b, np.nan)
+    cols,k,have = {key: np.stack([r[key] for r in rows], 1) for key in rows[0]},len(rows),min(len(rows), out.attn.shape[3])
+    strips,heads = np.zeros((b,k,m), np.uint8), np.full((b,k), np.nan)                 # nothing where a name has no map
+    for i,(a,v) in enumerate(zip(out.attn.float().mean((1,2)).cpu().numpy(), batch['valid'].cpu().numpy())): strips[i,:have] = strip(a[:have,v], m)
+    heads[:,:have] = heads_apart(out.attn)[:,:have]
     return {**cols, 'heads': heads, 'strips': strips, 'readings': apart, 'clips': batch['valid'].sum(1).cpu().numpy()}, how
 
 # %% ../../nbs/08_attention/06_records.ipynb #435bbde2
@@ -188,16 +171,20 @@ def planted(
     return qs,features,items
 
 # %% ../../nbs/08_attention/06_records.ipynb #44ac4a93
-def _labels(queries, names, sets):
-    "What the numbers in said and truth stand for"
-    def text(q, s): return ', '.join(queries[q].answers[i] for i in s) or 'none'
-    plain = {q.name: list(q.answers) for q in queries}
-    if 'class' in names[len(plain):]: plain['class'] = list(queries.class_names)
-    return {**plain, **{q: [text(q, s) for s in seen] for q,seen in sets.items()}}
-
-def _singles(queries): return {q.name: list(q.answers) for q in queries if q.kind=='many'}
-
-def _join(parts): return {key: np.concatenate([p[key] for p in parts]).astype(dtype) for key,(dtype,_) in SHAPES.items()}
+def make_records(
+    queries:QuerySet,         # The questions
+    ids:list[str],            # Videos
+    columns:dict,             # Of `SHAPES`
+    sets:dict,                # {question of kind 'many': the sets that occur}
+    reading:str|None,         # How the class was read; None: it was not
+    items:Iterable=(),        # Of the data set, where there is one
+)->Records:                   # With words for the numbers in said and truth
+    "Records of these columns"
+    labels = {q.name: list(q.answers) for q in queries if q.kind!='many'}
+    labels |= {q: [', '.join(queries[q].answers[i] for i in s) or 'none' for s in seen] for q,seen in sets.items()}
+    names = [*queries.names, *(['class'] if columns['said'].shape[1]>len(queries.names) else [])]
+    if 'class' in names[len(queries.names):]: labels['class'] = list(queries.class_names)
+    return Records(ids, names, {q: labels[q] for q in names}, sets, columns, {o.id: o for o in items}, reading, {q.name: list(q.answers) for q in queries if q.kind=='many'})
 
 def record(
     model,               # A TQN, or a module with its outputs, `queries` and `read_classes`
@@ -217,16 +204,10 @@ def record(
                 ids += b['id']; parts.append({k: v.astype(SHAPES[k][0]) for k,v in cols.items()}); bar.update(len(b['id']))
     finally: model.train(was)
     if not parts: raise ValueError('the loader gave no video: check the split, the filters and the paths')
-    names = [*model.queries.names, 'class'][:parts[0]['said'].shape[1]]
-    return Records(ids, names, _labels(model.queries, names, sets), sets, _join(parts), {o.id: o for o in items}, how, _singles(model.queries))
+    return make_records(model.queries, ids, {key: np.concatenate([p[key] for p in parts]) for key in SHAPES}, sets, how, items)
 
 # %% ../../nbs/08_attention/06_records.ipynb #aa4a04a1
 SORTS = {'given': 'as given', 'loss': 'loss', 'entropy': 'undecided', 'heads': 'heads apart', 'readings': 'readings apart', 'p': 'probability', 'id': 'name', 'clips': 'length'}
-
-def _mean(c):
-    "Mean over the second axis (n, k) of what is there, nan where nothing is"
-    known = ~np.isnan(c)
-    return np.where(known.any(1), np.where(known, c, 0).sum(1)/np.maximum(known.sum(1), 1), np.nan)
 
 def sort_values(
     r:Records,         # Of a data set
@@ -239,34 +220,11 @@ def sort_values(
     if sort=='id': return np.argsort(np.argsort(np.array(r.ids, dtype=object), kind='stable')).astype(float)
     if sort in ('readings','clips'): return r.columns[sort].astype(float)
     c = r.columns[sort].astype(float)
-    return c[:,r.column(question)] if question else _mean(c)
+    return c[:,r.column(question)] if question else nan_mean(c, 1)
 
 # %% ../../nbs/08_attention/06_records.ipynb #d6712413
 VERDICTS = {'all': 'all', 'right': 'right', 'wrong': 'wrong', 'unknown': 'without truth'}
 
-def _verdict(right, verdict):
-    "Which rows of right (n, k) are all right, wrong somewhere, or without any truth"
-    if verdict=='wrong': return (right==0).any(1)
-    if verdict=='right': return (right!=0).all(1)&(right==1).any(1)
-    return (right<0).all(1)
-
-def _holding(r, text):
-    "Which videos have a text in their name or in an answer, said or true"
-    text = text.casefold()
-    found = np.fromiter((text in i.casefold() for i in r.ids), bool, len(r))
-    for k,q in enumerate(r.names):
-        codes = [i for i,a in enumerate(r.labels[q]) if text in a.casefold()]
-        if codes: found |= np.isin(r.said[:,k], codes)|np.isin(r.truth[:,k], codes)
-    return found
-
-def _has(r, key, question, answer):
-    "Which videos have this answer, said or true, to the question (or to any)"
-    names = [question] if question else [q for q in r.names if answer in r.labels[q]]
-    if not names: raise ValueError(f'no question has the answer {answer!r}')
-    if question: refuse_unknown([answer], r.labels[question], f'question {question!r} has no answer')
-    return np.any([r.columns[key][:,r.column(q)]==r.labels[q].index(answer) for q in names], 0)
-
-# %% ../../nbs/08_attention/06_records.ipynb #aba9d3c4
 def choose(
     r:Records,            # Of a data set
     question:str='',      # One question; '' for all
@@ -279,11 +237,20 @@ def choose(
 )->np.ndarray:            # Places of the videos that are left, in order
     "Filter and sort"
     refuse_unknown([verdict], VERDICTS, 'there is no verdict')
-    keep = np.ones(len(r), bool)
-    if answer: keep &= _has(r, 'said', question, answer)
-    if truth: keep &= _has(r, 'truth', question, truth)
-    if verdict!='all': keep &= _verdict(r.right[:,[r.column(question)]] if question else r.right, verdict)
-    if text.strip(): keep &= _holding(r, text.strip())
+    keep,text = np.ones(len(r), bool),text.strip().casefold()
+    for key,a in (('said', answer), ('truth', truth)):
+        if not a: continue
+        names = [question] if question else [q for q in r.names if a in r.labels[q]]
+        if not names: raise ValueError(f'no question has the answer {a!r}')
+        if question: refuse_unknown([a], r.labels[question], f'question {question!r} has no answer')
+        keep &= np.any([r.columns[key][:,r.column(q)]==r.labels[q].index(a) for q in names], 0)
+    right = r.right[:,[r.column(question)]] if question else r.right
+    keep &= {'all': True, 'wrong': (right==0).any(1), 'right': (right!=0).all(1)&(right==1).any(1), 'unknown': (right<0).all(1)}[verdict]
+    if text:
+        found = np.array([text in i.casefold() for i in r.ids], bool)
+        for k,q in enumerate(r.names):
+            if codes := [i for i,a in enumerate(r.labels[q]) if text in a.casefold()]: found |= np.isin(r.said[:,k], codes)|np.isin(r.truth[:,k], codes)
+        keep &= found
     at = np.flatnonzero(keep)
     v = sort_values(r, sort, question)[at]
     return at[np.lexsort((at, -v if descending else v, np.isnan(v)))]
@@ -303,10 +270,9 @@ def from_evaluation(
         p = np.clip(p, 1e-12, 1-1e-12 if kind=='many' else 1)
         z = np.log(p) - (np.log1p(-p) if kind=='many' else 0)
         rows.append(question_columns(torch.tensor(z), torch.tensor(y), kind, key, sets))
-    names,n = [*qs.names, *(['class'] if reading else [])],len(ids)
-    cols = {c: np.stack([o[c] for o in rows], 1) for c in rows[0]}
-    empty = dict(heads=np.full((n,len(names)), np.nan), readings=np.full(n, np.nan), clips=np.zeros(n), strips=np.zeros((n,len(names),0)))
-    return Records(ids, names, _labels(qs, names, sets), sets, {**cols, **empty}, {}, reading and reading[7:-1], _singles(qs))
+    n,k,cols = len(ids),len(rows),{c: np.stack([o[c] for o in rows], 1) for c in rows[0]}
+    empty = dict(heads=np.full((n,k), np.nan), readings=np.full(n, np.nan), clips=np.zeros(n), strips=np.zeros((n,k,0)))
+    return make_records(qs, ids, {**cols, **empty}, sets, reading and reading[7:-1])
 
 # %% ../../nbs/08_attention/06_records.ipynb #3be15b2a
 def save_records(
