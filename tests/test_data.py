@@ -315,7 +315,7 @@ extract_features(Mean().eval(), items, {str(tmp_path)!r}, batch_clips=1, workers
     for o in items: torch.testing.assert_close(load_features(folder, o.id)[0], read_clips(o.path).float().div(255).mean((2, 3, 4)))
 
 def test_digest_does_not_depend_on_the_process():
-    code = "import torch; from tqn.data.batches import weights_digest; torch.manual_seed(0); print(weights_digest(torch.nn.Linear(2, 3), size=(4, 4)))"
+    code = "import torch; from tqn.core.files import weights_digest; torch.manual_seed(0); print(weights_digest(torch.nn.Linear(2, 3), size=(4, 4)))"
     torch.manual_seed(0)
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600).stdout.strip() == weights_digest(nn.Linear(2, 3), size=(4, 4))
 

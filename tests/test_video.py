@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from outside import MISSING, VIDEOS
 from tqn.video import decode, video as module
+from tqn.video.transforms import Preprocess
 from tqn.video.video import FrameFolder, Video, clip_grid, fit_stride, open_video, resize, write_video
 from tqn.video.decode import VideoError, known_scan, scan
 
@@ -184,6 +185,33 @@ def test_grid(n, clip_len, stride):
     flat = grid.flatten().tolist()
     assert flat==[min(i*stride, n-1) for i in range(len(flat))]
     assert len(grid)==-(-n//(clip_len*stride))
+
+@given(st.integers(1, 200), st.integers(1, 12), st.integers(1, 5), st.integers(1, 40))
+def test_grid_with_a_hop(n, clip_len, stride, hop):
+    "A plain loop: clips begin every `hop` frames until one reaches the end (or the next would begin behind it)"
+    want,at = [],0
+    while True:
+        want.append([min(at + i*stride, n-1) for i in range(clip_len)])
+        at += hop
+        if at >= n or at - hop + clip_len*stride >= n: break
+    assert clip_grid(n, clip_len, stride, hop).tolist() == want
+    assert torch.equal(clip_grid(n, clip_len, stride, clip_len*stride), clip_grid(n, clip_len, stride))
+    p = Preprocess(clip_len, stride, hop)
+    assert torch.equal(p.grid(n), clip_grid(n, clip_len, fit_stride(n, clip_len, stride), hop)) and p.n_clips(n) == len(p.grid(n))
+
+def test_clips_that_overlap(made, tmp_path):
+    "Of films, folders and excerpts, against frames one by one"
+    film = Video(made('closed.mp4'))
+    for i,f in enumerate(film.frames(range(30))): Image.fromarray(f.numpy()).save(tmp_path/f'{i}.png')
+    for source in (film, FrameFolder(tmp_path), open_video(made('closed.mp4'), start=.4, end=1.4)):
+        for clip_len,stride,hop in ((8,1,3), (1,1,1), (2,3,5), (1,2,1), (4,1,9)):
+            grid = clip_grid(len(source), clip_len, stride, hop)
+            clips = source.clips(clip_len=clip_len, stride=stride, hop=hop)
+            assert len(clips) == len(grid) == source.n_clips(clip_len, stride, hop)
+            for row,clip in zip(grid.tolist(), clips):
+                for t,i in enumerate(row): assert torch.equal(clip[:,t].permute(1,2,0), source.frames([i])[0])
+            assert torch.equal(source.clips(1, 2, clip_len, stride, hop=hop), clips[1:3])
+    with pytest.raises(ValueError, match='hop of at least 1'): film.clips(hop=0)
 
 def test_clips(made):
     video = Video(made('closed.mp4'))

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['DIVING48_MEAN', 'DIVING48_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'to_float', 'center_box', 'random_crop_box',
-           'crop_resize', 'flip', 'adjust_brightness', 'adjust_contrast', 'adjust_saturation', 'adjust_hue',
+           'crop_resize', 'cut_box', 'flip', 'adjust_brightness', 'adjust_contrast', 'adjust_saturation', 'adjust_hue',
            'draw_jitter', 'apply_jitter', 'in_pieces', 'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform',
            'Preprocess']
 
 # %% ../../nbs/03_video/03_transforms.ipynb #127f6d30
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
@@ -85,6 +85,19 @@ def crop_resize(
     x = F.interpolate(x.float() if as_bytes else x, size, mode='bilinear', antialias=True)
     if as_bytes: x = x.round().clamp(0, 255).byte()
     return rearrange(x, '(n t) c h w -> n c t h w', n=n).contiguous()
+
+# %% ../../nbs/03_video/03_transforms.ipynb #48a0df6b
+def cut_box(
+    clips:Tensor, # (n, 3, t, h, w)
+    box:Sequence[float]|None, # (x0, y0, x1, y1), in pixels, or in shares from 0 to 1; None: the whole picture
+)->Tensor: # (n, 3, t, y1-y0, x1-x0)
+    "The part of the picture that a box names"
+    if box is None: return clips
+    h,w = _check_clips(clips).shape[-2:]
+    scale = (w,h,w,h) if max(box)<=1 else (1,1,1,1)
+    x0,y0,x1,y1 = (round(o*k) for o,k in zip(box, scale))
+    if not (0<=x0<x1<=w and 0<=y0<y1<=h): raise ValueError(f'the box {tuple(box)} (x0, y0, x1, y1) does not lie in a picture of {w} x {h} pixels: give pixels of this film, or shares from 0 to 1')
+    return clips[...,y0:y1,x0:x1]
 
 # %% ../../nbs/03_video/03_transforms.ipynb #63e7faba
 def flip(
@@ -248,9 +261,12 @@ def _check_random(recipe): # Nothing
         if not 0<=getattr(recipe, name)<=1: raise ValueError(f'expected the probability {name} between 0 and 1, got {getattr(recipe, name)}')
 
 # %% ../../nbs/03_video/03_transforms.ipynb #169ce88a
+def _repr_of_settings(o): # a transform, or anything that names a cache: without a box it is called as it was before there were boxes
+    return f"{type(o).__name__}({', '.join(f'{f.name}={getattr(o, f.name)!r}' for f in fields(o) if f.name!='box' or o.box is not None)})"
+
 _SCALES = {1:(.7,1.), 2:(.6,1.)} # Height of the crop in each training stage
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainTransform:
     "Random crop, flip and colours for the clips of a video"
     size:int|Sequence[int]=224 # Height and width for the backbone; one number for a square
@@ -262,6 +278,9 @@ class TrainTransform:
     crop_p:float=.8 # Probability of a random crop, else the centre crop
     flip_p:float=.5 # Probability of a flip
     jitter:Sequence[float]=(.4,.7,.7,.25) # Strength of brightness, contrast, saturation, hue
+    box:Sequence[float]|None=None # Part of the picture that counts, see `cut_box`; None: all of it
+
+    __repr__ = _repr_of_settings
 
     def __post_init__(self):
         if self.stage not in _SCALES: raise ValueError(f'expected stage 1 or 2, got {self.stage!r}')
@@ -275,19 +294,23 @@ class TrainTransform:
         total:int|None=None, # Clips in the whole video; None: these are all
     )->Tensor: # float (n, 3, t, *size)
         "Augment one video, or a piece of it as the whole would be"
+        clips = cut_box(clips, self.box)
         box = random_crop_box(*_check_clips(clips).shape[-2:], generator, self.scale, self.ratio, self.crop_p)
         clips = flip(crop_resize(clips, box, self.size), generator, self.flip_p)
         amounts,order = draw_jitter(len(clips) if total is None else total, generator, self.jitter)
         return in_pieces(lambda c,a: normalize(apply_jitter(c, a, order), self.mean, self.std), clips, amounts[first:first+len(clips)])
 
 # %% ../../nbs/03_video/03_transforms.ipynb #56ad39e2
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvalTransform:
     "Resize the short side, then crop the centre"
     size:int=224 # Height and width for the backbone
     mean:Sequence[float]=IMAGENET_MEAN # Of red, green, blue
     std:Sequence[float]=IMAGENET_STD # Of red, green, blue
     resize:int|None=None # Short side before the crop; None: 8/7 of `size`
+    box:Sequence[float]|None=None # Part of the picture that counts, see `cut_box`; None: all of it
+
+    __repr__ = _repr_of_settings
 
     def __post_init__(self):
         _check_recipe(self.size, self.mean, self.std)
@@ -299,6 +322,7 @@ class EvalTransform:
         generator:torch.Generator|None=None, # Not used
     )->Tensor: # float (n, 3, t, size, size)
         "Prepare one video for evaluation"
+        clips = cut_box(clips, self.box)
         h,w = _check_clips(clips).shape[-2:]
         to = [max(self.resize, round(s*self.resize/min(h, w))) for s in (h, w)]
         clips = crop_resize(clips, (0,0,h,w), to)
@@ -330,11 +354,11 @@ class Preprocess:
 
     def train_view(self, stage:int=1)->TrainTransform: # Random crop, flip, colours; the crop goes deeper in stage 2
         "What clips go through in training"
-        return TrainTransform(self.size, stage, self.mean, self.std)
+        return TrainTransform(self.size, stage, self.mean, self.std, box=self.box)
 
     def clean_view(self)->EvalTransform: # Nothing random
         "What clips go through in evaluation, and on their way to a bank"
-        return EvalTransform(self.size, self.mean, self.std, self.resize)
+        return EvalTransform(self.size, self.mean, self.std, self.resize, self.box)
 
     def fitted(self, n_frames:int)->'Preprocess': # The same, with the stride that a video of `n_frames` allows
         "Settings for one video: `fit_stride` lowers the rate where it is short"
@@ -342,11 +366,16 @@ class Preprocess:
 
     def grid(self, n_frames:int)->Tensor: # Frame numbers (n_clips, clip_len)
         "Frames of every clip of a video"
-        return clip_grid(n_frames, self.clip_len, fit_stride(n_frames, self.clip_len, self.stride))
+        return clip_grid(n_frames, self.clip_len, fit_stride(n_frames, self.clip_len, self.stride), self.hop)
 
     def n_clips(self, n_frames:int)->int:
         "Clips that a video of so many frames has"
         return len(self.grid(n_frames))
+
+    @property
+    def reading(self)->dict: # clip_len, stride, and hop where it is set
+        "The settings of the grid, as `clips`, loaders and caches take them"
+        return dict(clip_len=self.clip_len, stride=self.stride) | ({} if self.hop is None else {'hop': self.hop})
 
     def to_dict(self)->dict: # Plain numbers and lists; `hop` and `box` only where they are set
         "For JSON"

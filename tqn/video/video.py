@@ -66,12 +66,15 @@ def clip_grid(
     n_frames:int,   # Frames in the video, at least 1
     clip_len:int=8, # Frames in a clip
     stride:int=1,   # Take every stride-th frame
+    hop:int|None=None, # Frames between the starts of clips; None: clip_len*stride, one clip after the other
 )->Tensor: # Frame numbers (n_clips, clip_len)
-    "Frame numbers of the consecutive clips that tile a video"
-    if min(n_frames, clip_len, stride)<1:
-        raise ValueError(f'expected n_frames, clip_len and stride of at least 1, got {n_frames}, {clip_len}, {stride}')
-    n = -(-n_frames//(clip_len*stride))
-    return rearrange(torch.arange(n*clip_len)*stride, '(n t) -> n t', t=clip_len).clamp(max=n_frames-1)
+    "Frame numbers of the clips of a video"
+    span = clip_len*stride
+    hop = span if hop is None else hop
+    if min(n_frames, clip_len, stride, hop)<1:
+        raise ValueError(f'expected n_frames, clip_len, stride and hop of at least 1, got {n_frames}, {clip_len}, {stride}, {hop}')
+    n = 1 + max(0, -(-(n_frames-max(span, hop))//hop))
+    return (torch.arange(n)[:,None]*hop + torch.arange(clip_len)*stride).clamp(max=n_frames-1)
 
 # %% ../../nbs/03_video/02_video.ipynb #5148eabc
 def fit_stride(
@@ -111,11 +114,12 @@ class FrameSource:
     def n_clips(self,
         clip_len:int=8, # Frames in a clip
         stride:int=1,   # Take every stride-th frame
+        hop:int|None=None, # Frames between the starts of clips, see `clip_grid`
     )->int:
         "Number of clips in the grid"
         if len(self)<clip_len:
             raise VideoError(self.path, None, f'{len(self)} frames, fewer than one clip of {clip_len}; use a smaller clip_len, or leave it out')
-        return len(clip_grid(len(self), clip_len, stride))
+        return len(clip_grid(len(self), clip_len, stride, hop))
 
     def clips(self,
         start:int=0,     # First clip
@@ -123,13 +127,14 @@ class FrameSource:
         clip_len:int=8,  # Frames in a clip
         stride:int=1,    # Take every stride-th frame
         size:tuple[int,int]|None=None, # Resize to this height and width
+        hop:int|None=None, # Frames between the starts of clips, see `clip_grid`
     )->Tensor: # uint8 (n, 3, clip_len, h, w)
-        "Clips of the grid; only their frames are decoded"
-        total = self.n_clips(clip_len, stride)
+        "Clips of the grid; only their frames are decoded, a frame of several clips once"
+        total = self.n_clips(clip_len, stride, hop)
         n = total-start if n is None else n
         if start<0 or n<1 or start+n>total:
             raise VideoError(self.path, None, f'expected clips from 0 to {total-1}, got {n} from {start}')
-        grid = clip_grid(len(self), clip_len, stride)[start:start+n]
+        grid = clip_grid(len(self), clip_len, stride, hop)[start:start+n]
         return rearrange(self.frames(grid.flatten(), size), '(n t) h w c -> n c t h w', n=n)
 
     def thumbnails(self,
