@@ -93,7 +93,7 @@ def collect_maps(
     loader:Iterable,    # Batches {'id', 'x', 'valid'}
     items:Iterable,     # Items with .id, .extents and .n_frames
     clip_len:int=8,     # Frames in a clip
-    stride:int=1,       # Every which frame is taken; lowered for short videos, as `tqn.data.items` does
+    stride:int=1,       # Every which frame is taken; lowered for short videos, see `fit_stride`
     maps:Callable=attention_maps, # (model, x, valid) -> {question: (b, n)}
 )->list[ClipMaps]:      # One a video
     "Run a model over a loader and keep each video's maps beside its extents"
