@@ -14,7 +14,7 @@ setup(
     packages=find_packages(include=['tqn', 'tqn.*']), include_package_data=True,
     package_data={'tqn': ['static/*', 'static/*/*', 'weights/*', 'grids/*', 'presets/*', 'py.typed']},
     python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(),
-    extras_require={'dev': [*cfg['dev_requirements'].split(), *cfg['hf_requirements'].split()], 'hf': cfg['hf_requirements'].split()},
+    extras_require={'dev': [r for k in ('dev', 'hf', 'image') for r in cfg[f'{k}_requirements'].split()], 'hf': cfg['hf_requirements'].split(), 'image': cfg['image_requirements'].split()},
     entry_points={'console_scripts': cfg['console_scripts'].split()},
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research', 'Programming Language :: Python :: 3.11',
                  'Topic :: Scientific/Engineering :: Artificial Intelligence'],

@@ -302,7 +302,7 @@ def test_unsafe_loads_are_noticed(code, bad): assert len(list(unsafe_loads(code)
 def requirements():
     parser = configparser.ConfigParser(delimiters=['='])
     parser.read(ROOT/'settings.ini')
-    return [Requirement(r) for k in ('requirements', 'dev_requirements', 'hf_requirements') for r in parser['DEFAULT'][k].split()]
+    return [Requirement(r) for k in ('requirements', 'dev_requirements', 'hf_requirements', 'image_requirements') for r in parser['DEFAULT'][k].split()]
 
 def test_constraints_cover_the_requirements():
     lines = [l for l in (ROOT/'constraints.txt').read_text().splitlines() if l and not l.startswith('#')]

@@ -17,6 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 # %% ../../nbs/06_models/01_backbone.ipynb #04c8654e
 class ConvNorm(nn.Module):
     "1 x 1 x 1 convolution, batch norm, ReLU"
+    folds = ('conv','bn'),
     def __init__(self,
         d_in:int,  # Channels that come in
         d_out:int, # Channels that go out
@@ -35,6 +36,7 @@ class ConvNorm(nn.Module):
 # %% ../../nbs/06_models/01_backbone.ipynb #d57de636
 class SepConv(nn.Module):
     "A k x k x k convolution split into space, then time; norm and ReLU after each"
+    folds = ('conv1','bn1'), ('conv2','bn2')
     def __init__(self,
         d_in:int,     # Channels that come in
         d_out:int,    # Channels that go out
@@ -185,14 +187,15 @@ class S3D(nn.Module):
 
 # %% ../../nbs/06_models/01_backbone.ipynb #9409e5a1
 def fuse(
-    model:nn.Module, # Any model; the bricks of S3D inside it are folded
-)->nn.Module:        # A copy for inference, same outputs to 1e-4
+    model:nn.Module, # Any model; modules inside it say by `folds` which convolution and batch norm follow each other
+)->nn.Module:        # A copy for inference, same outputs to 1e-4; the model itself where there is nothing to fold
     "Fold every batch norm into the convolution before it"
+    if not any(hasattr(m, 'folds') for m in model.modules()): return model
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for m in model.modules():
-        for i in ('','1','2'):
-            conv,bn = getattr(m, 'conv'+i, None), getattr(m, 'bn'+i, None)
-            if not isinstance(m, ConvNorm|SepConv) or not isinstance(bn, nn.BatchNorm3d): continue
-            setattr(m, 'conv'+i, fuse_conv_bn_eval(conv, bn).requires_grad_(False).to(memory_format=torch.channels_last_3d))
-            setattr(m, 'bn'+i, nn.Identity())
+        for conv,bn in getattr(m, 'folds', ()):
+            if not isinstance(getattr(m, bn), nn.modules.batchnorm._BatchNorm): continue
+            folded = fuse_conv_bn_eval(getattr(m, conv), getattr(m, bn)).requires_grad_(False)
+            setattr(m, conv, folded.to(memory_format=torch.channels_last_3d if folded.weight.ndim==5 else torch.channels_last))
+            setattr(m, bn, nn.Identity())
     return model

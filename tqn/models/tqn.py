@@ -18,7 +18,9 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from ..core.files import naming_file, tensors_digest
 from ..core.names import refuse_unknown
+from .adapters import ImageBackbone, open_backbone
 from .backbone import S3D
 from .decoder import QueryDecoder
 from .weights import assign_weights, new_files, published_config, published_name, read_weights, rename_weights, split_attention, union_vocabulary
@@ -127,10 +129,10 @@ def read_classes(
 
 # %% ../../nbs/06_models/05_tqn.ipynb #50506778
 def as_backbone(
-    backbone:nn.Module|Mapping|None, # A module from clips to features, settings of an S3D, or None
+    backbone:nn.Module|Mapping|None, # A module from clips to features, settings of an S3D or of a backbone with a name, or None
 )->nn.Module|None:                   # The module
     "A backbone from whatever describes it"
-    if isinstance(backbone, Mapping): backbone = S3D(**backbone)
+    if isinstance(backbone, Mapping): backbone = open_backbone(backbone['name'], **{k: v for k,v in backbone.items() if k!='name'}) if 'name' in backbone else S3D(**backbone)
     if isinstance(backbone, S3D) and backbone.config['time']!='pool': raise ValueError("expected one feature a clip, which is what TQN reads, got an S3D with time='keep'; use time='pool'")
     if backbone is None or isinstance(backbone, nn.Module): return backbone
     raise ValueError(f"expected a backbone module (clips to features), settings of an S3D, or None for features, got {type(backbone).__name__}")
@@ -223,7 +225,8 @@ class TemporalQueryNetwork(nn.Module):
 
 # %% ../../nbs/06_models/05_tqn.ipynb #9742ba35
 class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', license='apache-2.0', tags=['video','tqn'],
-          coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), Preprocess: (Preprocess.to_dict, Preprocess.from_dict), S3D: (lambda m: m.config, lambda d: d), QueryDecoder: (lambda m: m.config, lambda d: d)}):
+          coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), Preprocess: (Preprocess.to_dict, Preprocess.from_dict), S3D: (lambda m: m.config, lambda d: d), ImageBackbone: (lambda m: m.config, lambda d: d),
+                  QueryDecoder: (lambda m: m.config, lambda d: d)}):
     "Temporal Query Network: the network, and its files"
     @classmethod
     def from_published(cls,
@@ -250,7 +253,9 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         with new_files(save_directory) as part: return super().save_pretrained(part, **kwargs)
 
     def _save_pretrained(self, save_directory): # called by the mixin
-        weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()}
+        named = isinstance(self.backbone, ImageBackbone) and self.backbone.config and tensors_digest(self.backbone.state_dict())==self.backbone.published
+        weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()
+                   if not (named and k.startswith('backbone.'))}     # a backbone that is still its package's need not be kept twice
         (Path(save_directory)/'model.safetensors').write_bytes(save(weights, {'format': 'pt'}))
 
     @classmethod
@@ -277,10 +282,15 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         decoder = kwargs.get('decoder')
         if isinstance(decoder, Mapping) and 'class' in decoder:
             raise ValueError(f"this model was saved with a decoder of its own, {decoder['class']}, whose code is not in the file; make one and pass it: TQN.from_pretrained(folder, decoder=...)")
+        backbone = kwargs.get('backbone')
+        if isinstance(backbone, Mapping) and 'name' in backbone:
+            with naming_file(model_id): kwargs['backbone'] = as_backbone(backbone)     # its package may be missing
         try: model = cls(**kwargs)
         except (ValueError, TypeError, ArithmeticError, RuntimeError, AttributeError) as e: raise ValueError(f"the settings of {model_id} make no TQN ({type(e).__name__}: {e}); save the model again") from e
         weights = read_weights(file)
         if model.backbone is None and any(k.startswith('backbone.') for k in weights):
             raise ValueError("this model was saved with a backbone that is no S3D; make one and pass it: TQN.from_pretrained(folder, backbone=...)")
+        if isinstance(model.backbone, ImageBackbone) and not any(k.startswith('backbone.') for k in weights):
+            weights |= {f'backbone.{k}': v for k,v in model.backbone.state_dict().items()}
         model.load_report = assign_weights(model, weights, source=file)
         return model.to(map_location).eval()
