@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['QUESTIONS', 'CLASSES', 'JOINTS', 'POSES', 'BOARD', 'turns', 'dives_queries', 'class_name', 'Plan', 'make_plan',
-           'place', 'ramp', 'bump', 'pose', 'posture', 'Figure', 'skeleton', 'motion', 'face_direction',
-           'joints_in_view']
+           'place', 'ramp', 'bump', 'pose', 'approach_posture', 'posture', 'Figure', 'skeleton', 'motion',
+           'face_direction', 'joints_in_view']
 
 # %% ../../nbs/05_dives/01_diver.ipynb #2dc167a6
 import math
@@ -75,25 +75,21 @@ class Plan:
     shape:tuple[int,int] # The same of the shape
 
 # %% ../../nbs/05_dives/01_diver.ipynb #67f3df8a
-def _windows(rng, leave, enter): # ((twist), (shape))
-    "Two windows of the flight, in random order"
-    frames = lambda a,b: (leave+round(a*(enter-leave)), leave+round(b*(enter-leave)))
-    early,late = frames(.05,.39),frames(.61,.95)
-    return (early,late) if rng.random()<.5 else (late,early)
-
 def make_plan(
     rng:np.random.Generator, # Where chance comes from
     speed:float=1., # 2 = everything takes half the time
     wait:tuple[int,int]=(6,30), # Fewest and most frames before the approach
     after:tuple[int,int]=(4,20), # Fewest and most frames after the splash
 )->Plan: # The timetable
-    "Draw the timetable of a dive"
+    "Draw the timetable of a dive, with two windows of the flight in random order"
     dur = lambda lo,hi: int(round(rng.uniform(lo, hi)/speed))
     start = int(rng.integers(wait[0], wait[1]+1))
     ready = start+dur(32, 40); leave = ready+dur(13, 16)
     enter = leave+dur(112, 120); still = enter+dur(24, 28)
     n_frames = still+int(rng.integers(after[0], after[1]+1))
-    return Plan(start, ready, leave, enter, still, n_frames, *_windows(rng, leave, enter))
+    frames = lambda a,b: (leave+round(a*(enter-leave)), leave+round(b*(enter-leave)))
+    early,late = frames(.05,.39),frames(.61,.95)
+    return Plan(start, ready, leave, enter, still, n_frames, *((early,late) if rng.random()<.5 else (late,early)))
 
 # %% ../../nbs/05_dives/01_diver.ipynb #53d0031d
 def place(
@@ -154,13 +150,6 @@ POSES = dict(
     STR=pose(arm=100, out=6, elbow=2, spine=-14),
     TUCK=pose(hip=128, knee=140, arm=62, elbow=45, spine=24))
 
-def _blend(
-    weights:dict[str,np.ndarray], # {pose: (t,)}; what is missing to 1 stands at ease
-)->np.ndarray: # Angles (t, joints)
-    "A weighted sum of poses, frame by frame"
-    rest = np.clip(1-sum(weights.values()), 0, 1)
-    return rest[:,None]*POSES['side'] + sum(w[:,None]*POSES[k] for k,w in weights.items())
-
 # %% ../../nbs/05_dives/01_diver.ipynb #452c25e8
 def _handstand(
     u:np.ndarray, # Progress of the approach (t,)
@@ -168,38 +157,34 @@ def _handstand(
     "Up into a handstand, and down again"
     return np.clip(u/.22, 0, 1)*np.clip((1-u)/.22, 0, 1)
 
-def _standing(u):
-    lift = np.sin(np.pi*u)
-    return {k+s:v for s in 'lr' for k,v in (('arm_',150*lift), ('out_',45*lift**2))}
-
-def _walking(u):
-    swing,knee = np.sin(2*np.pi*2*u),np.cos(2*np.pi*2*u)
-    legs = lambda s,k: {'hip_'+s:32*k*swing+6, 'knee_'+s:40*np.clip(-k*knee, 0, 1), 'arm_'+s:-28*k*swing}
-    return legs('l', 1) | legs('r', -1)
-
-def _hop(u): # (t,)
+def _hop(
+    u:np.ndarray, # Progress of the approach (t,)
+)->np.ndarray: # (t,)
     "Up and down once"
     return np.sin(np.pi*np.clip((u-.3)/.55, 0, 1))
 
-def _hurdle(u):
-    step = np.sin(2*np.pi*u/.3)*(u<.3)
-    return dict(hip_l=95*_hop(u)+30*step, knee_l=100*_hop(u), hip_r=-30*step, arm_l=165*_hop(u), arm_r=165*_hop(u))
-
-def _armstand(u):
-    return dict(arm_l=165*_handstand(u), arm_r=165*_handstand(u), hip_l=60*np.sin(np.pi*np.clip(u/.3, 0, 1)))
-
-_APPROACH = dict(Standing=_standing, Walking=_walking, Hurdle=_hurdle, Armstand=_armstand)
-
 # %% ../../nbs/05_dives/01_diver.ipynb #5a504c4d
-def _approach_posture(
+def approach_posture(
     approach:str, # One of QUESTIONS['approach']
     plan:Plan, # The timetable
 )->np.ndarray: # Angles to add to the resting pose (t, joints)
     "What the body does between `start` and `ready`"
     f = np.arange(plan.n_frames)
     u = np.clip((f-plan.start)/(plan.ready-plan.start), 0, 1)
+    if approach=='Standing':
+        lift = np.sin(np.pi*u)
+        angles = {k+s:v for s in 'lr' for k,v in (('arm_',150*lift), ('out_',45*lift**2))}
+    elif approach=='Walking':
+        swing,knee = np.sin(2*np.pi*2*u),np.cos(2*np.pi*2*u)
+        legs = lambda s,k: {'hip_'+s:32*k*swing+6, 'knee_'+s:40*np.clip(-k*knee, 0, 1), 'arm_'+s:-28*k*swing}
+        angles = legs('l', 1) | legs('r', -1)
+    elif approach=='Hurdle':
+        step = np.sin(2*np.pi*u/.3)*(u<.3)
+        angles = dict(hip_l=95*_hop(u)+30*step, knee_l=100*_hop(u), hip_r=-30*step, arm_l=165*_hop(u), arm_r=165*_hop(u))
+    elif approach=='Armstand': angles = dict(arm_l=165*_handstand(u), arm_r=165*_handstand(u), hip_l=60*np.sin(np.pi*np.clip(u/.3, 0, 1)))
+    else: raise KeyError(approach)
     out = np.zeros((plan.n_frames, len(JOINTS)))
-    for joint,angle in _APPROACH[approach](u).items(): out[:,JOINTS.index(joint)] = angle
+    for joint,angle in angles.items(): out[:,JOINTS.index(joint)] = angle
     return out*bump(f, plan.start, plan.ready, 4)[:,None]
 
 # %% ../../nbs/05_dives/01_diver.ipynb #acdb50cb
@@ -218,7 +203,9 @@ def posture(
     wrapped = bump(f, *plan.twist)*flight*(turns(answers['twist'])>0)
     weights = {answers['position']:shaped, 'wrap':wrapped, 'press':_pressing(f, plan)*(1-flight)}
     weights['long'] = np.clip(np.clip((f-(plan.enter-6))/6, 0, 1)-shaped-wrapped, 0, 1)
-    return _blend(weights)+_approach_posture(answers['approach'], plan)
+    rest = np.clip(1-sum(weights.values()), 0, 1)   # what is missing to 1 stands at ease
+    poses = rest[:,None]*POSES['side'] + sum(w[:,None]*POSES[k] for k,w in weights.items())
+    return poses+approach_posture(answers['approach'], plan)
 
 # %% ../../nbs/05_dives/01_diver.ipynb #f06aba5f
 @dataclass(frozen=True)
@@ -242,78 +229,55 @@ def _limb_points(
     return middle, middle+lengths[1]*along(a2)
 
 # %% ../../nbs/05_dives/01_diver.ipynb #2937f81b
-def _arm(P, a, s, k, size):
-    "Elbow and hand of side `s`"
-    up = a['arm_'+s]+0*a['spine']
-    out = a['out_'+s]*np.abs(np.cos(up/2))**.5   # raised arms close over the head
-    P['elbow_'+s],P['hand_'+s] = _limb_points(P['shoulder_'+s], up, up+a['elbow_'+s], out, (.29*size,.30*size), k)
-
-def _leg(P, a, s, k, size):
-    "Knee, foot and toe of side `s`"
-    hip,shin = a['hip_'+s],a['hip_'+s]-a['knee_'+s]
-    P['knee_'+s],P['foot_'+s] = _limb_points(P['hip_'+s], hip, shin, .04+0*hip, (.44*size,.46*size), k)
-    toe = shin+np.radians(60)
-    P['toe_'+s] = P['foot_'+s]+.16*np.stack([np.sin(toe), -np.cos(toe), 0*toe], -1)
-
 def skeleton(
     angles:np.ndarray, # Joint angles (t, joints), degrees
     figure:Figure=Figure(), # The build
 )->dict[str,np.ndarray]: # {joint: (t, 3)}: x front, y up, z right, metres, pelvis at the origin
     "Where every joint is, in the body's own frame"
+    size = figure.limb
     a = {j:np.radians(angles[:,i]) for i,j in enumerate(JOINTS)}
     lean = np.stack([np.sin(a['spine']), np.cos(a['spine']), 0*a['spine']], -1)
     P = dict(pelvis=np.zeros((len(angles),3)), chest=.50*lean, neck=.60*lean, head=.76*lean)
     for s,k in (('l',-1), ('r',1)):
         P['shoulder_'+s] = P['chest']+np.array([0, 0, .19*k]); P['hip_'+s] = P['pelvis']+np.array([0, 0, .10*k])
-        _arm(P, a, s, k, figure.limb); _leg(P, a, s, k, figure.limb)
+        up = a['arm_'+s]+0*a['spine']
+        out = a['out_'+s]*np.abs(np.cos(up/2))**.5   # raised arms close over the head
+        P['elbow_'+s],P['hand_'+s] = _limb_points(P['shoulder_'+s], up, up+a['elbow_'+s], out, (.29*size,.30*size), k)
+        hip,shin = a['hip_'+s],a['hip_'+s]-a['knee_'+s]
+        P['knee_'+s],P['foot_'+s] = _limb_points(P['hip_'+s], hip, shin, .04+0*hip, (.44*size,.46*size), k)
+        toe = shin+np.radians(60)
+        P['toe_'+s] = P['foot_'+s]+.16*np.stack([np.sin(toe), -np.cos(toe), 0*toe], -1)
     return P
 
 # %% ../../nbs/05_dives/01_diver.ipynb #f4df94da
 BOARD = 6.5 # Height of the platform, metres
 
-def _progress(plan, f): # (t,)
-    "How far the approach is, 0 to 1"
-    return np.clip((f-plan.start)/(plan.ready-plan.start), 0, 1)
-
-def _on_board(answers, plan, f, returns): # x, y (t,)
-    "Where the body's centre is before the flight"
-    u,kind = _progress(plan, f),answers['approach']
-    x,y = np.full_like(f, -1.3),np.full_like(f, BOARD+.92)
-    if kind in ('Walking','Hurdle'): x = -1.3+.6*(np.sin(np.pi*u) if returns else u)
-    if kind=='Hurdle': y = y+.45*_hop(u)
-    if kind=='Armstand': y = y+.02*_handstand(u)
-    v = np.clip((f-plan.ready)/(plan.leave-plan.ready), 0, 1); x = x+(-.12-x)*v*v*(3-2*v)
-    return x, y-.30*_pressing(f, plan)*(f<plan.leave+2)
-
 # %% ../../nbs/05_dives/01_diver.ipynb #b324aff0
-def _path(
-    answers:dict[str,str], # {question: answer}
-    plan:Plan, # The timetable
-    f:np.ndarray, # Frames (t,), float
-    returns:bool=False, # Whether the approach ends where it began
-)->np.ndarray: # x from the edge of the board, y from the water (t, 2), metres
-    "The way of the body's centre"
-    x,y = _on_board(answers, plan, f, returns)
-    w = (f-plan.leave)/(plan.enter-plan.leave); stand = BOARD+.92; drop,rise = stand-.75,.9
-    g = (math.sqrt(2*rise)+math.sqrt(2*rise+2*drop))**2   # gravity, in metres per flight squared
-    fall = stand+math.sqrt(2*g*rise)*w-g*w*w/2
-    x = np.where(w>0, x+1.7*np.clip(w, 0, 1.15), x)
-    return np.stack([x, np.where(w>0, fall, y)], -1)
-
 def motion(
     answers:dict[str,str], # {question: answer}
     plan:Plan, # The timetable
     returns:bool=False, # Whether the approach ends where it began
 )->tuple[np.ndarray,...]: # Somersault, heading, twist in radians (t,), path (t, 2)
     "How the body turns and flies"
-    f = np.arange(plan.n_frames).astype(float)
+    f,kind = np.arange(plan.n_frames).astype(float),answers['approach']
+    u = np.clip((f-plan.start)/(plan.ready-plan.start), 0, 1)   # how far the approach is
     sign = -1 if answers['takeoff'] in ('Forward','Back') else 1
     som = sign*2*np.pi*turns(answers['somersault'])*ramp(f, plan.leave-1, plan.enter, .06)
-    if answers['approach']=='Armstand': som = som+np.pi*_handstand(_progress(plan, f))
+    if kind=='Armstand': som = som+np.pi*_handstand(u)
     turned = np.pi*(answers['takeoff'] in ('Back','Inward'))
     heading = turned*ramp(f, plan.ready, plan.ready+.6*(plan.leave-plan.ready))
     twist = 2*np.pi*turns(answers['twist'])*ramp(f, *plan.twist)
-    return som, heading, twist, _path(answers, plan, f, returns)
+    x,y = np.full_like(f, -1.3),np.full_like(f, BOARD+.92)      # on the board
+    if kind in ('Walking','Hurdle'): x = -1.3+.6*(np.sin(np.pi*u) if returns else u)
+    if kind=='Hurdle': y = y+.45*_hop(u)
+    if kind=='Armstand': y = y+.02*_handstand(u)
+    v = np.clip((f-plan.ready)/(plan.leave-plan.ready), 0, 1); x = x+(-.12-x)*v*v*(3-2*v)
+    y = y-.30*_pressing(f, plan)*(f<plan.leave+2)
+    w = (f-plan.leave)/(plan.enter-plan.leave); stand = BOARD+.92; drop,rise = stand-.75,.9   # in the air
+    g = (math.sqrt(2*rise)+math.sqrt(2*rise+2*drop))**2   # gravity, in metres per flight squared
+    fall = stand+math.sqrt(2*g*rise)*w-g*w*w/2
+    x = np.where(w>0, x+1.7*np.clip(w, 0, 1.15), x)
+    return som, heading, twist, np.stack([x, np.where(w>0, fall, y)], -1)
 
 # %% ../../nbs/05_dives/01_diver.ipynb #4a2e8b1d
 def _rotate_y(p:np.ndarray, angle:np.ndarray)->np.ndarray:
