@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..models.backbone import S3D, fuse
+from ..models.backbone import fuse
 from ..models.decoder import watch_attention
 from ..data.items import Item, open_item
 from ..features.store import FeatureStore, Timing
@@ -92,7 +92,7 @@ def clip_features(
     h,w = video.size
     chunk = max(1, min(chunk, 2**26//(3*h*w*clip_len)))
     prepare,rows = Preprocess.of(model).clean_view(),[]
-    backbone = fuse(model.backbone) if isinstance(model.backbone, S3D) else model.backbone
+    backbone = fuse(model.backbone)
     for start in tqdm(range(0, n, chunk), 'Reading the video', disable=not progress, leave=False, unit_scale=chunk, unit='clip'):
         clips = prepare(video.clips(start, min(chunk, n-start), clip_len, stride)).to(device)
         f = backbone(clips)

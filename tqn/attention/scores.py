@@ -24,7 +24,8 @@ from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
 from ..data.items import Item, as_items, encode_targets, split_answers
 from ..data.batches import stream_features
-from ..features.build import _batch_clips, _frozen
+from ..features.build import _batch_clips
+from ..models.backbone import fuse
 from .figure import ACCENT, FAINT, LINE, draw_heat
 
 # %% ../../nbs/08_attention/03_scores.ipynb #45a60900
@@ -390,7 +391,7 @@ def score_videos(
     model,preprocess,items = model.eval(), Preprocess.of(model, preprocess), as_items(items)
     view = view or preprocess.clean_view()
     if not items: raise ValueError("expected a video or more to score, got none: check the split")
-    backbone = _frozen(model.backbone)
+    backbone = fuse(model.backbone)
     how = dict(batch_clips=batch_clips or _batch_clips(view, next(backbone.parameters()).device), workers=workers, on_error=on_error)
     done,mine,drops = Tested(Evaluation(model.queries, train), views=views), items[rank::world], view_frames(views, preprocess)
     with tqdm(desc='test', total=len(mine)*len(drops), unit='video', disable=not progress) as bar:

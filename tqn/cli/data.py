@@ -102,7 +102,7 @@ def chosen_backbone(
 def features(
     data:Path,             # Manifest (.csv, .jsonl), or the folder of a data set
     out:Path,              # Folder of the features, one file a video; what is there already is kept
-    backbone:str='small',  # small (the kit's own), a file of S3D weights, a folder of a Hugging Face model or of a trained model, or a name on the hub (owner/name)
+    backbone:str='small',  # small (the kit's own), efficientnet_lite0, a file of S3D weights, a folder of a Hugging Face model or of a trained model, or a name on the hub (owner/name)
     split:str='',          # One split, such as train; if not given, all
     clip_len:int=0,        # Frames in a clip; if not given, what the backbone wants
     stride:int=0,          # One frame in this many; if not given, what the backbone wants

@@ -178,7 +178,7 @@ def build_bank(
     folder = part_folder(folder, rank, world)
     bank = open_bank(folder, lengths, model.decoder.d_memory, dtype, digest, notes, overwrite)
     try:
-        backbone = _frozen(model.backbone)
+        backbone = fuse(model.backbone)
         how = dict(batch_clips=batch_clips or _batch_clips(view, next(backbone.parameters()).device), workers=workers)
         left = sum(map(len, bank.missing().values()))
         with tqdm(desc='bank', total=bank.index.n_rows, initial=bank.index.n_rows - left, unit='clip', disable=not progress) as bar:
@@ -187,10 +187,6 @@ def build_bank(
         bank.checkpoint(digest)
     except BaseException: bank.close(); raise
     return bank
-
-def _frozen(backbone):
-    "An inference copy of an S3D; any other backbone must be in eval mode already"
-    return fuse(backbone) if isinstance(backbone, S3D) else backbone
 
 # %% ../../nbs/07_features/03_build.ipynb #6b635303
 def ready_items(

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..models.backbone import S3D, fuse
+from ..models.backbone import fuse
 from ..data.items import Item, as_items, open_item
 from ..data.batches import FeatureDataset, feature_path, is_cached, source_stamp, load_features, stream_features
 from ..core.files import weights_digest
@@ -161,7 +161,7 @@ def _save_one(shard, item, rows): # Nothing
 def _run_shard(shard, bar=None): # {id: why it was skipped}
     "Extract the videos of one process"
     if shard.threads: torch.set_num_threads(shard.threads)
-    backbone = (fuse(shard.backbone) if isinstance(shard.backbone, S3D) else shard.backbone).eval().to(shard.device)
+    backbone = fuse(shard.backbone).eval().to(shard.device)
     rows,skipped = {},{}
     stream = stream_features(backbone, [(i, o, 0) for i,o in enumerate(shard.items)], shard.reading, [shard.view], shard.batch_clips, shard.workers, 0, shard.on_error)
     for (i,n,_,error),f in stream:

@@ -73,7 +73,7 @@ class Reading(Checked):
 
 class Network(Checked):
     "The model that stage 1 begins with"
-    backbone:Text='s3d'      # s3d (random weights), dives (the kit's small one), or a file of S3D weights
+    backbone:Text='s3d'      # s3d (random weights), dives (the kit's small one), efficientnet_lite0, or a file of S3D weights
     width:Amount=1.          # Width of a new S3D, as a share of the published one
     freeze:bool=False        # Leave the backbone as it is
     d_model:Positive=1024    # Width of queries and responses

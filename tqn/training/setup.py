@@ -9,6 +9,8 @@ __all__ = ['get_videos', 'make_backbone', 'make_model', 'find_model', 'settle', 
 from dataclasses import replace
 from pathlib import Path
 import torch
+from torch import nn
+from ..models.adapters import open_backbone
 from ..models.backbone import S3D
 from ..models.weights import load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..data.items import Item, as_items, shorter_than, VideoSet
@@ -47,22 +49,19 @@ def get_videos(
 
 # %% ../../nbs/09_training/05_setup.ipynb #26015de0
 def make_backbone(
-    settings:Settings, # `backbone` and `width`
-)->S3D: # With the weights asked for
+    settings:Settings, # `backbone`, `width` and `freeze`
+)->nn.Module: # With the weights asked for
     "The backbone that stage 1 begins with"
     if settings.backbone == 's3d': return S3D(width=settings.width)
     if settings.backbone == 'dives': return small_backbone()
+    if settings.backbone == 'efficientnet_lite0':
+        return open_backbone('efficientnet_lite0', frozen=settings.freeze, clip_len=settings.clip_len, stride=settings.stride, preprocess=dict(size=settings.size))
     path = Path(settings.backbone)
-    if not path.is_file(): raise ValueError(f"setting backbone must be 's3d', 'dives' or a file of weights, got {settings.backbone!r}: there is no such file")
+    if not path.is_file(): raise ValueError(f"setting backbone must be 's3d', 'dives', 'efficientnet_lite0' or a file of weights, got {settings.backbone!r}: there is no such file")
     weights,model = read_weights(path),S3D(width=settings.width)
     if set(weights) == set(model.state_dict()): return load_backbone(path)
     (load_torchvision if any(k.startswith('features.') for k in weights) else load_kinetics)(model, path)
     return model
-
-def _reading(settings):
-    "How a model reads videos, from settings"
-    mean,std = (DIVING48_MEAN, DIVING48_STD) if settings.colours == 'diving48' else (IMAGENET_MEAN, IMAGENET_STD)
-    return Preprocess(settings.clip_len, settings.stride, size=settings.size, resize=settings.resize or None, mean=mean, std=std)
 
 def make_model(
     settings:Settings, # Of stage 1
@@ -73,8 +72,11 @@ def make_model(
     torch.manual_seed(settings.seed)
     s,backbone = settings, None if d_features else make_backbone(settings)
     if backbone is not None and s.freeze: backbone.requires_grad_(False)
+    mean,std = (DIVING48_MEAN, DIVING48_STD) if s.colours == 'diving48' else (IMAGENET_MEAN, IMAGENET_STD)
+    if own := getattr(backbone, 'preprocess', None): mean,std = own.mean,own.std          # a backbone that says how it wants its colours
+    reading = None if backbone is None else Preprocess(s.clip_len, s.stride, size=s.size, resize=s.resize or None, mean=mean, std=std)
     return TQN(queries, backbone, s.d_model, s.n_layers, s.n_heads, s.heads, s.class_query, s.positions, s.dropout, s.response_dropout, d_features,
-               s.class_reading, preprocess=_reading(s) if backbone is not None else None)
+               s.class_reading, preprocess=reading)
 
 # %% ../../nbs/09_training/05_setup.ipynb #7470f780
 def find_model(
