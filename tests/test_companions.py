@@ -16,7 +16,8 @@ from tqn.attention.scores import Evaluation, evaluate
 from tqn.models.tqn import TQN
 from tqn.models.losses import tqn_loss
 from tqn.questions.queries import Query, QuerySet
-from tqn.attention.records import SHAPES, SORTS, Records, choose, from_evaluation, heads_apart, load_records, planted, record, save_records, sort_values, strip
+from tqn.attention.records import SHAPES, SORTS, Records, choose, from_evaluation, heads_apart, load_records, record, save_records, sort_values, strip
+from tqn.attention.localise import planted
 from tqn.training.loop import fit
 from made_records import made
 

@@ -48,7 +48,8 @@ def build(n):
     import torch
     from tqn.data.batches import FeatureDataset, make_loader
     from tqn.models.tqn import TQN
-    from tqn.attention.records import planted, record
+    from tqn.attention.records import record
+    from tqn.attention.localise import planted
     qs, features, items = planted(n, clips=(20, 60))
     data, model = FeatureDataset(features, items, qs), TQN(qs, d_model=64, d_features=16, n_layers=2, n_heads=4).eval()
     record(model, make_loader(FeatureDataset(features, items[:32], qs), 32), progress=False)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEASURES', 'SHARES', 'WHAT', 'clip_overlap', 'clip_scores', 'map_scores', 'ClipMaps', 'attention_maps',
            'collect_maps', 'score_square', 'cosines', 'fixed_clips', 'best_fixed', 'control_scores', 'bootstrap',
-           'nan_mean', 'Localisation', 'localise', 'localisation_dict', 'plot_localisation']
+           'nan_mean', 'Localisation', 'localise', 'localisation_dict', 'plot_localisation', 'planted']
 
 # %% ../../nbs/08_attention/04_localise.ipynb #caab0242
 import math
@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
+from ..questions.queries import Query, QuerySet
 from ..video.video import fit_stride
 from .answer import clip_spans
 from .figure import ACCENT, HEAD, LINE, SOFT, draw_heat
@@ -335,3 +336,27 @@ def plot_localisation(
     runs,n = loc.square.shape[:2]
     fig.suptitle(f"{WHAT[measure].capitalize()} ({n} videos{f', {runs} runs' if runs>1 else ''})", fontsize=11)
     return fig
+
+# %% ../../nbs/08_attention/04_localise.ipynb #2744aedf
+def planted(
+    n:int=300,         # Videos
+    d:int=16,          # Width of a feature
+    clips:tuple=(6,30),# Fewest and most clips
+    seed:int=0,        # Decides everything
+)->tuple[QuerySet,dict[str,Tensor],list[dict]]: # Questions, {id: features (n, d)}, and items
+    "Features in which one clip decides each answer: nothing to download, and known where to look"
+    g,codes = np.random.default_rng(seed),np.random.default_rng(7).normal(size=(2,4,d))*2.5
+    qs = QuerySet([Query('takeoff', ['Back','Forward','Inward','Reverse']), Query('twist', ['NoTwis','05Twis','1Twis','15Twis'], kind='count')],
+                  classes=[(f'{a} {t}', [a,t]) for a in ('Back','Forward') for t in ('NoTwis','05Twis')])
+    features,items = {},[]
+    for i in range(n):
+        t,answer = int(g.integers(clips[0], clips[1]+1)),g.integers(0, 4, 2)
+        at = g.integers(0, t//2),g.integers(t//2, t)
+        x = g.normal(size=(t,d))
+        for q in range(2): x[at[q]] += codes[q,answer[q]]
+        said = {q.name: q.answers[a] for q,a in zip(qs, answer)}
+        c = qs.class_of(said)
+        features[f'dive_{i:05d}'] = torch.tensor(x, dtype=torch.float32)
+        items.append(dict(id=f'dive_{i:05d}', answers=said, class_name=qs.class_names[c] if c>=0 else None, n_frames=8*t,
+            extents={q.name: (8*int(a), 8*int(a)+8) for q,a in zip(qs, at)}))
+    return qs,features,items

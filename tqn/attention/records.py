@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'SORTS', 'VERDICTS', 'entropy', 'heads_apart', 'readings_apart', 'strip', 'Records', 'question_columns',
-           'batch_columns', 'planted', 'make_records', 'record', 'sort_values', 'choose', 'from_evaluation',
-           'save_records', 'load_records']
+           'batch_columns', 'make_records', 'record', 'sort_values', 'choose', 'from_evaluation', 'save_records',
+           'load_records']
 
 # %% ../../nbs/08_attention/06_records.ipynb #d42a9764
 import json
@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from torch import Tensor
 from ..core.files import write_atomic
 from ..core.names import refuse_unknown, unknown
-from ..questions.queries import Query, QuerySet
+from ..questions.queries import QuerySet
 from ..models.losses import answer_losses
 from .figure import pool_max
 from .localise import nan_mean
@@ -145,30 +145,6 @@ def batch_columns(
     for i,(a,v) in enumerate(zip(out.attn.float().mean((1,2)).cpu().numpy(), batch['valid'].cpu().numpy())): strips[i,:have] = strip(a[:have,v], m)
     heads[:,:have] = heads_apart(out.attn)[:,:have]
     return {**cols, 'heads': heads, 'strips': strips, 'readings': apart, 'clips': batch['valid'].sum(1).cpu().numpy()}, how
-
-# %% ../../nbs/08_attention/06_records.ipynb #435bbde2
-def planted(
-    n:int=300,         # Videos
-    d:int=16,          # Width of a feature
-    clips:tuple=(6,30),# Fewest and most clips
-    seed:int=0,        # Decides everything
-)->tuple[QuerySet,dict[str,Tensor],list[dict]]: # Questions, {id: features (n, d)}, and items
-    "Features in which one clip decides each answer: nothing to download, and known where to look"
-    g,codes = np.random.default_rng(seed),np.random.default_rng(7).normal(size=(2,4,d))*2.5
-    qs = QuerySet([Query('takeoff', ['Back','Forward','Inward','Reverse']), Query('twist', ['NoTwis','05Twis','1Twis','15Twis'], kind='count')],
-                  classes=[(f'{a} {t}', [a,t]) for a in ('Back','Forward') for t in ('NoTwis','05Twis')])
-    features,items = {},[]
-    for i in range(n):
-        t,answer = int(g.integers(clips[0], clips[1]+1)),g.integers(0, 4, 2)
-        at = g.integers(0, t//2),g.integers(t//2, t)
-        x = g.normal(size=(t,d))
-        for q in range(2): x[at[q]] += codes[q,answer[q]]
-        said = {q.name: q.answers[a] for q,a in zip(qs, answer)}
-        c = qs.class_of(said)
-        features[f'dive_{i:05d}'] = torch.tensor(x, dtype=torch.float32)
-        items.append(dict(id=f'dive_{i:05d}', answers=said, class_name=qs.class_names[c] if c>=0 else None, n_frames=8*t,
-            extents={q.name: (8*int(a), 8*int(a)+8) for q,a in zip(qs, at)}))
-    return qs,features,items
 
 # %% ../../nbs/08_attention/06_records.ipynb #44ac4a93
 def make_records(
