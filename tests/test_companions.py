@@ -7,9 +7,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
 import tqn
 from tqn.attention.answer import answer
-from tqn.widgets.compare import CompareViewer, KeepAttention, Side, align, epoch_sides, over_epochs, overlap, sample_attention, side_of, spread
-from tqn.widgets.browse import DataBrowser, Opener, browse_model, opener, pack_page, unpack_page
-from tqn.widgets.confusions import MANY, Confusions, busiest, confusion, videos_in
+from tqn.widgets.compare import CompareViewer, KeepAttention, Side, align, epoch_sides, over_epochs, overlap, rebin, sample_attention, side_of
+from tqn.widgets.browse import MANY, Confusions, DataBrowser, Opener, browse_model, busiest, confusion, opener, pack_page, unpack_page, videos_in
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, make_loader
 from tqn.attention.scores import Evaluation, evaluate
@@ -19,6 +18,7 @@ from tqn.questions.queries import Query, QuerySet
 from tqn.attention.records import SHAPES, SORTS, Records, choose, from_evaluation, heads_apart, load_records, record, save_records, sort_values, strip
 from tqn.attention.localise import planted
 from tqn.training.loop import fit
+from safetensors.numpy import save_file
 from made_records import made
 
 JS = Path(__file__).parent/'js/companions.test.mjs'
@@ -265,25 +265,32 @@ def test_untrusted_names_stay_text():
 
 @settings(max_examples=60)
 @given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 1)), st.integers(1, 60), st.randoms(use_true_random=False))
-def test_spread_keeps_mass(a, m, random):
+def test_rebinning_keeps_mass(a, m, random):
     edges = np.cumsum([0, *(.1 + random.random() for _ in a)])
-    s = spread(a, edges, m)
+    s = rebin(a, edges, m)
     assert s.shape == (m,) and (s >= -1e-12).all()
     np.testing.assert_allclose(s.sum(), a.sum(), atol=1e-9)
-    np.testing.assert_allclose(spread(a, np.arange(len(a)+1.), len(a)), a, atol=1e-12)
+    np.testing.assert_allclose(rebin(a, np.arange(len(a)+1.), len(a)), a, atol=1e-12)
     at = np.linspace(edges[0], edges[-1], m+1)           # by hand: how much of each clip lies in each column
     by_hand = [sum(v*max(0, min(e1, t1)-max(e0, t0))/(e1-e0) for v, e0, e1 in zip(a, edges, edges[1:])) for t0, t1 in zip(at, at[1:])]
     np.testing.assert_allclose(s, by_hand, atol=1e-9)
 
 def test_sides_on_one_grid():
     def side(n, layers=2, names=('q', 'r')): return Side('s', np.random.default_rng(n).dirichlet(np.ones(n), (layers, 3, len(names))), np.arange(n+1), list(names), {}, {})
-    mass, names, same = align([side(20), side(20)])
-    assert mass.shape == (2, 2, 3, 2, 20) and same and names == ['q', 'r']
-    mass, _, same = align([side(10), side(1000)])
-    assert mass.shape == (2, 2, 3, 2, 480) and not same
-    np.testing.assert_allclose(mass.sum(-1), 1, rtol=1e-5)
-    mass, names, _ = align([side(8), side(8, layers=1, names=('r', 'x'))])   # other layers: their mean; common questions only
-    assert mass.shape == (2, 1, 1, 1, 8) and names == ['r']
+    a, b = side(20), side(20)
+    grid = align([a, b])
+    assert grid.attn.shape == (2, 2, 3, 2, 20) and grid.same and grid.names == ['q', 'r'] and grid.counts == [20, 20]
+    assert np.array_equal(grid.attn, np.stack([a.attn, b.attn])) and (grid.part == 1).all()                    # the same clips: nothing is done to them
+    few, many = side(10), side(1000)
+    grid = align([few, many])
+    assert grid.attn.shape == (2, 2, 3, 2, 1000) and not grid.same                                            # every tenth edge is one of both
+    grid = align([side(28), side(45)])
+    assert grid.attn.shape[-1] == 28 + 45 - 1 and [len({*o}) for o in grid.attn[:, 0, 0, 0]] == [28, 45]
+    for g in (grid, align([few, many]), align([few, many], most=480), align([side(3000), side(2000)])):
+        np.testing.assert_allclose(np.einsum('slhqm,sm->slhq', g.attn, g.part), 1, rtol=1e-4)
+        assert g.attn.shape[-1] <= 1200 and len(g.edges) == g.attn.shape[-1] + 1
+    grid = align([side(8), side(8, layers=1, names=('r', 'x'))])   # other layers: their mean; common questions only
+    assert grid.attn.shape == (2, 1, 1, 1, 8) and grid.names == ['r']
 
 def test_compare_traits_stay_in_range(small):
     model, data = small
@@ -292,8 +299,8 @@ def test_compare_traits_stay_in_range(small):
     assert (w.layer, w.head, w.meta['shape'][:4]) == (1, 0, [2, 2, 2, 3])
     for bad in (dict(a=2), dict(layer=2), dict(head=-2)):
         with pytest.raises(traitlets.TraitError, match='expected'): setattr(w, *next(iter(bad.items())))
-    mass = np.frombuffer(w.mass, np.float32).reshape(w.meta['shape'])
-    np.testing.assert_allclose(mass.sum(-1), 1, rtol=1e-4)
+    attn, part = np.frombuffer(w.attn, np.float32).reshape(w.meta['shape']), np.frombuffer(w.part, np.float32).reshape(2, -1)
+    np.testing.assert_allclose(np.einsum('slhqm,sm->slhq', attn, part), 1, rtol=1e-4)
     assert w.meta['sides'][0]['said'][0][0][0] == a.answers['takeoff'][0][0]
     wild = CompareViewer([a, b], layer=7)
     assert 'layer: expected -1 to 1, got 7' in wild.error
@@ -310,14 +317,21 @@ def test_keeping_attention_changes_nothing(tmp_path):
     a, b = run('with', True), run('without', False)
     for k in a: assert torch.equal(a[k], b[k]), k
     sides = epoch_sides(tmp_path/'with', 'dive_00004')
-    assert [s.name for s in sides] == ['epoch 0', 'epoch 1', 'epoch 2'] and sides[0].attn.shape == (1, 1, 3, 32)
+    assert [s.name for s in sides] == ['epoch 0', 'epoch 1', 'epoch 2'] and sides[0].attn.shape == (1, 1, 3, len(data[4]['features']))
     assert sides[0].truth['takeoff'] == items[4]['answers']['takeoff']
     assert not list((tmp_path/'with'/'attention').glob('.*'))
     model = TQN(qs, d_model=16, d_features=16, n_layers=1, n_heads=2)
     model.load_state_dict(a)
     np.testing.assert_allclose(sides[-1].attn[0, 0], sample_attention(model, [data[4]], 32)['attn'][0], rtol=2e-3)   # what is in the file is what the model looks at
     direct = model.eval()(data[4]['features'][None]).attn[0].mean((0, 1)).detach().numpy()
-    np.testing.assert_allclose(sides[-1].attn[0, 0], spread(direct, np.arange(direct.shape[1]+1.), 32), atol=1e-3)
+    np.testing.assert_allclose(sides[-1].attn[0, 0], direct, atol=1e-3)
+    old = tmp_path/'before'/'attention'                            # a file of an earlier commit: 32 equal columns, and no count of clips
+    old.mkdir(parents=True)
+    kept = sample_attention(model, [data[2], data[4]])
+    columns = {**kept, 'attn': np.stack([rebin(o[:, :n].astype(float), np.arange(n + 1.), 32) for o, n in zip(kept['attn'], kept['clips'])]).astype(np.float16)}
+    head = dict(epoch=0, ids=['dive_00002', 'dive_00004'], labels={**{q.name: [*q.answers] for q in qs}, 'class': [*qs.class_names]}, truth=[{}, {}])
+    save_file({k: np.ascontiguousarray(v) for k, v in columns.items() if k != 'clips'}, old/'0000.safetensors', {'attention': json.dumps(head)})
+    assert epoch_sides(old.parent, 'dive_00004')[0].attn.shape == (1, 1, 3, 32)
     w = over_epochs(tmp_path/'with')
     assert (w.a, w.b, w.meta['many'], w.error) == (0, 2, True, '')
 

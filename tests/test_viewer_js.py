@@ -99,8 +99,13 @@ def test_a_wheel_carries_every_part():
     assert {f for f in STATIC.rglob('*') if f.is_file()} <= carried
 
 def test_one_palette():
-    "The colours that are drawn and those that are styled"
-    js, css = (STATIC/'common.js').read_text(), (STATIC/'common.css').read_text()
-    light, dark = re.findall(r'--right: (#\w+); --wrong: (#\w+);', css)
-    drawn = {k: dict(re.findall(r"(light|dark): '(#\w+)'", re.search(rf'{k}: (\{{[^}}]*\}})', js)[1])) for k in ('more', 'less')}
-    assert drawn == {'more': dict(light=light[0], dark=dark[0]), 'less': dict(light=light[1], dark=dark[1])}
+    "Colours that are drawn and colours that are styled are those of Python"
+    drawn = json.loads(run('--input-type=module', '-e', LOAD + "console.log(JSON.stringify(v.PALETTE))", STATIC/'common.js').stdout)
+    for theme in PALETTE: assert {k: tuple(v) if isinstance(v, list) else v for k, v in drawn[theme].items()}.items() <= PALETTE[theme].items(), theme
+    full = lambda c: c if len(c) == 7 else '#' + ''.join(o*2 for o in c[1:])
+    blocks = re.findall(r'\{\n(  --bg.*?)\n\}', (STATIC/'common.css').read_text(), re.S)
+    for theme, block in zip(PALETTE, blocks, strict=True):
+        styled = {k: full(v) for k, v in re.findall(r'--(\w+): (#\w+);', block)}
+        for k, v in PALETTE[theme].items():
+            if k not in ('tones', 'faint'): assert styled[k] == v, (theme, k)
+    for name in WIDGETS: assert not re.findall(r'--(?:bg|ink|soft|line|ground|right|wrong): #', (STATIC/f'{name}.css').read_text()), 'a palette of its own'

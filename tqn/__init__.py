@@ -23,14 +23,14 @@ if TYPE_CHECKING:  # what an editor completes; at run time each name is imported
     from .widgets.viewer import AttentionViewer, view
     from .widgets.browse import DataBrowser
     from .widgets.compare import CompareViewer, KeepAttention
-    from .widgets.confusions import Confusions
+    from .widgets.browse import Confusions
     from .features.store import FeatureStore
     from .widgets.label import Labeller
 
 _home = dict(Query='questions.queries', QuerySet='questions.queries', Video='video.video', FrameFolder='video.video', VideoError='video.decode',
              SyntheticDives='dives.dives', S3D='models.backbone', QueryDecoder='models.decoder', TQN='models.tqn', TQNOutput='models.tqn', FeatureBank='features.bank',
              answer='attention.answer', plot_attention='attention.figure', open_data='data.published', build_bank='features.build', score_videos='attention.scores',
-             view='widgets.viewer', AttentionViewer='widgets.viewer', DataBrowser='widgets.browse', CompareViewer='widgets.compare', KeepAttention='widgets.compare', Confusions='widgets.confusions', FeatureStore='features.store', Labeller='widgets.label')
+             view='widgets.viewer', AttentionViewer='widgets.viewer', DataBrowser='widgets.browse', CompareViewer='widgets.compare', KeepAttention='widgets.compare', Confusions='widgets.browse', FeatureStore='features.store', Labeller='widgets.label')
 __all__ = list(_home)
 
 os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # asking whether there is a GPU must not use it: a notebook's forks could not

@@ -25,7 +25,7 @@ def times(f, rounds):
 def kernel(n, rounds):
     "What happens in Python"
     from tqn.widgets.browse import DataBrowser, pack_page
-    from tqn.widgets.confusions import Confusions
+    from tqn.widgets.browse import Confusions
     r, rows = made(n), []
     begin = time.perf_counter()
     w = DataBrowser(r, on_open=lambda id: None)

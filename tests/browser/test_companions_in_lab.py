@@ -36,6 +36,10 @@ def side(name, n=40, layers=2, heads=3): return Side(name, g.dirichlet(np.ones(n
 pair = tqn.CompareViewer([side('small'), side('large')])
 pair
 ''', '''
+def clips(name, n, frames=220): return Side(name, g.dirichlet(np.ones(n)*.3, (1, 1, 1)), np.append(np.arange(n)*frames//n, frames)/25, ['takeoff'], {}, {})
+uneven = tqn.CompareViewer([clips('28 clips', 28), clips('9 clips', 9)])
+uneven
+''', '''
 epochs = tqn.CompareViewer([side(f'epoch {i}', layers=1, heads=1) for i in range(12)], b=11)
 epochs
 ''', '''
@@ -191,17 +195,46 @@ def test_dark_and_narrow(lab_page, browse, shots):
         if name == 'browse': assert 'is-narrow' in root.locator('.tqb-list').get_attribute('class') and row(root, 0).locator('.tqb-name').first.is_visible()
         root.evaluate("e => { e.style.width = '' }")
 
+def middles(drawn, edges):
+    "What was drawn in the middle of every clip"
+    at = (edges[1:] + edges[:-1])/2
+    return np.array(drawn)[((at - edges[0])/(edges[-1] - edges[0])*len(drawn)).astype(int)]
+
+def test_clips_of_a_comparison_keep_their_edges_and_numbers(lab_page, shots):
+    "Two sides with other clips: every bar stands over its own clip, as many times uniform as it is"
+    root = lab_page.page.locator('.tqn-compare').nth(1)
+    root.scroll_into_view_if_needed()
+    lab_page.page.wait_for_timeout(300)
+    sides = lab_page.get("[[s.attn[0, 0, 0].tolist(), s.times.tolist()] for s in uneven.sides]")
+    top = max(max(a)*len(a) for a, _ in sides)
+    for canvas, (a, times) in zip(('.tqc-a', '.tqc-b'), sides):
+        drawn, edges = root.locator(canvas).first.evaluate(RED), np.array(times)
+        want = np.array(a)*len(a)/top*40
+        assert (np.abs(middles(drawn, edges) - np.maximum(want, want > 0)) <= 1).all()
+        for t, left, right in zip(edges[1:], want, want[1:]):                  # an edge is where it is in time, to the pixel
+            if abs(left - right) < 6: continue
+            x, step = t/edges[-1]*len(drawn), np.flatnonzero(np.abs(np.diff(drawn)) >= 4) + 1
+            assert np.abs(step - x).min() <= 1.5, t
+    root.locator('.tqc-block').focus()
+    lab_page.page.keyboard.press('Home')
+    a, b = (s[0][0] for s in sides)
+    said = root.locator('.tqc-read').inner_text()
+    told = [float(n) for n in re.findall(r'([\d.]+)× ?', said)]
+    assert abs(told[0] - a*28) <= .06 or told[0] == round(a*28)
+    assert abs(told[1] - b*9) <= .06 or told[1] == round(b*9)
+    lab_page.nb.shot(shots/'compare_uneven.png', '.tqn-compare >> nth=1')
+
 def test_lanes_of_a_comparison(lab_page, shots):
     root = lab_page.page.locator('.tqn-compare').first
     root.scroll_into_view_if_needed()
     block = root.locator('.tqc-block').first
-    mass = np.array(lab_page.get("np.frombuffer(pair.mass, np.float32).reshape(pair.meta['shape']).tolist()"))
+    mass = np.array(lab_page.get("[s.attn.tolist() for s in pair.sides]"))
     def check(a, b):
         top = max(a.max(), b.max())
         for canvas, v in (('.tqc-a', a), ('.tqc-b', b)):
-            drawn = np.array(block.locator(canvas).evaluate(RED))
-            assert len(drawn) == 40 and (np.abs(drawn - np.maximum(v/top*40, 1)) <= 1).all()
-        assert (np.abs(np.array(block.locator('.tqc-d').evaluate(RED)) - np.abs(b-a)/top*18) <= 1).all()
+            drawn = middles(block.locator(canvas).evaluate(RED), np.arange(41))
+            assert (np.abs(drawn - np.maximum(v/top*40, 1)) <= 1).all()
+        assert (np.abs(middles(block.locator('.tqc-d').evaluate(RED), np.arange(41)) - np.abs(b-a)/top*18) <= 1).all()
     lab_page.page.wait_for_timeout(200)
     check(*mass.mean((1, 2))[:, 0])
     root.get_by_label('layer').select_option(label='2')
@@ -219,7 +252,7 @@ def test_lanes_of_a_comparison(lab_page, shots):
     lab_page.nb.shot(shots/'compare.png', '.tqn-compare')
 
 def test_epochs_have_a_slider(lab_page, shots):
-    root = lab_page.page.locator('.tqn-compare').nth(1)
+    root = lab_page.page.locator('.tqn-compare').nth(2)
     root.scroll_into_view_if_needed()
     assert root.locator('.tqc-sidename').all_inner_texts() == ['epoch 0', 'epoch 11']
     root.get_by_label('side B').fill('8')

@@ -82,7 +82,9 @@ test('maps of one side: one layer, one head, or their mean', () => {
 })
 
 test('overlap, pooling that keeps peaks of both signs, order', () => {
-  close(c.overlap([.5, .5, 0], [0, .5, .5]), .5); close(c.overlap([1, 0], [1, 0]), 1); close(c.overlap([1, 0], [0, 1]), 0)
+  const one = [1, 1, 1]
+  close(c.overlap([.5, .5, 0], [0, .5, .5], one, one), .5); close(c.overlap([1, 0], [1, 0], one, one), 1); close(c.overlap([1, 0], [0, 1], one, one), 0)
+  close(c.overlap([.5, .5, .5, .5], [1, 1, 0, 0], [.5, .5, .5, .5], [.5, .5, 1, 1]), .5)   // two halves of a clip count once
   assert.deepEqual([...c.pool(Float32Array.from([0, .5, -.75, 0, 0, .25]), [0, 1, 2, 3, 4, 5, 6], 0, 6, 3)], [.5, -.75, .25])
   const long = new Float32Array(1000); long[617] = -1
   assert.equal(c.pool(long, Array.from({length: 1001}, (_, i) => i), 0, 1000, 10)[6], -1)
@@ -97,13 +99,14 @@ test('differences go up and down from the middle, in their colours', () => {
 })
 
 test('history: a row a side, each scaled to its own peak', () => {
-  const grey = Array.from({length: 256}, (_, i) => [i, i, i]), px = c.history([Float32Array.from([1, 0, .5, 0]), Float32Array.from([0, .2, 0, .1])], 0, 2, grey)
+  const grey = Array.from({length: 256}, (_, i) => [i, i, i]), px = c.history([Float32Array.from([1, 0]), Float32Array.from([0, .2])], grey)
   assert.deepEqual([px[0], px[4], px[8], px[12]], [255, 0, 0, 255])
 })
 
 test('what a column says', () => {
-  assert.equal(c.when(1, 4, [0, 8]), '2.00–4.00 s'); assert.equal(c.when(1, 4, null), '25–50% of the video')
-  assert.equal(c.reading('q', [.25, .75], [.5, .5], 0, 2, null), 'q, 0–50% of the video: A 0.250 (0.5× uniform), B 0.500 (1.0×), difference +0.250')
+  assert.equal(c.when(1, [0, 2, 4, 8], true), '2.00–4.00 s'); assert.equal(c.when(1, [1, 2, 3, 5], false), '25–50% of the video')
+  assert.equal(c.reading('q', [.25, .75], [.5, .5], 0, [2, 2], [0, 1, 2], false), 'q, 0–50% of the video: A 0.250 (0.5× uniform), B 0.500 (1.0×), difference +0.250')
+  assert.equal(c.reading('q', [.25], [.1], 0, [4, 20], [0, 1], true), 'q, 0.00–1.00 s: A 0.250 (1.0× uniform), B 0.100 (2.0×), difference +1.0×')
 })
 
 test('confusions: shares, the worst cells, keys, legible numbers', () => {

@@ -98,10 +98,10 @@ export function number(v) {
 
 // ---------------------------------------------------------------- colours
 
-/** The palette of tqn.attention.figure, for things that are drawn; what is styled has it in common.css. */
+/** The palette of tqn.attention.figure, as far as it is drawn; what is styled has it in common.css. */
 export const PALETTE = {
-  ramp: {light: ['#c4deeb', '#7db5d3', '#3a86b4', '#155a8a', '#082f54'], dark: ['#1b4058', '#23658d', '#3f9aca', '#8bcdec', '#e6f6ff']},
-  more: {light: '#0a6aa1', dark: '#7cc4ea'}, less: {light: '#b34700', dark: '#ff9a52'},
+  light: {right: '#0a6aa1', wrong: '#b34700', tones: ['#c4deeb', '#7db5d3', '#3a86b4', '#155a8a', '#082f54']},
+  dark: {right: '#7cc4ea', wrong: '#ff9a52', tones: ['#1b4058', '#23658d', '#3f9aca', '#8bcdec', '#e6f6ff']},
 }
 
 /** '#0a6aa1' as [10, 106, 161]. */
@@ -109,7 +109,7 @@ export const rgb = hex => [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16))
 
 /** 256 colours [r, g, b], faint to strong against the ground of a theme. */
 export function ramp(theme) {
-  const stops = PALETTE.ramp[theme].map(rgb)
+  const stops = PALETTE[theme].tones.map(rgb)
   return range(256, i => {
     const x = i / 255 * (stops.length - 1), k = min(stops.length - 2, floor(x))
     return stops[k].map((a, c) => round(a + (stops[k + 1][c] - a) * (x - k)))

@@ -3,16 +3,16 @@
 
 // ---------------------------------------------------------------- numbers
 
-/** Maps (queries * m) of one side of mass (sides, layers, heads, queries, m); -1 is the mean over layers or heads. */
-export function mapOf(mass, [, L, H, Q, m], side, layer = -1, head = -1) {
+/** Maps (queries * m) of one side of attn (sides, layers, heads, queries, m); -1 is the mean over layers or heads. */
+export function mapOf(attn, [, L, H, Q, m], side, layer = -1, head = -1) {
   const all = L * H * Q * m
-  return combine(mass.subarray(side * all, (side + 1) * all), [L, H, Q, m], layer, head)
+  return combine(attn.subarray(side * all, (side + 1) * all), [L, H, Q, m], layer, head)
 }
 
-/** What two maps have in common, from 0 to 1. */
-export function overlap(a, b) {
+/** What two maps have in common, from 0 to 1; partA, partB: which part of its clip each column is. */
+export function overlap(a, b, partA, partB) {
   let s = 0
-  for (let i = 0; i < a.length; i++) s += min(a[i], b[i])
+  for (let i = 0; i < a.length; i++) s += min(a[i] * partA[i], b[i] * partB[i])
   return min(1, s)
 }
 
@@ -28,12 +28,12 @@ export function signs(d, top, rows, [more, less]) {
   return out
 }
 
-/** A picture of all sides of one query, one row each, each scaled to its own peak: pixels (sides, m, 4). */
-export function history(maps, q, m, colours) {
-  const out = new Uint8ClampedArray(4 * maps.length * m)
-  maps.forEach((map, s) => {
-    const a = map.subarray(q * m, (q + 1) * m), top = peak(a) || 1
-    for (let x = 0; x < m; x++) out.set([...colours[round(255 * a[x] / top)], 255], 4 * (s * m + x))
+/** A picture of all sides, one row each, each scaled to its own peak: pixels (sides, columns, 4). */
+export function history(rows, colours) {
+  const m = rows[0].length, out = new Uint8ClampedArray(4 * rows.length * m)
+  rows.forEach((a, s) => {
+    const top = peak(a) || 1
+    for (let x = 0; x < m; x++) out.set([...colours[round(255 * (a[x] || 0) / top)], 255], 4 * (s * m + x))
   })
   return out
 }
@@ -42,22 +42,24 @@ export function history(maps, q, m, colours) {
 export const order = (overlaps, by) => overlaps.map((_, i) => i).sort((x, y) => by === 'difference' ? overlaps[x] - overlaps[y] || x - y : x - y)
 
 /** What column x stands for: seconds, or a share of the video. */
-export function when(x, m, span) {
-  if (!span) return `${round(100 * x / m)}–${round(100 * (x + 1) / m)}% of the video`
-  const at = i => (span[0] + (span[1] - span[0]) * i / m).toFixed(2)
-  return `${at(x)}–${at(x + 1)} s`
+export function when(x, edges, seconds) {
+  if (seconds) return `${edges[x].toFixed(2)}–${edges[x + 1].toFixed(2)} s`
+  const [from, all] = [edges[0], edges.at(-1) - edges[0]], at = i => round(100 * (edges[i] - from) / all)
+  return `${at(x)}–${at(x + 1)}% of the video`
 }
 
-/** What column x of a query says. */
-export function reading(name, a, b, x, m, span) {
-  const d = b[x] - a[x], both = `A ${number(a[x])} (${times_(a[x] * m)} uniform), B ${number(b[x])} (${times_(b[x] * m)})`
-  return `${name}, ${when(x, m, span)}: ${both}, difference ${d < 0 ? '−' : '+'}${number(abs(d))}`
+/** What column x of a query says; n: how many clips each side has. Where these differ, the difference is in times uniform. */
+export function reading(name, a, b, x, [nA, nB], edges, seconds) {
+  const both = `A ${number(a[x])} (${times_(a[x] * nA)} uniform), B ${number(b[x])} (${times_(b[x] * nB)})`
+  const d = nA === nB ? b[x] - a[x] : b[x] * nB - a[x] * nA, apart = `${d < 0 ? '−' : '+'}${nA === nB ? number(abs(d)) : times_(abs(d))}`
+  return `${name}, ${when(x, edges, seconds)}: ${both}, difference ${apart}`
 }
 
 // ---------------------------------------------------------------- page
 
 const h = elements('tqc-')
-const KEY = 'Both lanes have one scale. Difference: up and blue where B looks more, down and orange where A does. Overlap 1: the same map.'
+const KEY = 'Both lanes have one scale, each with its own clips. Difference: up and blue where B looks more, down and orange where A does. '
+  + 'Overlap 1: the same map.'
 
 /** What a side answers to one question. */
 function makeAnswer() {
@@ -138,8 +140,9 @@ function render({model, el}) {
   heard('change:error', fail)
   if (model.get('error')) { fail(); return end }
   if (!meta?.shape) { trouble('There is nothing to compare.'); return end }
-  const mass = typed(model.get('mass'), 'float32'), [S, L, H, Q, m] = meta.shape, want = S * L * H * Q * m
-  if (mass.length !== want) { trouble(`Expected ${want} attention values, got ${mass.length}; make the comparison again.`); return end }
+  const attn = typed(model.get('attn'), 'float32'), parts = typed(model.get('part'), 'float32'), {edges, counts} = meta
+  const [S, L, H, Q, m] = meta.shape, want = S * L * H * Q * m, all = edges[m] - edges[0]
+  if (attn.length !== want) { trouble(`Expected ${want} attention values, got ${attn.length}; make the comparison again.`); return end }
   const sides = makeSides(model, meta, tell, signal), blocks = meta.names.map(n => makeBlock(n, meta.many))
   const pick = (name, options) => choice(name, options, signal, v => tell({[name]: name === 'order' ? v : +v}))
   const each = n => [[-1, 'mean'], ...range(n, i => [i, String(i + 1)])]
@@ -147,19 +150,20 @@ function render({model, el}) {
     layer: L > 1 && pick('layer', each(L)), head: H > 1 && pick('head', each(H)),
     order: Q > 1 && pick('order', [['given', 'as given'], ['difference', 'difference']]),
   }
-  const list = h('div.blocks'), read = h('div.read', {role: 'status'}), [from, to] = meta.span ? meta.span.map(t => `${t.toFixed(1)} s`) : ['start', 'end']
+  const list = h('div.blocks'), read = h('div.read', {role: 'status'})
+  const [from, to] = meta.seconds ? [edges[0], edges[m]].map(t => `${t.toFixed(1)} s`) : ['start', 'end']
   root.append(h('div.tools', sides.box, h('div.picks', Object.values(picks).map(p => p && p.box))), ...[makeFilms(model, signal)].filter(Boolean), list,
     h('div.axis', MUTE, h('span', from), h('span', meta.same ? '' : 'each video from its start to its end'), h('span', to)), read, h('div.key', KEY))
   let maps = [], cached = '', cursor = [-1, -1], frame = 0
-  const part = (map, q) => map.subarray(q * m, (q + 1) * m), edges = range(m + 1, i => i)
+  const part = (map, q) => map.subarray(q * m, (q + 1) * m), partOf = s => parts.subarray(s * m, (s + 1) * m)
   const paintBlock = (k, q, common, colours, px) => {
-    const at = [model.get('a'), model.get('b')], [a, b] = at.map(s => part(maps[s], q)), top = max(peak(a), peak(b))
-    const [pa, pb, pd] = [a, b, b.map((v, i) => v - a[i])].map(o => pool(o, edges, 0, m, min(px, m)))
+    const at = [model.get('a'), model.get('b')], [a, b] = at.map(s => part(maps[s], q).map(v => v * counts[s])), top = max(peak(a), peak(b))  // times uniform
+    const pixels = o => pool(o, edges, edges[0], edges[m], px), [pa, pb, pd] = [a, b, b.map((v, i) => v - a[i])].map(pixels)
     paintPixels(k.a.canvas, bars(pa, top, 40, colours), pa.length, 40)
     paintPixels(k.b.canvas, bars(pb, top, 40, colours), pb.length, 40)
-    paintPixels(k.d.canvas, signs(pd, top, 36, [rgb(PALETTE.more[theme]), rgb(PALETTE.less[theme])]), pd.length, 36)
+    paintPixels(k.d.canvas, signs(pd, top, 36, [rgb(PALETTE[theme].right), rgb(PALETTE[theme].wrong)]), pd.length, 36)
     if (k.all) {
-      paintPixels(k.all.canvas, history(maps, q, m, colours), m, S)
+      paintPixels(k.all.canvas, history(maps.map(o => pixels(part(o, q))), colours), px, S)
       k.marks.forEach((mark, i) => { mark.style.top = `${((at[i] + .5) / S) * 100}%` })
     }
     const said = at.map((s, i) => `${'AB'[i]}, ${meta.sides[s].name}: ${k.answers[i].fill(meta.sides[s].said[q], meta.sides[s].truth[q])}`)
@@ -169,9 +173,9 @@ function render({model, el}) {
   const paintAll = () => {
     frame = 0
     const A = model.get('a'), B = model.get('b'), layer = model.get('layer'), head = model.get('head'), now = `${layer} ${head}`
-    if (cached !== now) { maps = range(S, s => mapOf(mass, meta.shape, s, layer, head)); cached = now }
+    if (cached !== now) { maps = range(S, s => mapOf(attn, meta.shape, s, layer, head)); cached = now }
     if (!maps[A] || !maps[B]) return
-    const colours = ramp(theme), overlaps = meta.names.map((_, q) => overlap(part(maps[A], q), part(maps[B], q)))
+    const colours = ramp(theme), overlaps = meta.names.map((_, q) => overlap(part(maps[A], q), part(maps[B], q), partOf(A), partOf(B)))
     sides.show()
     for (const [name, p] of Object.entries(picks)) if (p) p.select.value = String(model.get(name))
     const px = max(40, round((blocks[0].a.canvas.clientWidth || 600) * (devicePixelRatio || 1)))
@@ -181,14 +185,15 @@ function render({model, el}) {
   }
   const point = (q, x) => {
     cursor = [q, x]
-    for (const k of blocks) { k.cursor.hidden = x < 0; k.cursor.style.left = `${(x + .5) / m * 100}%` }
-    const A = maps[model.get('a')], B = maps[model.get('b')]
-    write(read, x < 0 || !A || !B ? '' : reading(meta.names[q], part(A, q), part(B, q), x, m, meta.span))
+    for (const k of blocks) { k.cursor.hidden = x < 0; k.cursor.style.left = `${x < 0 ? 0 : ((edges[x] + edges[x + 1]) / 2 - edges[0]) / all * 100}%` }
+    const at = [model.get('a'), model.get('b')], [A, B] = at.map(s => maps[s])
+    write(read, x < 0 || !A || !B ? '' : reading(meta.names[q], part(A, q), part(B, q), x, at.map(s => counts[s]), edges, meta.seconds))
   }
   draw = () => { if (!frame) frame = requestAnimationFrame(paintAll) }
   blocks.forEach((k, q) => {
     const share = (e, canvas) => { const b = box(canvas); return [(e.clientX - b.left) / b.width, (e.clientY - b.top) / b.height] }
-    k.lanes.addEventListener('pointermove', e => { const x = floor(share(e, k.a.canvas)[0] * m); point(q, x >= 0 && x < m ? x : -1) }, {signal})
+    const columnAt = x => x >= 0 && x < 1 ? min(m - 1, lastAtMost(edges, edges[0] + x * all)) : -1
+    k.lanes.addEventListener('pointermove', e => point(q, columnAt(share(e, k.a.canvas)[0])), {signal})
     k.lanes.addEventListener('pointerleave', () => point(-1, -1), {signal})
     k.all?.canvas.addEventListener('click', e => tell({b: clamp(floor(share(e, k.all.canvas)[1] * S), 0, S - 1)}), {signal})
     k.el.addEventListener('keydown', e => {
