@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from tqn.models.backbone import S3D, fuse
 from tqn.models.tqn import TQN, SharedHead, TQNOutput, product_of_answers, run_packed
 from tqn.models.losses import tqn_loss
-from tqn.training.loop import param_groups
+from tqn.training.run import param_groups
 from tqn.questions.queries import Query, QuerySet
 
 

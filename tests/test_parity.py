@@ -15,7 +15,7 @@ from tqn.models.weights import load_kinetics
 from tqn.models.tqn import TQN
 from tqn.models.weights import published_name
 from tqn.models.losses import tqn_loss
-from tqn.training.loop import param_groups
+from tqn.training.run import param_groups
 from tqn.questions.queries import QuerySet
 
 EVAL = dict(atol=1e-4, rtol=1e-4)   # golden README: logits move by 1.4e-5, features by 5e-5, between ways to compute them

@@ -8,19 +8,20 @@ from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
 from tqn.training import stage2 as S
-from tqn.training import loop as T
+from tqn.training import run as R
 from tqn.data import batches as W
 from tqn.features.bank import BankParts, FeatureBank
 from tqn.data.items import Item
 from tqn.data.batches import OwnVideos, WholeVideos, WindowDataset, collate
 from tqn.core.files import weights_digest
 from tqn.core.seeds import sample_generator
-from tqn.training.launch import launch
+from tqn.training.chain import launch
 from tqn.models.tqn import TQN
 from tqn.models.losses import tqn_loss
 from tqn.questions.queries import QuerySet
 from tqn.training.stage2 import BankStage, WholeStage, fit_stage2, read_visits
-from tqn.training.loop import make_accelerator, validate
+from tqn.training.loop import validate
+from tqn.training.run import make_accelerator
 from tqn.video.video import clip_grid
 
 fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system cannot fork a process to kill it')
@@ -136,12 +137,12 @@ def test_killed_at_random_moments_and_resumed_to_the_same_bits(source, whole, tm
 @fork
 @pytest.mark.parametrize('n', [1, 2, 4])
 def test_killed_between_the_checkpoints_of_bank_and_model(n, source, whole, tmp_path, monkeypatch):
-    calls,real = [],T.save_checkpoint
+    calls,real = [],R.save_checkpoint
     def dying(*a):
         calls.append(0)
         if len(calls) == n: os.kill(os.getpid(), signal.SIGKILL)
         return real(*a)
-    monkeypatch.setattr(T, 'save_checkpoint', dying)
+    monkeypatch.setattr(R, 'save_checkpoint', dying)
     assert died(child(lambda: go(tmp_path/'run', source))) == -signal.SIGKILL
     monkeypatch.undo()
     W.open_item = Film
@@ -239,13 +240,13 @@ def test_padding_never_enters_batch_norm(source, tmp_path):
     assert not batch['valid'].all()
     stage = S.make_stage(ds, tmp_path/'run', bank, sync=False)
     stage.restore(model, 0)
-    stage.wake(model)
+    stage.train_mode(model)
     stage.forward(model, batch)
     real = batch['x'][batch['valid']]
     assert_close(model.backbone.norm.running_mean, .1*real.mean((0, 2, 3, 4)))
     other = tiny(norm=True)
     frozen = WholeStage('frozen')
-    frozen.wake(other)
+    frozen.train_mode(other)
     before = other.backbone.norm.running_mean.clone()
     frozen.forward(other, batch)
     assert torch.equal(other.backbone.norm.running_mean, before) and other.training and not other.backbone.norm.training
@@ -316,11 +317,11 @@ def in_two(fn, *args):
 
 def first_gradients(folder, source):
     "Train in two processes, keeping the first gradient as it is before the update; what each process scored"
-    real,kept = T._update,[]
-    def keeping(acc, model, optimiser, n, clip, check):
-        if not kept: kept.append({k.removeprefix('module.'): p.grad/(n/acc.num_processes) for k,p in model.named_parameters() if p.grad is not None})
-        return real(acc, model, optimiser, n, clip, check)
-    T._update = keeping
+    real,kept = R.Run.check,[]
+    def keeping(run, what, value):
+        if what == 'gradient' and not kept: kept.append({k.removeprefix('module.'): p.grad.clone() for k,p in run.model.named_parameters() if p.grad is not None})
+        return real(run, what, value)
+    R.Run.check = keeping
     run,model = go(folder, source, model=tiny())
     ev,loss = validate(make_accelerator('no', 'cpu'), model, WholeVideos(others, qs), tqn_loss, WholeStage())
     ids = Counter(i for rows in ev.rows.values() for i,(_,views,_) in rows.items() for _ in range(views))
@@ -343,7 +344,7 @@ def test_two_processes_do_what_one_does(source, tmp_path):
         assert (p.grad - g).norm() <= 1e-5*p.grad.norm() + 1e-8, name
     # every val video scored exactly once
     assert set(got['ids']) == {o.id for o in others} and set(got['ids'].values()) == {got['names']}
-    log = T.read_log(tmp_path/'run'/'log.csv')
+    log = R.read_log(tmp_path/'run'/'log.csv')
     assert len(log) == 3 and all(r['val_answers']*14 == pytest.approx(round(r['val_answers']*14), abs=1e-3) for r in log)
 
 def one_hears_a_signal(folder, source):

@@ -1,11 +1,11 @@
 "Training: the loop learns, resumes to the same bits, survives kills, full disks and bad data, and refuses what it should"
-import json, math, os, shutil, signal, subprocess, sys, textwrap
+import json, math, os, shutil, signal, subprocess, sys, textwrap, warnings
 from pathlib import Path
 import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import nn
-from tqn.training import loop as T
+from tqn.training import run as R
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, collate, make_loader
 from tqn.core.seeds import sample_generator
@@ -13,7 +13,8 @@ from tqn.models.losses import tqn_loss
 from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.training.settings import make_config
-from tqn.training.loop import NotFinite, Progress, fit, load_checkpoint, lr_factor, make_accelerator, make_optimiser, open_run, read_log, save_checkpoint, train_mode, train_step
+from tqn.training.loop import fit, train_mode
+from tqn.training.run import NotFinite, Progress, load_checkpoint, lr_factor, make_accelerator, make_optimiser, open_run, read_log, save_checkpoint
 
 SETUP = '''
 import torch
@@ -118,32 +119,37 @@ def test_nothing_is_drawn_outside_a_notebook(tmp_path):
 
 # the optimiser --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize('sizes', [(16,), (8, 8), (7, 7, 2), (1,)*16])
-def test_accumulation_equals_the_large_batch(sizes):
-    acc,ds = make_accelerator('no', 'cpu'), made_up(16, 0)
-    def trained(sizes):
-        model,at = tiny(dropout=0.),Progress()
-        opt = acc.prepare(torch.optim.SGD(model.parameters(), lr=.1))  # Adam would blow up the rounding of gradients that are zero
-        for _ in range(3):
-            ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-            group = [collate([ds[i] for i in range(a, b)]) for a,b in zip(ends, ends[1:])]
-            row = train_step(acc, model, opt, iter(group), len(group), at, clip=1.)
-        return torch.cat([p.flatten() for p in model.parameters()]), row
-    (a,row_a),(b,row_b) = trained((16,)), trained(sizes)
-    torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
-    assert row_a['loss'] == pytest.approx(row_b['loss'], rel=1e-3) and row_a['grad_norm'] == pytest.approx(row_b['grad_norm'], rel=1e-3)
+class Given(list):
+    "Batches of these sizes, one after the other"
+    sampler = batch_sampler = None
 
-def test_clipping_bounds_the_step():
-    acc,ds = make_accelerator('no', 'cpu'), made_up(8, 0)
-    batch = next(iter(make_loader(ds, 8)))
-    def moved(clip):
-        model = tiny(dropout=0.)
-        before = [p.detach().clone() for p in model.parameters()]
-        norm = train_step(acc, model, acc.prepare(torch.optim.SGD(model.parameters(), lr=1.)), [batch], 1, Progress(), clip)['grad_norm']
-        return norm, math.sqrt(sum(float((p.detach() - q).square().sum()) for p,q in zip(model.parameters(), before)))
-    norm,free = moved(0.)
+def plain_steps(monkeypatch, folder, sizes, lr=.1, epochs=3, **kw):
+    "Weights, moves and log of a training with plain gradient descent (Adam would blow up the rounding of gradients that are zero)"
+    ds,model,ends = made_up(sum(sizes), 0),tiny(dropout=0.),torch.tensor([0, *sizes]).cumsum(0).tolist()
+    def descent(model, *a):
+        opt = torch.optim.SGD(model.parameters(), lr=lr)
+        for g in opt.param_groups: g['initial_lr'] = lr
+        return opt
+    monkeypatch.setattr(R, 'make_optimiser', descent)
+    before = [p.detach().clone() for p in model.parameters()]
+    batches = Given(collate([ds[i] for i in range(a, b)]) for a,b in zip(ends, ends[1:]))
+    run = fit(model, batches, None, folder, epochs=epochs, accumulate=len(sizes), progress=False, callbacks=[], **kw)
+    return torch.cat([p.detach().flatten() for p in model.parameters()]), math.sqrt(sum(float((p.detach() - q).square().sum()) for p,q in zip(model.parameters(), before))), run.steps()
+
+@pytest.mark.parametrize('sizes', [(16,), (8, 8), (7, 7, 2), (1,)*16])
+def test_accumulation_equals_the_large_batch(sizes, tmp_path, monkeypatch):
+    (a,_,steps_a),(b,_,steps_b) = plain_steps(monkeypatch, tmp_path/'a', (16,), clip=1.), plain_steps(monkeypatch, tmp_path/'b', sizes, clip=1.)
+    torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+    assert len(steps_a) == len(steps_b) == 3
+    for x,y in zip(steps_a, steps_b): assert x['loss'] == pytest.approx(y['loss'], rel=1e-3) and x['grad_norm'] == pytest.approx(y['grad_norm'], rel=1e-3)
+
+def test_clipping_bounds_the_step(tmp_path, monkeypatch):
+    def moved(name, clip):
+        _,far,steps = plain_steps(monkeypatch, tmp_path/name, (8,), lr=1., epochs=1, clip=clip)
+        return steps[0]['grad_norm'], far
+    norm,free = moved('free', 0.)
     assert free == pytest.approx(norm, rel=1e-4)
-    assert moved(norm/10) == (pytest.approx(norm), pytest.approx(norm/10, rel=1e-3))
+    assert moved('clipped', norm/10) == (pytest.approx(norm), pytest.approx(norm/10, rel=1e-3))
 
 def test_groups_follow_the_published_recipe():
     groups = make_optimiser(tiny()).param_groups
@@ -169,7 +175,7 @@ def test_attention_regulariser_is_off_by_default_and_acts_when_on(tmp_path):
 def test_gradients_reach_everything_that_learns(tmp_path):
     acc,model = make_accelerator('no', 'cpu'), tiny()
     batch = next(iter(loaders()[0]))
-    T.batch_loss(model, batch)[0].backward()
+    tqn_loss(model(batch['x'], batch['valid']), batch['answers'], batch['class'])[0].backward()
     assert [n for n,p in model.named_parameters() if p.grad is None] == []
 
 # a backbone -----------------------------------------------------------------------------------------------------------
@@ -231,11 +237,11 @@ def test_signal_then_resume_gives_the_same_bits(tmp_path, whole, sig, step):
     fit(model, *loaders(), tmp_path/'r', resume=True, **quiet)
     assert same(model, whole[0]) and logs(tmp_path/'r') == logs(whole[1])
 
-@pytest.mark.parametrize('where', ['T.save_checkpoint', 'os.replace'])
+@pytest.mark.parametrize('where', ['R.save_checkpoint', 'os.replace'])
 def test_kill_9_anywhere_then_resume_gives_the_same_bits(tmp_path, whole, where):
     body = f"""
     import os, signal
-    from tqn.training import loop as T
+    from tqn.training import run as R
     calls,old = [],{where}
     def fatal(*a, **k):
         calls.append(0)
@@ -249,7 +255,7 @@ def test_kill_9_anywhere_then_resume_gives_the_same_bits(tmp_path, whole, where)
     model = tiny(seed=8)
     fit(model, *loaders(), tmp_path/'r', resume=True, save_every=4, **quiet)
     assert same(model, whole[0]) and logs(tmp_path/'r') == logs(whole[1])
-    assert sorted(p.name for p in (tmp_path/'r').iterdir() if not p.name.startswith('.')) == ['best', 'checkpoint-0003-00000018', 'config.json', 'log.csv', 'steps.csv']
+    assert sorted(p.name for p in (tmp_path/'r').iterdir() if not p.name.startswith('.')) == ['best', 'checkpoint-0003-00000018', 'config.json', 'log.csv', 'run.json', 'steps.csv']
 
 def test_resume_with_workers_and_accumulation(tmp_path):
     kw = {**quiet, 'accumulate': 4, 'epochs': 2}
@@ -273,6 +279,44 @@ def test_resume_refuses_other_settings_or_another_model(tmp_path, whole):
     shutil.copytree(whole[1], tmp_path/'r')
     with pytest.raises(ValueError, match='lr was 0.01, now 0.5'): fit(tiny(), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'lr': .5})
     with pytest.raises(ValueError, match='another model'): fit(TQN(qs, d_model=32, n_layers=1, n_heads=2, d_features=6), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'epochs': 4})
+
+def test_resume_refuses_other_questions_answers_and_videos(tmp_path, whole):
+    "A checkpoint fits any model of its shapes, so what its outputs mean is compared"
+    shutil.copytree(whole[1], tmp_path/'r')
+    before = {p: p.read_bytes() for p in (tmp_path/'r').rglob('*') if p.is_file()}
+    def resumed(answers={'level': ['high', 'low'], 'side': ['left', 'right']}, rename={}, items=slice(None), dropout=.1):
+        other = QuerySet(answers, classes=[(f'{a} {b}', [a, b]) for a in answers[[*answers][0]] for b in answers[[*answers][1]]])
+        torch.manual_seed(0)
+        model = TQN(other, d_model=16, n_layers=1, n_heads=2, d_features=6, dropout=dropout, response_dropout=dropout)
+        train,val = loaders()
+        for ds in (train.dataset, val.dataset):
+            ds.queries,ds.items = other,[Item(o.id, answers={q: rename.get(a, a) for q,a in o.answers.items()}) for o in ds.items][items]
+        return fit(model, train, val, tmp_path/'r', resume=True, **{**quiet, 'epochs': 4})
+    for kw,text in ((dict(answers={'level': ['top', 'low'], 'side': ['left', 'right']}, rename={'high': 'top'}), "answer 1 of 'level' was 'high', now 'top'"),
+                    (dict(answers={'level': ['low', 'high'], 'side': ['left', 'right']}), "answer 1 of 'level' was 'high', now 'low'"),
+                    (dict(answers={'side': ['left', 'right'], 'level': ['high', 'low']}), "question 1 was 'level', now 'side'"),
+                    (dict(dropout=.2), 'another model: dropout was 0.1, now 0.2'), (dict(items=slice(1, None)), 'number of train videos was 44, now 43')):
+        with pytest.raises(ValueError, match=f'cannot resume.*{text}'): resumed(**kw)
+    with pytest.raises(ValueError, match="answers of '0-.*' in train was"): resumed(rename={'high': 'low'})
+    assert before == {p: p.read_bytes() for p in (tmp_path/'r').rglob('*') if p.is_file()}
+
+def test_a_run_of_an_earlier_version_is_resumed_and_says_once_what_was_not_compared(tmp_path, whole):
+    shutil.copytree(whole[1], tmp_path/'r')
+    (tmp_path/'r'/'run.json').unlink()
+    with pytest.raises(ValueError, match='lr was 0.01, now 0.5'): fit(tiny(), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'lr': .5})
+    turned = QuerySet({'level': ['low', 'high'], 'side': ['left', 'right']})
+    with pytest.raises(ValueError, match="answer 1 of 'level' was 'high', now 'low'"): fit(TQN(turned, d_model=16, n_layers=1, n_heads=2, d_features=6), *loaders(), tmp_path/'r', resume=True, **quiet)
+    with pytest.warns(UserWarning, match='no record of model and videos'): fit(a := tiny(seed=5), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'epochs': 4})
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        fit(tiny(seed=5), *loaders(), tmp_path/'r', resume=True, **{**quiet, 'epochs': 4})
+    fit(b := tiny(), *loaders(), tmp_path/'b', **{**quiet, 'epochs': 4})
+    assert same(a, b)
+
+def test_a_damaged_record_is_named(tmp_path, whole):
+    shutil.copytree(whole[1], tmp_path/'r')
+    (tmp_path/'r'/'run.json').write_text('{"settings": {')
+    with pytest.raises(ValueError, match='run.json cannot be read as JSON.*remove it'): fit(tiny(), *loaders(), tmp_path/'r', resume=True, **quiet)
 
 def test_damaged_checkpoint_is_named(tmp_path, whole):
     for name in ('model.safetensors', 'optimiser.pt', 'progress.json'):

@@ -66,7 +66,7 @@ class Trainer:
         from tqn.models.tqn import TQN
         from tqn.questions.queries import QuerySet
         from tqn.training.stage2 import BankStage
-        from tqn.training.loop import make_optimiser
+        from tqn.training.run import make_optimiser
         questions = {q: [str(i) for i in range(k)] for q,k in (('takeoff', 4), ('somersault', 8), ('twist', 8), ('position', 4))}
         torch.manual_seed(0)
         self.queries = QuerySet(questions, classes=[(f'class {i}', ['0', str(i%8), str(i//8), None]) for i in range(48)])
@@ -94,7 +94,7 @@ class Trainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 400.)
         self.optimiser.step(); self.optimiser.zero_grad(set_to_none=True)
-        self.stage.stepped(self.step_number, 0); self.step_number += 1
+        self.stage.after_step(self.step_number, 0); self.step_number += 1
 
 def step(a):
     print(f"{a.videos} videos a step, {a.fresh} fresh clips of {a.pixels} pixels each, S3D of width {a.width:g}, d {a.d}; median of {a.rounds} rounds that take turns")
