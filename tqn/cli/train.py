@@ -53,7 +53,7 @@ def _tell(*lines):
 
 def _videos(r, queries, root, quiet):
     "Open the data set and say what was found"
-    from tqn.training.setup import get_videos
+    from tqn.training.chain import get_videos
     data = get_videos(r.data, r.settings, queries, root, r.preset, progress=not quiet)
     _tell(data)
     return data
@@ -80,7 +80,7 @@ def train(
     if features and stage == 2: raise ValueError("stage 2 runs clips through the backbone, so it needs videos: leave --features out, or train stage 1 on them")
     out = out or Path(f'runs/stage{stage}')
     r = settings_of(stage, data, preset, config, flags, out if resume else None)
-    from tqn.training.stages import run_stage1, run_stage2
+    from tqn.training.chain import run_stage1, run_stage2
     videos,how = _videos(r, queries, root, quiet),dict(callbacks=[], progress=not quiet)
     if stage == 1: done = run_stage1(r, videos, out, features, resume, overwrite, **how)
     else: done = run_stage2(r, videos, start, bank, out, resume, overwrite, any_weights=any_weights, **how)
@@ -104,7 +104,7 @@ def bank(
     r = settings_of(2, data, preset, config, flags)
     from tqn.features.build import read_notes
     from tqn.features.bank import bank_parts
-    from tqn.training.stages import run_bank
+    from tqn.training.chain import run_bank
     run_bank(r, _videos(r, queries, root, quiet), start, out, overwrite, progress=not quiet)
     lost = {id: why for part in bank_parts(out) for id,why in read_notes(part).get('skipped', {}).items()}
     for id,why in lost.items(): _tell(f'left out {id}: {why}')
@@ -127,7 +127,7 @@ def test(
 )->None:
     "Score a model on whole test videos. Per video and per class, with the number of videos beside each score."
     r = settings_of(stage, data, preset, config, flags)
-    from tqn.training.stages import run_test
+    from tqn.training.chain import run_test
     tested = run_test(r, _videos(r, queries, root, quiet), start, out, features, overwrite, progress=not quiet)
     _tell(tested, *(f'could not read {id}: {why}' for id,why in tested.damaged.items()), f'scores and predictions are in {out}')
 

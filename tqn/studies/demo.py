@@ -30,7 +30,8 @@ from ..attention.localise import Localisation, collect_maps, localisation_dict, 
 from ..models.tqn import READINGS, TQN
 from ..models.losses import tqn_loss
 from ..core.files import numbered, packaged, write_atomic, write_json
-from ..training.loop import Run, fit
+from ..training.loop import fit
+from ..training.run import Run
 from ..video.transforms import Preprocess
 from ..features.build import build_bank
 from ..training.stage2 import fit_stage2

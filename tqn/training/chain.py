@@ -30,8 +30,7 @@ from ..models.tqn import TQN
 from ..models.losses import tqn_loss
 from ..features.bank import bank_parts
 from ..features.build import build_bank, ready_items
-from ..attention.metrics import evaluate
-from ..attention.protocol import Tested, gather_scores, score_videos
+from ..attention.scores import Tested, evaluate, gather_scores, score_videos
 from .settings import Resolved, Settings, save_settings
 from .run import Run, make_accelerator
 from .loop import fit

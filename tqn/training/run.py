@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from ..core.files import read_plain, write_atomic
 from ..core.seeds import sample_generator
-from ..attention.metrics import Evaluation
+from ..attention.scores import Evaluation
 from .settings import MAY_CHANGE, Resolved, TrainConfig, resolve, save_settings
 
 # %% ../../nbs/09_training/02_run.ipynb #c4bd9be6

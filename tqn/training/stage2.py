@@ -8,7 +8,7 @@ __all__ = ['WINDOWS', 'stream', 'WholeStage', 'own_bank', 'visits', 'BankStage',
 
 # %% ../../nbs/09_training/04_stage2.ipynb #96235748
 import json, math, re, shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 import torch
@@ -17,8 +17,8 @@ from ..features.bank import BankParts, FeatureBank, StoredRows, check_ids, drift
 from ..data.batches import WAYS, WholeVideos, WindowDataset, collate, windows_loader
 from ..core.files import weights_digest
 from ..core.names import unknown
-from ..core.files import write_atomic
-from .loop import LivePlot, Run, Stage, _cut_log, _log_row, fit, make_accelerator, read_log, train_mode
+from .run import LivePlot, Run, cut_log, log_row, make_accelerator, read_log
+from .loop import Stage, fit, train_mode
 from .settings import Checked, TrainConfig, make_config
 
 # %% ../../nbs/09_training/04_stage2.ipynb #be64a4b5
@@ -39,21 +39,16 @@ class WholeStage(Stage):
     "Any training on clips: whole videos are streamed, batch norm is as asked"
     def __init__(self,
         batch_norm:str='train', # 'train': statistics of the batch; 'frozen': the running ones
-        plan:Callable=lambda: None, # Called before the run begins: may refuse to resume it
     ):
         if batch_norm not in ('train', 'frozen'): raise unknown('there is no batch_norm', batch_norm, ('train', 'frozen'))
-        self.batch_norm,self.plan = batch_norm,plan
+        self.batch_norm = batch_norm
 
-    def restore(self, model:nn.Module, step:int)->None:
-        "See that the run is the same as before"
-        self.plan()
-
-    def whole(self, model:nn.Module, batch:dict): # Output of the model
+    def eval_forward(self, model:nn.Module, batch:dict): # Output of the model
         "Run whole videos in eval mode, a stream of pieces or a padded batch"
-        if 'pieces' not in batch: return super().whole(model, batch)
+        if 'pieces' not in batch: return super().eval_forward(model, batch)
         return model(stream(model.backbone, batch['pieces'], batch['class'].device)[None])
 
-    def wake(self, model:nn.Module)->None:
+    def train_mode(self, model:nn.Module)->None:
         "Training mode, but for what is frozen"
         train_mode(model)
         for m in model.modules():
@@ -110,9 +105,8 @@ class BankStage(WholeStage):
 
     def restore(self, model:nn.Module, step:int)->None:
         "Open the bank as it was at this step"
-        super().restore(model, step)
         self.bank,self.step,self.seen = self.start(model, step),step,[]
-        if self.log: _cut_log(self.log, 'step', step)
+        if self.log: cut_log(self.log, 'step', step)
 
     def forward(self, model:nn.Module, batch:dict): # Output of the model
         "Fresh features among stored ones; where no clip was read, stored ones only"
@@ -127,35 +121,17 @@ class BankStage(WholeStage):
         self.seen += visits(batch, self.bank.ages(batch['id']), drift(self.bank, *window))
         return self.bank.splice(*window)
 
-    def stepped(self, step:int, epoch:int)->dict[str,float]: # age of the rows that were read, drift of those that were replaced
+    def after_step(self, step:int, epoch:int)->dict[str,float]: # age of the rows that were read, drift of those that were replaced
         "Every row is an update older; write down the visits"
         self.step = step + 1
         self.bank.advance()
         seen,self.seen = self.seen,[]
-        for o in seen if self.log else (): _log_row(self.log, {'step': step, 'epoch': epoch, **o})
+        for o in seen if self.log else (): log_row(self.log, {'step': step, 'epoch': epoch, **o})
         return {k: sum(o[v] for o in seen)/len(seen) for k,v in (('age', 'stale'), ('drift', 'drift'))} if seen else {'age': float(step)}
 
     def save(self, model:nn.Module, step:int)->None:
         "A checkpoint of the bank, named after the weights it belongs to; the model's comes next"
         if isinstance(self.bank, FeatureBank): self.bank.checkpoint(weights_digest(model.backbone))
-
-# %% ../../nbs/09_training/04_stage2.ipynb #2a69dbdb
-def _same_plan(
-    folder:str|Path, # Of the run
-    plan:dict,       # way, k, batch_size, batch_norm, processes, seed, videos
-    write:bool=True, # Only the main process does
-)->None:
-    "Keep the plan of a run, or refuse to resume with another"
-    path = Path(folder)/'stage2.json'
-    old = json.loads(path.read_text(encoding='utf-8')) if path.exists() else plan
-    changed = [f'{k} was {old.get(k)!r}, now {v!r}' for k,v in plan.items() if old.get(k) != v]
-    if changed: raise ValueError(f"cannot resume {folder} another way: {'; '.join(changed)}; give the same, or another folder")
-    if write and not path.exists(): write_atomic(path, json.dumps(plan, indent=1))
-
-def _plan(train, batch_size, batch_norm, acc):
-    "What a resumed run must have in common with itself"
-    return dict(way=train.way, k=train.k, clip_len=train.clip_len, stride=train.stride, batch_size=batch_size, batch_norm=batch_norm,
-        processes=acc.num_processes, seed=train.seed, videos=len(train))
 
 # %% ../../nbs/09_training/04_stage2.ipynb #0c621d01
 def make_stage(
@@ -167,13 +143,12 @@ def make_stage(
     sync:bool=True,           # Bank: wait for the disk before a row changes
     rank:int=0,               # This process
     world:int=1,              # How many there are
-    plan:Callable=lambda: None, # See `WholeStage`
 )->WholeStage: # For `fit`
     "What stage 2 adds to the loop, for each way"
     needs = train.way in ('sufb', 'frozen')
     if needs != (bank is not None):
         raise ValueError(f"way={train.way!r} " + ("needs the features of all clips: pass bank=, a folder that the stage-1 model filled" if needs else "runs its clips online: leave bank out"))
-    if not needs: return WholeStage(batch_norm, plan)
+    if not needs: return WholeStage(batch_norm)
     ids,folder = [o.id for o in train.items[rank::world]],Path(folder)
     def start(model, step):
         digest = weights_digest(model.backbone)
@@ -187,7 +162,7 @@ def make_stage(
         try: own.restore(step, digest)
         except ValueError: own.close(); raise
         return own
-    return BankStage(start, folder/f'visits-{rank}.csv', batch_norm=batch_norm, plan=plan)
+    return BankStage(start, folder/f'visits-{rank}.csv', batch_norm=batch_norm)
 
 # %% ../../nbs/09_training/04_stage2.ipynb #00ac01f4
 def read_visits(
@@ -278,12 +253,12 @@ def fit_stage2(
     acc = make_accelerator(c.precision, c.device)
     rank,world = acc.process_index,acc.num_processes
     if model.backbone is None: raise ValueError("stage 2 runs clips through the model's backbone, but this model has none: build it with TQN(..., backbone=...)")
-    plan = partial(_same_plan, folder, _plan(train, batch_size, batch_norm, acc), acc.is_main_process)
-    stage = make_stage(train, folder, bank, batch_norm, any_weights, sync, rank, world, plan)
+    plan = dict(way=train.way, k=train.k, clip_len=train.clip_len, stride=train.stride, batch_size=batch_size, batch_norm=batch_norm, processes=world, seed=train.seed, videos=len(train))
+    stage = make_stage(train, folder, bank, batch_norm, any_weights, sync, rank, world)
     was = [p.requires_grad for p in model.backbone.parameters()]
     if not train.k: model.backbone.requires_grad_(False)  # it neither learns nor decays, and its batch norms stay
     callbacks = [LivePlot(), *([BankView()] if isinstance(stage, BankStage) and train.k else [])] if callbacks is None else callbacks
-    try: return fit(model, windows_loader(train, batch_size, rank, world, workers), val, folder, c, resume=resume, stage=stage, callbacks=callbacks, **kw)
+    try: return fit(model, windows_loader(train, batch_size, rank, world, workers), val, folder, c, resume=resume, stage=stage, plan=plan, callbacks=callbacks, **kw)
     finally:
         if isinstance(getattr(stage, 'bank', None), FeatureBank): stage.bank.close()
         for p,o in zip(model.backbone.parameters(), was): p.requires_grad_(o)
