@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 import torch
+from torch import nn
 from accelerate.state import AcceleratorState
 from accelerate.utils import check_cuda_p2p_ib_support, patch_environment
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -24,6 +25,7 @@ from ..video.transforms import DIVING48_MEAN, DIVING48_STD, IMAGENET_MEAN, IMAGE
 from ..data.items import Item, VideoSet, as_items, shorter_than
 from ..data.batches import ClipDataset, FeatureDataset, WholeVideos, WindowDataset, make_loader
 from ..data.published import open_data
+from ..models.adapters import open_backbone
 from ..models.backbone import S3D
 from ..models.weights import load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..models.tqn import TQN
@@ -60,13 +62,15 @@ def get_videos(
 
 # %% ../../nbs/09_training/05_chain.ipynb #38e439d1
 def make_backbone(
-    settings:Settings, # `backbone` and `width`
-)->S3D: # With the weights asked for
+    settings:Settings, # `backbone`, `width` and `freeze`
+)->nn.Module: # With the weights asked for
     "The backbone that stage 1 begins with"
     if settings.backbone == 's3d': return S3D(width=settings.width)
     if settings.backbone == 'dives': return small_backbone()
+    if settings.backbone == 'efficientnet_lite0':
+        return open_backbone('efficientnet_lite0', frozen=settings.freeze, clip_len=settings.clip_len, stride=settings.stride, preprocess=dict(size=settings.size))
     path = Path(settings.backbone)
-    if not path.is_file(): raise ValueError(f"setting backbone must be 's3d', 'dives' or a file of weights, got {settings.backbone!r}: there is no such file")
+    if not path.is_file(): raise ValueError(f"setting backbone must be 's3d', 'dives', 'efficientnet_lite0' or a file of weights, got {settings.backbone!r}: there is no such file")
     weights,model = read_weights(path),S3D(width=settings.width)
     if set(weights) == set(model.state_dict()): return load_backbone(path)
     (load_torchvision if any(k.startswith('features.') for k in weights) else load_kinetics)(model, path)
@@ -81,8 +85,10 @@ def make_model(
     torch.manual_seed(settings.seed)
     s,backbone,preprocess = settings,None,None
     if not d_features:
-        backbone = make_backbone(s).requires_grad_(not s.freeze)
+        backbone = make_backbone(s)
+        if s.freeze: backbone.requires_grad_(False)
         mean,std = (DIVING48_MEAN, DIVING48_STD) if s.colours == 'diving48' else (IMAGENET_MEAN, IMAGENET_STD)
+        if own := getattr(backbone, 'preprocess', None): mean,std = own.mean,own.std          # a backbone that says how it wants its colours
         preprocess = Preprocess(s.clip_len, s.stride, size=s.size, resize=s.resize or None, mean=mean, std=std)
     return TQN(queries, backbone, s.d_model, s.n_layers, s.n_heads, s.heads, s.class_query, s.positions, s.dropout, s.response_dropout, d_features,
                s.class_reading, preprocess=preprocess)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Whole', 'Count', 'Positive', 'Amount', 'Text', 'Wholes', 'PRESETS', 'RECIPES', 'MAY_CHANGE', 'Checked', 'Reading',
            'Network', 'Batches', 'Learning', 'Windows', 'Settings', 'preset_settings', 'read_file', 'recipe_settings',
-           'Resolved', 'resolve', 'settings_text', 'save_settings', 'same_run', 'TrainConfig', 'make_config']
+           'Resolved', 'resolve', 'settings_text', 'save_settings', 'TrainConfig', 'make_config']
 
 # %% ../../nbs/09_training/01_settings.ipynb #26eed83a
 import json
@@ -221,19 +221,8 @@ def save_settings(
     from tqn.core.files import write_atomic
     return write_atomic(Path(folder)/'settings.yaml', settings_text(r, data))
 
-# %% ../../nbs/09_training/01_settings.ipynb #22120fca
+# %% ../../nbs/09_training/01_settings.ipynb #ec870b4f
 MAY_CHANGE = ('epochs', 'patience', 'save_every', 'device', 'precision', 'workers')
-
-def same_run(
-    folder:str|Path, # Of the run
-    r:Resolved,      # Settings of the continuation
-)->None:
-    "Refuse to continue a run with other settings"
-    path = Path(folder)/'settings.yaml'
-    if not path.is_file(): return
-    old,now = dict(resolve(r.stage, config=path).settings),dict(r.settings)
-    changed = [f'{k} was {old[k]!r}, now {now[k]!r}' for k in now if old[k] != now[k] and k not in MAY_CHANGE]
-    if changed: raise ValueError(f"cannot resume {folder} with other settings: {'; '.join(changed)}; give the same ones, or another folder")
 
 # %% ../../nbs/09_training/01_settings.ipynb #75238a0d
 class TrainConfig(Learning):
