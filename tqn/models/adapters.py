@@ -131,6 +131,8 @@ class ImageBackbone(Adapter):
         if len(grid)!=2 or min(grid)<1: raise ValueError(f"expected a grid of two numbers of at least 1, rows and columns, got {tuple(grid)}")
         self.layer,self.grid,self.frames,self.chunk,self.config = layer,tuple(grid),read=='frames',chunk,None
         self.clip_len = (self.preprocess or Preprocess()).clip_len if self.frames else None          # a mean takes any number of frames
+        for m in net.modules():                                              # a convolution that is read must not take in the norm behind it
+            if hasattr(m, 'folds'): m.folds = tuple((c,o) for c,o in m.folds if layer is None or getattr(m, c) is not net.get_submodule(layer))
         self.d_out = self.measure()
         p,learn = self.preprocess or Preprocess(), [w for w in net.parameters() if w.requires_grad]
         if not learn: return

@@ -244,18 +244,23 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
 
     def save_pretrained(self,
         save_directory:str|os.PathLike, # Folder to write; made if need be
+        lean:bool=False,                # Leave out the weights of a backbone that a package brings; they are read from there again
         **kwargs,                       # For the hub: repo_id, push_to_hub, model_card_kwargs
     )->str|None:                        # Address of the commit, if pushed to the hub
         "Write weights and settings, all or nothing"
+        own = self.backbone.state_dict() if lean and isinstance(self.backbone, ImageBackbone) and self.backbone.config else None
+        if lean and (own is None or tensors_digest(own)!=self.backbone.published):
+            raise ValueError('lean=True leaves out the weights of a backbone that a package brings, but this one was fine-tuned or comes from elsewhere; save it with lean=False')
+        self._lean = lean
         if kwargs.get('push_to_hub'): kwargs.setdefault('repo_id', Path(save_directory).name)
         self._hub_mixin_config = {**self._hub_mixin_config, 'class_reading': self.class_reading, 'preprocess': Preprocess.of(self).to_dict() if self.preprocess else {}} # may have changed since
         if self.own_decoder: self._hub_mixin_config['decoder'] = {'class': self.own_decoder}     # its weights are saved, its code cannot be
         with new_files(save_directory) as part: return super().save_pretrained(part, **kwargs)
 
+    _lean = False
     def _save_pretrained(self, save_directory): # called by the mixin
-        named = isinstance(self.backbone, ImageBackbone) and self.backbone.config and tensors_digest(self.backbone.state_dict())==self.backbone.published
         weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()
-                   if not (named and k.startswith('backbone.'))}     # a backbone that is still its package's need not be kept twice
+                   if not (self._lean and k.startswith('backbone.'))}
         (Path(save_directory)/'model.safetensors').write_bytes(save(weights, {'format': 'pt'}))
 
     @classmethod
