@@ -10,7 +10,7 @@ from tqn.data.check import check, fix, scan_item, unused_files, cut_items, cut_p
 from tqn.cli.main import run
 from tqn.data.items import Item, as_items, encode_targets, open_item, DataError, carve, inside, make_set
 from tqn.data.batches import ClipDataset, read_clips
-from tqn.data.manifest import guess_queries, load_items, read_manifest, seconds, write_manifest
+from tqn.data.manifest import guess_queries, load_items, read_manifest, read_own, seconds, write_manifest
 from tqn.data.published import open_data, published_queries, published_rows, read_pickle
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import write_video
@@ -141,6 +141,41 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     before = out.read_bytes()
     with pytest.raises(ValueError, match='was not changed'): write_manifest(out, [Item('b', tmp_path/'b.mp4')])
     assert out.read_bytes() == before and write_manifest(out, [Item('b', tmp_path/'b.mp4')], overwrite=True).read_bytes() != before
+
+@pytest.mark.parametrize('header', ['Split', 'SPLIT', 'subset', 'set', 'fold', 'spilt', 'data_split', 'Split\u200b', 'phase'])
+@pytest.mark.parametrize('written', [False, True])
+def test_a_column_that_is_almost_split_is_refused(tmp_path, header, written):
+    for i in range(4): (tmp_path/f'{i}.mp4').touch()
+    (tmp_path/'m.csv').write_text(f'path,{header},side\n' + ''.join(f'{i}.mp4,{s},{"ab"[i%2]}\n' for i,s in enumerate(['train', 'Test', 'val', 'train'])), encoding='utf-8')
+    if written: QuerySet([Query('side', ['a', 'b'])]).save(tmp_path/'queries.yaml')
+    with pytest.raises(DataError, match="line 1, column .*expected 'split' to be written so.*rename it to 'split'"): read_own(tmp_path/'m.csv')
+    QuerySet([Query('side', ['a', 'b']), Query(header, ['train', 'Test', 'val'])]).save(tmp_path/'other.yaml') if header.isascii() else None
+    if header.isascii(): assert read_own(tmp_path/'m.csv', tmp_path/'other.yaml', val=0).queries.names[1] == header   # written down, it is a question
+
+@pytest.mark.parametrize('header,meant', [('Start', 'start'), ('start_time', 'start'), ('time_end', 'end'), ('Stop (s)', 'end'), ('n frames', 'n_frames'), ('Frame rate', 'fps'), ('class_name', 'class'), ('video_id', 'id'), ('side_extent', 'side extent')])
+def test_a_column_that_is_almost_reserved_is_refused(tmp_path, header, meant):
+    (tmp_path/'m.csv').write_text(f'path,{header},side\na.mp4,3,l\nb.mp4,4,r\n')
+    with pytest.raises(DataError, match=f"expected '{meant}' to be written so, got {header!r}".replace('(', '[(]').replace(')', '[)]')): load_items(tmp_path/'m.csv')
+
+def test_columns_of_tools_are_no_questions_and_that_is_said(tmp_path):
+    for i in range(4): (tmp_path/f'{i}.mp4').touch()
+    (tmp_path/'m.csv').write_text('path,split,side,annotation_id,created_at,Unnamed: 0,notes\n' + ''.join(f'{i}.mp4,train,{"ab"[i%2]},{i},2024-01-0{i+1},{i},"one\nand {i}"\n' for i in range(4)))
+    data = read_own(tmp_path/'m.csv', val=0)
+    assert data.queries.names == ['side'] and [n for n in data.notes if 'annotation_id' in n] and all(o.answers.keys() == {'side'} for o in data['train'])
+    QuerySet([Query('side', ['a', 'b']), Query('notes', ['x'])]).save(tmp_path/'q.yaml')
+    assert 'notes' in read_manifest(tmp_path/'m.csv', QuerySet.load(tmp_path/'q.yaml')).problems[-1].column
+
+def test_what_spreadsheets_leave_lying_about(tmp_path):
+    (tmp_path/'m.csv').write_bytes('sep=;\r\npath;side;;\r\na.mp4;l;;\r\nb.mp4;r\r\nc.mp4;l;;;;;\r\n;;;\r\n;\r\n'.encode('utf-8-sig'))
+    assert [(o.id, o.answers) for o in load_items(tmp_path/'m.csv')] == [('a.mp4', {'side': 'l'}), ('b.mp4', {'side': 'r'}), ('c.mp4', {'side': 'l'})]
+    (tmp_path/'m.csv').write_text('"sep=|"\npath|Side, of it\na,b.mp4|l\n')
+    assert load_items(tmp_path/'m.csv')[0].answers == {'Side, of it': 'l'}
+    for text,line in (('sep=;\npath;side\na.mp4;l\n\nb.mp4;l;x\n', 5), ('path,side,props\na.mp4,l,x\nb.mp4,l\n', 3)):
+        (tmp_path/'m.csv').write_text(text)
+        with pytest.raises(DataError, match=f'line {line}: expected . cells'): load_items(tmp_path/'m.csv')
+    (tmp_path/'m.csv').write_text(',path,side\n0,a.mp4,l\n')                       # as pandas writes an index
+    found = read_manifest(tmp_path/'m.csv')
+    assert found.items[0].answers == {'side': 'l'} and 'column 1 has values and no name' in found.problems[0].text
 
 # splits ----------------------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'SPLITS', 'Row', 'csv_rows', 'json_rows', 'seconds', 'frame_span', 'frame_count', 'frame_rate', 'row_item',
-           'Manifest', 'read_manifest', 'load_items', 'guess_queries', 'written_questions', 'read_own',
+           'reserved_name', 'Manifest', 'read_manifest', 'load_items', 'guess_queries', 'written_questions', 'read_own',
            'write_manifest']
 
 # %% ../../nbs/04_data/03_manifest.ipynb #c3ab4d0a
-import csv, io, json, math, os, re
+import csv, io, json, math, os, re, unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ class Row:
     answers:dict=field(default_factory=dict)   # {question: answer}
     extents:dict=field(default_factory=dict)   # {question: what says where}
     problems:list=field(default_factory=list)  # Of all rows
+    header:int=1   # Line of the column names
 
     def complain(self,
         column:str|None, # Where in the line
@@ -80,26 +81,33 @@ def csv_rows(
 )->list[Row]: # One a line that has anything in it
     "The rows of a CSV manifest"
     def wrong(text, line=1, column=None): problems.append(Problem(str(path), text, line, column))
-    text,names,rows,begin,ends = _utf8(path, problems),None,[],1,' extent'
-    reader = csv.reader(io.StringIO(text, newline=''), delimiter=max(',;\t', key=text.partition('\n')[0].count), strict=True)
+    text,names,rows,begin,ends,nameless = _utf8(path, problems),None,[],1,' extent',set()
+    told = re.match(r'"?sep=([^\r\n"])"?(?:\r\n|\r|\n|$)', text)   # for Excel alone; stays an empty line, so that line numbers are those of the file
+    if told: text = '\n' + text[told.end():]
+    head = next((l for l in text.splitlines() if l.strip()), '')
+    reader = csv.reader(io.StringIO(text, newline=''), delimiter=told[1] if told else max(',;\t', key=head.count), strict=True)
     try:
         for cells in reader:
             line,begin,cells = begin,reader.line_num + 1,[c.strip() for c in cells]
+            while cells and not cells[-1] and (names is None or len(cells)>len(names)): cells.pop()
             if names is None:
-                names,twice = cells,[n for n,k in Counter(cells).items() if k>1 and n]
-                for n in twice: wrong(f'expected every column once, got {n!r} {names.count(n)} times; rename one', 1, n)
+                if not cells and (told or not text.lstrip('\r\n')[:1]): continue
+                names,header,twice = cells,line,[n for n,k in Counter(cells).items() if k>1 and n]
+                for n in twice: wrong(f'expected every column once, got {n!r} {names.count(n)} times; rename one', line, n)
                 if 'path' not in names and 'id' not in names:
                     near = nearest('path', [n for n in names if n]) if any(names) else None
-                    wrong(f"expected a column 'path', got {names}" + (f'; nearest: {near!r}' if near else '')); return []
+                    wrong(f"expected a column 'path', got {names}" + (f'; nearest: {near!r}' if near else ''), line); return []
                 if twice: return []
             elif any(cells) and len(cells)!=len(names):
                 wrong(f'expected {len(names)} cells ({", ".join(names)}), got {len(cells)}; put text with a separator in it in quotation marks', line)
             elif any(cells):
+                nameless |= {i for i,(n,c) in enumerate(zip(names, cells), 1) if c and not n}
                 said = {n: c for n,c in zip(names, cells) if n and c}
                 extents = {n.removesuffix(ends): c for n,c in said.items() if n.endswith(ends)}
                 answers = {n: c for n,c in said.items() if n not in FIELDS and not n.endswith(ends)}
-                rows.append(Row(str(path), line, {n: c for n,c in said.items() if n in FIELDS}, answers, extents, problems))
+                rows.append(Row(str(path), line, {n: c for n,c in said.items() if n in FIELDS}, answers, extents, problems, header))
     except csv.Error as e: wrong(f'cannot be read as CSV ({e}); look for a quotation mark without its partner', begin)
+    for i in sorted(nameless): problems.append(Problem(str(path), f'column {i} has values and no name, so it was left out', header, kind='skipped', error=False))
     if names is None and not problems: wrong('the file is empty; expected a line of column names')
     return rows
 
@@ -210,6 +218,32 @@ def row_item(
     if name is not None and queries is not None and queries.class_names: name = row.match('class', name, queries.class_names, 'there is no class')
     return Item(id, path, answers, name, extents or None, n_frames, split, start, end, fps, group)
 
+# %% ../../nbs/04_data/03_manifest.ipynb #38c2c347
+_MEANT = {'path': 'file files filename filenames filepath videofile videoname videopath mediafile', 'id': 'videoid clipid fileid', 'split': 'subset subsets set sets fold folds partition usage',
+    'class': 'classname classlabel', 'start': 'begin begins onset from', 'end': 'stop offset to', 'n_frames': 'numframes framecount frames totalframes numberofframes', 'fps': 'framerate'}
+_AROUND = set('time times s sec secs second seconds ms msec hh mm ss temporal segment clip video media event coordinates frame data'.split())
+_NO_QUESTIONS = set('annotationid annotator annotators createdat updatedat leadtime completedby metadataid filelist flags iscc youtubeid observationid observationdate commentstart commentstop '
+    'totallength unnamed index note notes comment comments remark remarks url sha256 md5'.split())
+_SPLIT_WORDS = {'train', 'training', 'val', 'valid', 'validation', 'dev', 'test', 'testing'}
+
+def reserved_name(
+    name:str,             # Of a column
+    values:Iterable=(),   # What stands in it
+)->str|None: # One of `FIELDS`, or 'QUESTION extent'; '' for a column that is known to be no question; None for a question
+    "What a column was probably meant to be"
+    words = re.split(r'[\W_]+', re.sub(r'(?<=[a-z])(?=[A-Z])', ' ', unicodedata.normalize('NFKC', name)).casefold())
+    joined,core = ''.join(words),''.join(w for w in words if w not in _AROUND and not w.isdigit())
+    if len(words)>1 and re.fullmatch('extents?', words[-1]): return re.sub(r'[\W_]+extents?$', '', name, flags=re.I) + ' extent'
+    if joined in ('video', 'videos', 'clip', 'media'): return 'path'
+    if joined in _NO_QUESTIONS or core in _NO_QUESTIONS or words[0]=='unnamed': return ''
+    for f in FIELDS:
+        plain = f.replace('_', '')
+        for w in filter(None, (joined, core)):
+            if w in (plain, plain+'s', plain+'es', *_MEANT.get(f, '').split()): return f
+            if len(plain)>3 and (sorted(w)==sorted(plain) or SequenceMatcher(None, w, plain).ratio()>.88): return f
+    found = {str(v).strip().casefold() for v in values}
+    return 'split' if found and found<=_SPLIT_WORDS else None
+
 # %% ../../nbs/04_data/03_manifest.ipynb #af589782
 @dataclass
 class Manifest:
@@ -230,11 +264,18 @@ def read_manifest(
     if suffix not in ('.csv', '.jsonl'): raise ValueError(f'{path}: expected a manifest that ends in .csv or .jsonl, got {suffix or "no ending"!r}')
     if not path.is_file(): raise FileNotFoundError(2, 'No such manifest', said)
     rows = (csv_rows if suffix=='.csv' else json_rows)(path, found.problems)
-    for name in dict.fromkeys(q for r in rows for q in r.answers) if queries is not None else ():
-        if name in queries: continue
-        near = nearest(name, queries.names)
-        if SequenceMatcher(None, name.casefold(), near.casefold()).ratio()>.7: found.problems.append(Problem(said, f'there is no question {name!r}; nearest: {near!r}', 1, name))
-        else: found.problems.append(Problem(said, 'no question has this name, so the column was left out', 1, name, 'skipped', False))
+    have,header = {f for r in rows for f in r.cells},rows[0].header if rows else 1
+    for name in dict.fromkeys(q for r in rows for q in r.answers):
+        if queries is not None and name in queries: continue
+        meant,near = reserved_name(name, (r.answers[name] for r in rows if name in r.answers)), nearest(name, queries.names) if queries is not None else None
+        if meant and not (queries is not None and meant in have):
+            do = 'leave it out' if meant in have else f'rename it to {meant!r}'
+            found.problems.append(Problem(said, f'expected {meant!r} to be written so, got {name!r}, which would be read as a question; {do}, or, if it is a question, write all questions into queries.yaml', header, name))
+        elif near and SequenceMatcher(None, name.casefold(), near.casefold()).ratio()>.7: found.problems.append(Problem(said, f'there is no question {name!r}; nearest: {near!r}', header, name))
+        elif queries is not None or meant=='':
+            why = 'no question has this name' if queries is not None else 'a column of this name is usually no question'
+            found.problems.append(Problem(said, f'{why}, so {name!r} was left out' + ('' if queries is not None else '; if it is one, write all questions into queries.yaml'), header, name, 'skipped', False))
+            for r in rows: r.answers.pop(name, None)
     for row in rows:
         if (item := row_item(row, root or path.parent, queries)) is None: continue
         if item.id in found.lines: row.complain('id' if 'id' in row.cells else 'path', f'expected an id of its own, got {item.id!r} as in line {found.lines[item.id]}')
@@ -303,8 +344,10 @@ def read_own(
     "One's own videos, from a manifest"
     path = Path(path)
     known = written_questions(path, queries)
-    items = load_items(path, known, root)
-    notes = [] if known else ['The questions are the columns of the table, their answers those that occur; save them with data.queries.save to fix them.']
+    table = read_manifest(path, known, root)
+    refuse(table.problems)
+    items,left_out = table.items,[f'Column {p.column!r}: {p.text}.' for p in table.problems if p.column]
+    notes = left_out if known else ['The questions are the columns of the table, their answers those that occur; save them with data.queries.save to fix them.', *left_out]
     return make_set(path.stem, root or path.parent, known or guess_queries(items), items, val, seed, missing, notes)
 
 # %% ../../nbs/04_data/03_manifest.ipynb #a251bfbf
