@@ -10,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.testing import assert_close
 from outside import MISSING, VIDEOS
-from tqn.attention.answer import Answer, answer, capture, clip_features, rank, rollout, summarise
+from tqn.attention.answer import Answer, answer, capture, rank, rollout, summarise
+from tqn.features.stream import clip_features
 from tqn.attention.figure import plot_attention
 from tqn.models.backbone import S3D
 from tqn.models.tqn import TQN
@@ -93,7 +94,7 @@ def test_summaries_equal_naive_loops(layers, heads, k, n, seed):
 def test_a_video_gives_the_same_as_one_big_forward(mp4):
     m = small(Mean()).eval()
     v = Video(mp4)
-    a = answer(m, v, chunk=2)
+    a = answer(m, v, batch_clips=2)
     assert max(m.backbone.seen)==2 and sum(m.backbone.seen)==6                # never more than the chunk, every clip once
     clips = v.clips().float()/255
     clips = nn.functional.interpolate(clips.flatten(0,1), (16,24), mode='bilinear', antialias=True).reshape(6,3,8,16,24)[...,4:20]

@@ -21,6 +21,7 @@ qs = QuerySet({'colour': ['red', 'blue']})
 class Film:
     "A video in memory; a name that begins with 'bad' does not decode after its third clip"
     def __init__(self, item): self.n,self.seed,self.bad = item.n,zlib.crc32(item.id.encode()) % 1000,item.id.startswith('bad')
+    size = (12, 16)
     def __len__(self): return self.n
     def frames(self, at, size=None):
         if self.bad and max(at) > 24: raise VideoError('bad.mp4', 25, 'cut short')
@@ -42,7 +43,7 @@ class Mean(nn.Module):
 
 @pytest.fixture(autouse=True)
 def films(monkeypatch):
-    for where in ('tqn.data.batches.open_item', 'tqn.features.build.open_item'): monkeypatch.setattr(where, Film)
+    for where in ('tqn.features.stream.open_item', 'tqn.features.build.open_item'): monkeypatch.setattr(where, Film)
 
 def tiny(seed=0):
     torch.manual_seed(seed)

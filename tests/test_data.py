@@ -10,8 +10,10 @@ from torch import nn
 from outside import MISSING, VIDEOS
 from tqn.data.items import Item, as_items, encode_targets, open_item, shorter_than
 from tqn.data.batches import (
-    ClipDataset, EpochSampler, FeatureDataset, collate, extract_features, load_features, make_loader, pick_clips, read_clips, run_pieces)
+    ClipDataset, EpochSampler, FeatureDataset, collate, load_features, make_loader, pick_clips, read_clips)
 from tqn.core.files import weights_digest
+from tqn.features.store import extract
+from tqn.features.stream import run_pieces
 from tqn.core.seeds import sample_generator
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import open_video, write_video
@@ -31,6 +33,10 @@ def items(tmp_path_factory):
         write_video(root/f'{n}.mp4', frames)
         out.append(Item(f'v{n}', root/f'{n}.mp4', {'side': 'left' if k%2 else 'right'}, 'l' if k%2 else 'r', n_frames=n))
     return out
+
+def extract_features(net, items, cache, clip_len=8, stride=1, views=(None,), **kw):
+    "Features in a folder named after the backbone; no view but the scale to 0..1"
+    return extract(net, items, cache, dict(clip_len=clip_len, stride=stride), views=views, subfolder=True, **kw).folder
 
 class Noise:
     "A random transform that a spawned worker can import"
@@ -276,7 +282,7 @@ def test_damaged_file_is_named_or_skipped(tmp_path, items, queries):
     for workers in (0, 2):
         with pytest.raises(ValueError, match="video 'torn'"): extract_features(Mean().eval(), [*items, torn], tmp_path/f'r{workers}', workers=workers, progress=False)
     folder = extract_features(Mean().eval(), [torn, *items], tmp_path/'s', on_error='skip', progress=False)
-    assert list(json.loads((folder/'meta.json').read_text())['skipped']) == ['torn']
+    assert list(json.loads((folder/'features.json').read_text())['skipped']) == ['torn']
     with pytest.raises(ValueError, match="1 of 5 videos have no features"): FeatureDataset(folder, [torn, *items], queries)
 
 def test_no_thread_outlives_an_error(tmp_path, items):
@@ -293,7 +299,7 @@ def test_killed_extraction_leaves_whole_files_only(tmp_path, items, queries):
     code = f"""
 import os, torch
 from tqn.data.items import Item
-from tqn.data.batches import extract_features
+from tqn.features.store import extract
 class Mean(torch.nn.Module):
     n = 0
     def __repr__(self): return 'Mean()'
@@ -302,7 +308,7 @@ class Mean(torch.nn.Module):
         if self.n == 4: os.kill(os.getpid(), 9)
         return x.mean((2, 3, 4))
 items = [Item(i, p) for i,p in {[(o.id, str(o.path)) for o in items]!r}]
-extract_features(Mean().eval(), items, {str(tmp_path)!r}, batch_clips=1, workers=0, progress=False)
+extract(Mean().eval(), items, {str(tmp_path)!r}, dict(clip_len=8, stride=1), views=[None], subfolder=True, batch_clips=1, workers=0, progress=False)
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -311,7 +317,7 @@ extract_features(Mean().eval(), items, {str(tmp_path)!r}, batch_clips=1, workers
         def forward(self, x): return x.mean((2, 3, 4))
     folder = extract_features(Mean().eval(), items, tmp_path, batch_clips=1, workers=0, progress=False)
     assert [p.name for p in tmp_path.iterdir()] == [folder.name]
-    assert sorted(p.name for p in folder.iterdir()) == sorted([*(f'{o.id}.safetensors' for o in items), 'meta.json'])
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*(f'{o.id}.safetensors' for o in items), 'features.json'])
     for o in items: torch.testing.assert_close(load_features(folder, o.id)[0], read_clips(o.path).float().div(255).mean((2, 3, 4)))
 
 def test_digest_does_not_depend_on_the_process():

@@ -9,6 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 from tqn.training import stage2 as S
 from tqn.training import run as R
+from tqn.features import stream as X
 from tqn.data import batches as W
 from tqn.features.bank import BankParts, FeatureBank
 from tqn.data.items import Item
@@ -36,6 +37,7 @@ class Film:
         self.x = torch.randint(60, 100, (8*n - 3, 8, 8, 3), generator=g, dtype=torch.uint8)
         at = 1 if self.i % 4 < 2 else n-2
         self.x[8*at:8*at+8,...,2*(self.i % 2)] += 120
+    size,path = (8, 8),'film'
     def __len__(self): return len(self.x)
     def n_clips(self, clip_len=8, stride=1): return len(clip_grid(len(self), clip_len, stride))
     def frames(self, at, size=None): return self.x[at]
@@ -76,9 +78,10 @@ def bank_of(folder, model, items=items, dtype='float32'):
 @pytest.fixture(scope='module', autouse=True)
 def films():
     "Videos are read from memory, also in forked processes"
-    old,W.open_item = W.open_item,Film
+    old = W.open_item
+    W.open_item = X.open_item = Film
     yield
-    W.open_item = old
+    W.open_item = X.open_item = old
 
 @pytest.fixture(scope='module')
 def source(films, tmp_path_factory): return bank_of(tmp_path_factory.mktemp('bank')/'bank', tiny())
@@ -145,7 +148,7 @@ def test_killed_between_the_checkpoints_of_bank_and_model(n, source, whole, tmp_
     monkeypatch.setattr(R, 'save_checkpoint', dying)
     assert died(child(lambda: go(tmp_path/'run', source))) == -signal.SIGKILL
     monkeypatch.undo()
-    W.open_item = Film
+    W.open_item = X.open_item = Film
     go(tmp_path/'run', source, resume=True)
     assert files(tmp_path/'run') == whole
 

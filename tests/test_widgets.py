@@ -12,7 +12,8 @@ from torch import nn
 from traitlets import TraitError
 import tqn
 from outside import MISSING, VIDEOS
-from tqn.attention.answer import Answer, answer, clip_features
+from tqn.attention.answer import Answer, answer
+from tqn.features.stream import clip_features
 from tqn.attention.figure import pool_max
 from tqn.models.tqn import TQN
 from tqn.widgets.film import ViewData, film_part, fit_budget, lanes, playable, strip_frames, view_data, why_copy

@@ -5,7 +5,7 @@ import io, os, shutil, sys, tempfile
 from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
-from tqn.attention.answer import clip_features
+from tqn.features.stream import clip_features
 from tqn.studies.demo import small_model
 from tqn.dives.dives import SyntheticDives
 from tqn.core.files import write_atomic

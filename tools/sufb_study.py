@@ -11,16 +11,16 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from tqn.attention.answer import clip_features
+from tqn.features.stream import clip_features
 from tqn.attention.scores import evaluate, score_videos
 from tqn.core.files import write_atomic
-from tqn.data.batches import FeatureDataset, FrameCache, WholeVideos, WindowDataset, extract_features, make_loader
+from tqn.data.batches import FeatureDataset, FrameCache, WholeVideos, WindowDataset, make_loader
 from tqn.data.items import as_items
 from tqn.dives.diver import dives_queries
 from tqn.dives.dives import make_item, render_files
 from tqn.features.bank import FeatureBank, drift
 from tqn.features.build import build_bank
-from tqn.models.backbone import fuse
+from tqn.features.store import extract
 from tqn.models.tqn import TQN
 from tqn.models.weights import load_backbone, small_backbone
 from tqn.studies.demo import DIVE_CLIPS, LOSS, dive_model, train_dives
@@ -67,7 +67,7 @@ class Place:
     def features(self, gap, split):
         "Features of a split by the backbone before stage 2, computed once"
         items = self.dives(split)
-        folder = extract_features(fuse(self.backbone(gap)), items, self.work/gap/'features', views=(VIEW,), progress=False)
+        folder = extract(self.backbone(gap), items, self.work/gap/'features', DIVE_CLIPS, progress=False).folder
         return FeatureDataset(folder, items, dives_queries())
 
     def stage1(self, gap, seed):

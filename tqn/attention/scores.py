@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VIEWS', 'probabilities', 'is_known', 'is_right', 'per_class', 'majority', 'majority_answers', 'confusion_matrix',
            'score_row', 'share_made', 'Evaluation', 'predictions', 'class_readings', 'eval_chunk', 'evaluate',
-           'plot_scores', 'draw_confusion', 'plot_confusion', 'view_frames', 'stream_videos', 'score_features',
-           'Tested', 'score_videos', 'merge_scores', 'gather_scores', 'save_predictions']
+           'plot_scores', 'draw_confusion', 'plot_confusion', 'view_frames', 'score_features', 'Tested', 'score_videos',
+           'merge_scores', 'gather_scores', 'save_predictions']
 
 # %% ../../nbs/08_attention/03_scores.ipynb #5c0bdda2
 import csv, io, math
@@ -23,9 +23,7 @@ from ..core.files import write_atomic, write_json
 from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
 from ..data.items import Item, as_items, encode_targets, split_answers
-from ..data.batches import stream_features
-from ..features.build import _batch_clips
-from ..models.backbone import fuse
+from ..features.stream import stream
 from .figure import ACCENT, FAINT, LINE, draw_heat
 
 # %% ../../nbs/08_attention/03_scores.ipynb #45a60900
@@ -318,24 +316,6 @@ def view_frames(
     if views not in VIEWS: raise ValueError(f"expected views {' or '.join(map(repr, VIEWS))}, got {views!r}")
     return [int(share*preprocess.clip_len*preprocess.stride) for share in VIEWS[views]]
 
-# %% ../../nbs/08_attention/03_scores.ipynb #cbca2349
-def stream_videos(
-    backbone:nn.Module,    # In eval mode
-    items:Sequence[Item],  # Videos
-    preprocess:Preprocess, # How they are cut
-    view:Callable,         # From uint8 clips to what the backbone reads
-    drop:int=0,            # Frames left out at the start
-    on_error:str='raise',  # A damaged video: 'raise' or 'skip'
-    **how,                 # batch_clips and workers of `stream_features`
-)->Iterator[tuple[Item,Tensor|None,str]]: # Video, features (n, d), ''; a damaged one as video, None, what is wrong
-    "Features of one whole video after another"
-    reading,rows = dict(clip_len=preprocess.clip_len, stride=preprocess.stride, drop=drop),{}
-    todo = [(i, o, 0) for i,o in enumerate(items)]
-    for (i,n,start,v),f in stream_features(backbone, todo, reading, (view,), on_error=on_error, **how):
-        if f is None: rows.pop(i, None); yield items[i], None, str(v); continue
-        rows.setdefault(i, f.new_empty(n, f.shape[1]))[start:start+len(f)] = f
-        if start+len(f) == n: yield items[i], rows.pop(i), ''
-
 # %% ../../nbs/08_attention/03_scores.ipynb #75f528ef
 @torch.no_grad()
 def score_features(
@@ -391,15 +371,13 @@ def score_videos(
     model,preprocess,items = model.eval(), Preprocess.of(model, preprocess), as_items(items)
     view = view or preprocess.clean_view()
     if not items: raise ValueError("expected a video or more to score, got none: check the split")
-    backbone = fuse(model.backbone)
-    how = dict(batch_clips=batch_clips or _batch_clips(view, next(backbone.parameters()).device), workers=workers, on_error=on_error)
     done,mine,drops = Tested(Evaluation(model.queries, train), views=views), items[rank::world], view_frames(views, preprocess)
     with tqdm(desc='test', total=len(mine)*len(drops), unit='video', disable=not progress) as bar:
         for drop in drops:
             left = [o for o in mine if o.id not in done.damaged]
-            for item,features,wrong in stream_videos(backbone, left, preprocess, view, drop, **how):
-                if features is None: done.damaged[item.id] = wrong
-                else: score_features(model, item, features, done.evaluation)
+            for o in stream(model.backbone, left, preprocess, view, drop=drop, batch_clips=batch_clips, workers=workers, on_error=on_error):
+                if o.rows is None: done.damaged[o.video.id] = o.error
+                else: score_features(model, o.video, o.rows, done.evaluation)
                 bar.update()
     return done
 

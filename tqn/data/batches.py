@@ -5,31 +5,25 @@
 # %% auto #0
 __all__ = ['WAYS', 'pick_clips', 'read_clips', 'EpochSampler', 'apply_transform', 'ClipDataset', 'collate', 'ignore_interrupt',
            'make_loader', 'feature_path', 'source_stamp', 'load_features', 'FeatureDataset', 'pick_window',
-           'jitter_frames', 'WindowDataset', 'KeptFrames', 'FrameCache', 'OwnVideos', 'windows_loader', 'read_pieces',
-           'WholeVideos', 'run_pieces', 'is_cached', 'stream_features', 'extract_features']
+           'jitter_frames', 'WindowDataset', 'KeptFrames', 'FrameCache', 'OwnVideos', 'windows_loader', 'WholeVideos']
 
 # %% ../../nbs/04_data/02_batches.ipynb #dd51342b
-import hashlib, json, signal
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event, Thread
 from urllib.parse import quote
 import numpy as np
 import torch
 from einops import rearrange
 from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor, distributed as dist, nn
+from torch import Tensor, distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
-from tqdm.auto import tqdm
-from ..core.files import weights_digest, write_atomic
 from ..core.names import unknown
 from ..core.seeds import sample_generator
 from .items import Item, as_items, encode_targets, open_item
 from ..questions.queries import QuerySet
+from ..video.transforms import Preprocess
 from ..video.video import FrameSource, clip_grid, fit_stride, resize
 from ..video.decode import VideoError
 
@@ -196,7 +190,7 @@ def load_features(
     "Read one video's features"
     npy,st = (feature_path(folder, id, s) for s in ('.npy', '.safetensors'))
     if not st.exists() and not npy.exists():
-        raise ValueError(f"no features for video {id!r}: expected {st.name} or {npy.name} in {folder}; run extract_features on it")
+        raise ValueError(f"no features for video {id!r}: expected {st.name} or {npy.name} in {folder}; run `tqn features` or `extract` on it")
     try:
         if not st.exists(): return torch.from_numpy(np.load(npy, allow_pickle=False))
         with safe_open(st, 'pt') as f: features,source = f.get_tensor('features'),(f.metadata() or {}).get('source')
@@ -224,7 +218,7 @@ class FeatureDataset(Dataset):
         self.targets = [encode_targets(o, queries) for o in self.items]
         def has(id): return id in self.kept or self.folder and any(feature_path(self.folder, id, s).exists() for s in ('.safetensors', '.npy'))
         if lost := [o.id for o in self.items if not has(o.id)]:
-            raise ValueError(f"{len(lost)} of {len(self.items)} videos have no features in {self.folder or 'the dict'}, such as {lost[:3]}: run extract_features")
+            raise ValueError(f"{len(lost)} of {len(self.items)} videos have no features in {self.folder or 'the dict'}, such as {lost[:3]}: run `tqn features` or `extract`")
 
     def __len__(self)->int: return len(self.items)
 
@@ -389,29 +383,9 @@ def windows_loader(
     return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, worker_init_fn=ignore_interrupt,
         generator=sample_generator(dataset.seed), pin_memory=torch.cuda.is_available())
 
-# %% ../../nbs/04_data/02_batches.ipynb #ec447ac5
-def read_pieces(
-    item:Item,                     # A video, or an excerpt of one
-    clip_len:int=8,                # Frames in a clip
-    stride:int=1,                  # The rate wanted; `fit_stride` may lower it
-    size:tuple[int,int]|None=None, # (h, w) to resize to while reading
-    piece:int=16,                  # Clips at a time
-    opener:Callable|None=None,     # Opens the video of an item; None is `open_item`
-)->Iterator[Tensor]: # uint8 (k, 3, t, h, w)
-    "The clips of one video, piece by piece"
-    video = (opener or open_item)(item)
-    stride = fit_stride(len(video), clip_len, stride)
-    total = video.n_clips(clip_len, stride)
-    for start in range(0, total, piece): yield video.clips(start, min(piece, total - start), clip_len, stride, size)
-
-def _share_of(n):
-    "Indices of this process's videos"
-    rank,world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-    return range(rank, n, world)
-
 # %% ../../nbs/04_data/02_batches.ipynb #d391b279
 class WholeVideos:
-    "Every video once, as a stream of its clips; of several processes each gets its share"
+    "Every video once, to be streamed; of several processes each gets its share"
     def __init__(self,
         items:Iterable,                # Items or index rows, all with a path
         queries:QuerySet,              # The questions
@@ -419,204 +393,22 @@ class WholeVideos:
         stride:int=1,                  # One frame in `stride`, fewer where the video is short
         size:tuple[int,int]|None=None, # (h, w) to resize to while reading
         transform:Callable|None=None,  # On each piece, such as EvalTransform
-        piece:int=16,                  # Clips at a time
         opener:Callable|None=None,     # Opens the video of an item; None is `open_item`, a `FrameCache` keeps what was decoded
     ):
-        self.items,self.transform = as_items(items),transform
-        self.reading = dict(clip_len=clip_len, stride=stride, size=size, piece=piece, opener=opener)
+        self.items = as_items(items)
+        self.reading = dict(preprocess=Preprocess(clip_len, stride), views=[transform], size=size, opener=opener)
         self.targets = [encode_targets(o, queries) for o in self.items]
         if lost := [o.id for o in self.items if o.path is None]: raise ValueError(f"{len(lost)} items have no path, such as {lost[:3]}: give each its video")
 
-    def __len__(self)->int: return len(_share_of(len(self.items)))
+    @property
+    def share(self)->range:
+        "Indices of this process's videos"
+        rank,world = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
+        return range(rank, len(self.items), world)
+
+    def __len__(self)->int: return len(self.share)
 
     def __iter__(self)->Iterator[dict]:
-        for i in _share_of(len(self.items)):
+        for i in self.share:
             answers,classes = self.targets[i]['answers'],self.targets[i]['class']
-            pieces = (apply_transform(self.transform, p, sample_generator(i)) for p in read_pieces(self.items[i], **self.reading))
-            yield {'id': [self.items[i].id], 'pieces': pieces, 'answers': {q: a[None] for q,a in answers.items()}, 'class': classes[None]}
-
-# %% ../../nbs/04_data/02_batches.ipynb #427dcc76
-def _video_pieces(
-    item:Item,                      # The video
-    clip_len:int=8,                 # Frames in a clip
-    stride:int=1,                   # The rate wanted
-    size:tuple[int,int]|None=None,  # (h, w) to resize to
-    piece:int=32,                   # Clips in a piece
-    begin:int=0,                    # First clip to read
-    drop:int=0,                     # Frames left out at the start of the video: another view of it
-)->Iterator[tuple[int,int,Tensor]]: # Clips in the whole video, number of the first of the next ones, and these, uint8 (k, 3, t, h, w)
-    "The clips of one video, a piece at a time"
-    video = open_item(item)
-    drop = min(drop, len(video) - 1)
-    stride = fit_stride(len(video) - drop, clip_len, stride)
-    grid = clip_grid(len(video) - drop, clip_len, stride) + drop
-    for start in range(begin, len(grid), piece):
-        frames = video.frames(rearrange(grid[start:start+piece], 'n t -> (n t)'), size)
-        yield len(grid), start, rearrange(frames, '(n t) h w c -> n c t h w', t=clip_len)
-
-# %% ../../nbs/04_data/02_batches.ipynb #526d0c77
-@torch.no_grad()
-def run_pieces(
-    backbone:Callable,     # (m, 3, t, h, w) -> (m, d)
-    pieces:Iterable,       # (key, clips (k, 3, t, h, w)) one after the other
-    batch_clips:int=48,    # Run as soon as this many clips are waiting
-    device:str|torch.device='cpu', # Where the backbone is
-)->Iterator[tuple]: # (key, features (k, d)) in the same order
-    "Run the backbone over pieces of many videos, packed"
-    def flush():
-        x = torch.cat([c for _,c in held]).to(device).contiguous(memory_format=torch.channels_last_3d)
-        yield from zip([k for k,_ in held], backbone(x).float().cpu().split([len(c) for _,c in held]))
-    held = []
-    for key,clips in pieces:
-        if held and held[0][1].shape[1:] != clips.shape[1:]: yield from flush(); held = []
-        held.append((key, clips))
-        if sum(len(c) for _,c in held) >= batch_clips: yield from flush(); held = []
-    if held: yield from flush()
-
-# %% ../../nbs/04_data/02_batches.ipynb #69473782
-def _put(queue, stop, value):
-    "Wait for room in the queue, but not after the reader has gone"
-    while not stop.is_set():
-        try: return queue.put(value, timeout=.1)
-        except Full: pass
-
-def _pour(source, queue, stop):
-    "Move an iterator into a queue, then an end mark or the error that ended it"
-    try:
-        for o in source:
-            _put(queue, stop, (o, None))
-            if stop.is_set(): return
-        _put(queue, stop, (None, StopIteration()))
-    except Exception as e: _put(queue, stop, (None, e))
-
-def _prefetch(
-    sources:Sequence[Iterable], # Each runs in a thread of its own
-    depth:int=4,                # How many results may wait
-)->Iterator: # What they give, as it comes
-    "Read ahead in threads"
-    queue,stop = Queue(depth),Event()
-    threads = [Thread(target=_pour, args=(s, queue, stop), daemon=True) for s in sources]
-    for t in threads: t.start()
-    try:
-        running = len(threads)
-        while running:
-            value,error = queue.get()
-            if error is None: yield value
-            elif isinstance(error, StopIteration): running -= 1
-            else: raise error
-    finally: stop.set()
-
-# %% ../../nbs/04_data/02_batches.ipynb #bb970e00
-def is_cached(
-    folder:str|Path, # Of the cache
-    item:Item,       # The video
-)->bool: # True where its features are there, readable and made from this very file
-    "Whether a video needs no more work"
-    try:
-        with safe_open(feature_path(folder, item.id), 'pt') as f: return (f.metadata() or {}).get('source') == source_stamp(item)
-    except Exception: return False
-
-def _save_features(
-    folder:str|Path,  # Of the cache
-    item:Item,        # The video
-    features:Tensor,  # (v, n, d)
-)->Path: # The file
-    "Write one video's features, whole or not at all"
-    return write_atomic(feature_path(folder, item.id), save({'features': features.contiguous()}, {'source': source_stamp(item)}))
-
-# %% ../../nbs/04_data/02_batches.ipynb #772308b2
-@dataclass
-class _Job:
-    "How videos are read for extraction"
-    reading:dict       # Settings of `_video_pieces`
-    views:Sequence     # One transform a view
-    seed:int           # Decides random views
-    on_error:str       # 'raise' or 'skip'
-
-    def stream(self, todo:Iterable[tuple[int,Item,int]])->Iterator[tuple]:
-        "((index, clips in the video, first clip, view), clips) for every view of every piece; (index, 0, 0, error) where a file is damaged"
-        for i,item,begin in todo:
-            try:
-                for n,start,clips in _video_pieces(item, **self.reading, begin=begin):
-                    for v,view in enumerate(self.views):
-                        yield (i, n, start, v), apply_transform(view, clips, sample_generator(self.seed, v, *item.id.encode()), start, n)
-            except VideoError as e:
-                if self.on_error == 'raise': raise ValueError(f"video {item.id!r}: {e}; leave it out, or pass on_error='skip'") from e
-                yield (i, 0, 0, e), None
-
-# %% ../../nbs/04_data/02_batches.ipynb #f42afdab
-def _with_damaged(stream, backbone, batch_clips, device):
-    "`run_pieces`, with the reports of damaged files passed through"
-    damaged = []
-    def good():
-        for key,clips in stream:
-            if clips is None: damaged.append((key, None))
-            else: yield key, clips
-    yield from run_pieces(backbone, good(), batch_clips, device)
-    yield from damaged
-
-def _check_extraction(backbone, items, on_error):
-    "Refuse what would fail or mislead later"
-    if backbone.training: raise ValueError("expected a frozen backbone in eval mode, got one in training: call backbone.eval() (or fuse it)")
-    if on_error not in ('raise', 'skip'): raise ValueError(f"expected on_error='raise' or 'skip', got {on_error!r}")
-    if lost := [o.id for o in items if o.path is None]:
-        raise ValueError(f"expected a file for every video, but {len(lost)} of {len(items)} have no path, such as {lost[:3]}: set Item.path, or leave them out")
-
-def stream_features(
-    backbone:nn.Module,             # Frozen, in eval mode: (m, 3, t, h, w) -> (m, d)
-    todo:Iterable[tuple[int,Item,int]], # (index, video, first clip): what to read
-    reading:dict,                   # clip_len, stride, size and drop, see `_video_pieces`
-    views:Sequence=(None,),         # One transform a view
-    batch_clips:int=48,             # Clips in a piece, and in a forward pass
-    workers:int=1,                  # Threads that read; 0 reads in this one
-    seed:int=0,                     # Decides random views
-    on_error:str='raise',           # A damaged file: 'raise', or 'skip' and report it
-)->Iterator[tuple[tuple,Tensor|None]]: # ((index, clips in the video, first clip, view), features (k, d)); at the end ((index, 0, 0, error), None) for damaged files
-    "Features of videos, a few clips at a time"
-    todo = list(todo)
-    _check_extraction(backbone, [o for _,o,_ in todo], on_error)
-    job = _Job({**reading, 'piece': batch_clips}, views, seed, on_error)
-    stream = _prefetch([job.stream(todo[k::workers]) for k in range(workers)]) if workers else job.stream(todo)
-    device = next(iter(backbone.state_dict().values()), torch.empty(0)).device
-    yield from _with_damaged(stream, backbone, batch_clips, device)
-
-# %% ../../nbs/04_data/02_batches.ipynb #c0dba114
-def _collect(stream, items, n_views, folder, dtype, bar):
-    "Gather rows until a video is whole, write it, and return those that could not be read"
-    rows,skipped = {},{}
-    for (i,n,_,v),f in stream:
-        if f is None: skipped[items[i].id] = str(v); rows.pop(i, None); bar.update(); continue
-        views = rows.setdefault(i, [[] for _ in range(n_views)])
-        views[v].append(f)
-        if sum(len(o) for o in views[-1]) == n and v == n_views - 1:
-            _save_features(folder, items[i], torch.stack([torch.cat(o) for o in rows.pop(i)]).to(dtype))
-            bar.update()
-    return skipped
-
-# %% ../../nbs/04_data/02_batches.ipynb #f90dd4d1
-def extract_features(
-    backbone:nn.Module,             # Frozen, in eval mode: (m, 3, t, h, w) -> (m, d)
-    items:Iterable,                 # Items or index rows
-    cache:str|Path,                 # Parent of the cache folder
-    clip_len:int=8,                 # Frames in a clip
-    stride:int=1,                   # One frame in `stride`
-    size:tuple[int,int]|None=None,  # (h, w) to resize to while reading
-    views:Sequence=(None,),         # One transform a view
-    batch_clips:int=48,             # Clips in a forward pass
-    workers:int=1,                  # Threads that read; 0 reads in this one
-    seed:int=0,                     # Decides random views
-    dtype:torch.dtype=torch.float32,# Of what is kept
-    on_error:str='raise',           # A damaged file: 'raise', or 'skip' and list it in skipped.json
-    progress:bool=True,             # Show a bar with the time left
-)->Path: # Folder with one file a video, for `FeatureDataset`
-    "Run every video through a frozen backbone once, and keep the features"
-    items = as_items(items)
-    _check_extraction(backbone, items, on_error)
-    reading = dict(clip_len=clip_len, stride=stride, size=size)
-    folder = Path(cache)/weights_digest(backbone, **reading, views=[repr(o) for o in views], seed=seed, dtype=str(dtype))
-    todo = [(i, o, 0) for i,o in enumerate(items) if not is_cached(folder, o)]
-    stream = stream_features(backbone, todo, reading, views, batch_clips, workers, seed, on_error)
-    with tqdm(total=len(items), initial=len(items) - len(todo), desc='features', unit='video', disable=not progress) as bar:
-        skipped = _collect(stream, items, len(views), folder, dtype, bar)
-    write_atomic(folder/'meta.json', json.dumps({**reading, 'views': [repr(o) for o in views], 'seed': seed, 'skipped': skipped}, indent=1))
-    return folder
+            yield {'id': [self.items[i].id], 'video': self.items[i], 'reading': self.reading, 'answers': {q: a[None] for q,a in answers.items()}, 'class': classes[None]}

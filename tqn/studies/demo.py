@@ -22,7 +22,7 @@ from torch import nn
 from ..models.backbone import fuse
 from ..models.weights import assign_weights, read_weights, small_backbone
 from ..data.items import as_items
-from ..data.batches import FeatureDataset, extract_features, make_loader
+from ..data.batches import FeatureDataset, make_loader
 from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.scores import Evaluation, evaluate, plot_confusion, plot_scores, score_videos
@@ -34,6 +34,7 @@ from ..training.loop import fit
 from ..training.run import Run
 from ..video.transforms import Preprocess
 from ..features.build import build_bank
+from ..features.store import extract
 from ..training.stage2 import fit_stage2
 from ..data.batches import WholeVideos, WindowDataset
 
@@ -62,7 +63,7 @@ def dive_features(
     progress:bool=True,               # Show bars with the time left
 )->dict[str,FeatureDataset]:          # {split: features}, read when first used
     "Run every split through the backbone, or take what an earlier run kept"
-    def one(split): return extract_features(fuse(backbone), split, cache, DIVE_CLIPS.clip_len, DIVE_CLIPS.stride, views=(DIVE_CLIPS.clean_view(),), progress=progress)
+    def one(split): return extract(fuse(backbone), split, cache, DIVE_CLIPS, views=[DIVE_CLIPS.clean_view()], batch_clips=48, subfolder=True, progress=progress).folder
     return {name: FeatureDataset(one(split), split, split.queries) for name,split in dives.items()}
 
 # %% ../../nbs/11_studies/03_demo.ipynb #983b0625

@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..attention.answer import Answer, clip_features
+from ..attention.answer import Answer
+from ..features.stream import clip_features
 from ..attention.answer import answer as ask
 from ..attention.answer import rollout as follow
 from ..data.items import Item, as_items, open_item
