@@ -244,3 +244,12 @@ def test_agreement_is_between_minus_one_and_one():
     maps = lambda: [ClipMaps(f'v{i}', {'q': rng.random(6)}, {}, 48) for i in range(20)]
     table = agreement(maps(), maps())
     assert table.n['q'] == 20 and -.6 < table['rank correlation']['q'] < .6
+
+@pytest.mark.parametrize('name', READERS)
+def test_no_reader_waits_for_a_value(name):
+    "A pass on the meta device, which has none; only recurrent networks want lengths on the CPU"
+    with torch.device('meta'):
+        reader, x, valid = make_reader(name, 3, 16, 8).eval(), torch.empty(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+        if name in ('gru', 'lstm'):
+            with pytest.raises((NotImplementedError, RuntimeError)): reader(x, valid)
+        else: assert reader(x, valid)[0].shape == (2, 3, 16)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 from tqn.models.backbone import S3D, fuse
+from tqn.models.decoder import QueryDecoder
 from tqn.models.tqn import TQN, SharedHead, TQNOutput, product_of_answers, run_packed
 from tqn.models.losses import tqn_loss
 from tqn.training.run import param_groups
@@ -341,3 +342,51 @@ def test_published_checkpoints_are_strict(tmp_path):
     with pytest.raises(ValueError, match='1 unexpected .backbone.optimizer'): TQN.from_published(weights | {'optimizer': torch.zeros(1)}, qs)
     torch.save({'args': object, 'state_dict': {}}, tmp_path/'a.pth.tar')
     with pytest.raises(ValueError, match='never executed'): TQN.from_published(tmp_path/'a.pth.tar', qs)
+
+
+# A decoder that is given
+
+class Pooled(nn.Module):
+    "A decoder of one's own: the mean of the real features, through a matrix for each question; it does not say how wide it is"
+    def __init__(self, k, m, d): super().__init__(); self.each = nn.ModuleList(nn.Linear(m, d) for _ in range(k))
+    def forward(self, memory, valid=None):
+        share = valid/valid.sum(1, keepdim=True)
+        mean = (memory*share[..., None]).sum(1)
+        return torch.stack([l(mean) for l in self.each], 1), share[:, None, None, None].expand(-1, -1, -1, len(self.each), -1)
+
+GIVEN = QuerySet({'a': ['x', 'y'], 'b': ['u', 'v', 'w']}, classes=[('xu', ['x', 'u']), ('yw', ['y', 'w'])])
+
+@pytest.mark.parametrize('class_query', [True, False])
+def test_a_finished_decoder_is_the_convenience_form(class_query):
+    "Given as a module, as its settings, or described by names: the same network, the same weights by name"
+    k = 2 + class_query
+    named = TQN(GIVEN, d_model=16, n_layers=2, n_heads=2, positions='sine', d_features=12, class_query=class_query).eval()
+    said = dict(n_queries=k, d_model=16, n_layers=2, n_heads=2, positions='sine', d_memory=12)
+    x, valid = torch.randn(2, 5, 12), torch.arange(5) < torch.tensor([[5], [3]])
+    for decoder in (said, QueryDecoder(**said)):
+        other = TQN(GIVEN, decoder=decoder, class_query=class_query).eval()
+        other.load_state_dict(named.state_dict())
+        for q in GIVEN.names: assert_close(other(x, valid).responses[q], named(x, valid).responses[q])
+
+def test_a_decoder_is_saved_with_its_settings_or_named(tmp_path):
+    x = torch.randn(1, 4, 12)
+    for decoder in (QueryDecoder(3, 16, 1, 2, d_memory=12, temperature=True, self_attention=False), dict(n_queries=3, d_model=16, n_layers=1, n_heads=2, d_memory=12)):
+        model = TQN(GIVEN, decoder=decoder).eval()
+        model.save_pretrained(tmp_path/'m')
+        again = TQN.from_pretrained(tmp_path/'m')
+        assert again.decoder.config == model.decoder.config
+        assert_close(again(x).classes, model(x).classes)
+    own = TQN(GIVEN, d_model=8, decoder=Pooled(3, 12, 8)).eval()
+    own.save_pretrained(tmp_path/'own')
+    assert_close(TQN.from_pretrained(tmp_path/'own', decoder=Pooled(3, 12, 8))(x).classes, own(x).classes)
+    with pytest.raises(ValueError, match='decoder of its own, Pooled, whose code is not in the file; make one and pass it') as e: TQN.from_pretrained(tmp_path/'own')
+    assert 'save the model again' not in str(e.value)
+
+@pytest.mark.parametrize('decoder,message', [(QueryDecoder(2, 16, 1), 'makes 2 responses, but these questions need 3'), (QueryDecoder(3, 16, 1, d_memory=6), 'reads features 6 wide, but they are 12'),
+    ('queries', 'expected a decoder module')])
+def test_a_decoder_that_does_not_fit(decoder, message):
+    with pytest.raises(ValueError, match=message): TQN(GIVEN, decoder=decoder, d_features=12)
+
+def test_a_video_without_a_clip_is_refused_by_number():
+    "Where the value can be read at no cost, and by collate before a batch goes to a GPU"
+    with pytest.raises(ValueError, match='video 1 of the batch has none'): TQN(GIVEN, d_model=16, n_layers=1)(torch.randn(2, 3, 16), torch.tensor([[True]*3, [False]*3]))
