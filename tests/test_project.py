@@ -177,13 +177,23 @@ def lazy_names():
     "{name: module} under TYPE_CHECKING in tqn/__init__.py, read from its source"
     tree = ast.parse((ROOT/'tqn/__init__.py').read_text())
     block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == 'TYPE_CHECKING')
-    return {a.asname or a.name: n.module for n in block.body for a in n.names}
+    assert all(isinstance(n, ast.ImportFrom) and n.level == 1 and not any(a.asname for a in n.names) for n in block.body), 'the table holds nothing but names'
+    return {a.name: n.module for n in block.body for a in n.names}
 
 def test_editors_and_python_see_the_same_names():
     import tqn
-    assert lazy_names() == tqn._home
+    assert lazy_names() == tqn._home and sum(len(n.names) for n in ast.walk(ast.parse((ROOT/'tqn/__init__.py').read_text())) if isinstance(n, ast.ImportFrom) and n.level == 1) == len(tqn._home)
     assert set(tqn.__all__) == set(tqn._home)
     assert set(tqn.__all__) | {'__version__'} <= set(dir(tqn))
+
+def test_names_are_found_in_a_zipped_package(tmp_path):
+    "The table is read from the module's source, wherever that lies"
+    import zipfile
+    with zipfile.ZipFile(tmp_path/'tqn.zip', 'w') as z:
+        for p in (ROOT/'tqn').rglob('*.py'): z.write(p, p.relative_to(ROOT))
+    code = "import tqn, tqn.core.names; print(tqn.__file__, len(tqn.__all__), tqn.QuerySet.__module__)"
+    said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(tmp_path/'tqn.zip')})
+    assert said.returncode == 0 and 'tqn.zip' in said.stdout and said.stdout.split()[1:] == [str(len(lazy_names())), 'tqn.questions.queries'], said.stderr
 
 @pytest.mark.parametrize('name', lazy_names())
 def test_lazy_name_resolves(name):

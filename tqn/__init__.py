@@ -1,41 +1,56 @@
 "Temporal Query Networks: ask a video questions and see which part of it answered each one."
 __version__ = "0.1.0"
 
+import ast
 import os
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what an editor completes; at run time each name is imported when it is first used
+if TYPE_CHECKING:  # The table of names: editors read it as it stands, and `__getattr__` below imports from it what is asked for
     from .questions.queries import Query, QuerySet
     from .video.decode import VideoError
-    from .video.video import FrameFolder, Video
+    from .video.video import FrameFolder, Video, open_video, write_video
+    from .video.transforms import Preprocess
+    from .data.items import Item, open_item
+    from .data.batches import FeatureDataset, WindowDataset, make_loader
+    from .data.check import check, cut_items
+    from .data.published import open_data
     from .dives.dives import SyntheticDives
     from .models.backbone import S3D
+    from .models.weights import small_backbone
     from .models.decoder import QueryDecoder
     from .models.tqn import TQN, TQNOutput
-    from .features.bank import FeatureBank
+    from .models.adapters import open_backbone
+    from .features.stream import clip_features
+    from .features.store import FeatureStore, check_features, extract
+    from .features.bank import FeatureBank, drift, plot_ages
     from .features.build import build_bank
-    from .attention.scores import score_videos
-    from .attention.answer import answer
+    from .attention.answer import answer, answer_features
     from .attention.figure import plot_attention
-    from .data.published import open_data
+    from .attention.scores import evaluate, score_videos
+    from .attention.whatif import ask_again, curves
+    from .training.run import LivePlot
+    from .training.loop import fit
+    from .training.stage2 import fit_stage2, plot_staleness, read_visits
     from .widgets.viewer import AttentionViewer, view
-    from .widgets.browse import DataBrowser
+    from .widgets.browse import Confusions, DataBrowser
     from .widgets.compare import CompareViewer, KeepAttention
-    from .widgets.browse import Confusions
-    from .features.store import FeatureStore
     from .widgets.label import Labeller
+    from .studies.grid import Grid, load_grid, run_grid
+    from .studies.demo import dive_source, small_model
 
-_home = dict(Query='questions.queries', QuerySet='questions.queries', Video='video.video', FrameFolder='video.video', VideoError='video.decode',
-             SyntheticDives='dives.dives', S3D='models.backbone', QueryDecoder='models.decoder', TQN='models.tqn', TQNOutput='models.tqn', FeatureBank='features.bank',
-             answer='attention.answer', plot_attention='attention.figure', open_data='data.published', build_bank='features.build', score_videos='attention.scores',
-             view='widgets.viewer', AttentionViewer='widgets.viewer', DataBrowser='widgets.browse', CompareViewer='widgets.compare', KeepAttention='widgets.compare', Confusions='widgets.browse', FeatureStore='features.store', Labeller='widgets.label')
+def _read_table(code):
+    "{name: module} of the block above"
+    block = next(n for n in ast.parse(code).body if isinstance(n, ast.If))
+    return {a.name: i.module for i in block.body for a in i.names}
+
+_home = _read_table(__spec__.loader.get_source(__name__))
 __all__ = list(_home)
 
 os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # asking whether there is a GPU must not use it: a notebook's forks could not
 
-if 'IN_TEST' in os.environ:  # nbdev_test runs a notebook on every core: more threads each would only wait for one another
+if 'IN_TEST' in os.environ:  # nbdev_test runs a notebook on every core: more threads each would only wait for one another, and nbdev has no place to say so
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(int(os.environ['OMP_NUM_THREADS'].split(',')[0]))
 
