@@ -46,7 +46,7 @@ def dives(tmp_path_factory):
 def test_the_whole_chain_on_rendered_dives(dives):
     folder,r,statuses,said = dives
     assert statuses == [0]*len(CHAIN) + [2]*len(REFUSED), r.stderr
-    for name in ('stage1/best/model.safetensors', 'stage1/log.csv', 'bank/index.json', 'stage2/best/model.safetensors', 'stage2/stage2.json', 'test/scores.json', 'test/predictions.csv'):
+    for name in ('stage1/best/model.safetensors', 'stage1/log.csv', 'bank/index.json', 'stage2/best/model.safetensors', 'stage2/run.json', 'test/scores.json', 'test/predictions.csv'):
         assert (folder/'runs'/name).is_file(), name
     assert 'mean answer' in said[3] and '2 videos' in said[3] and 'scores and predictions are in runs/test' in said[3]
     assert json.loads((folder/'runs/test/scores.json').read_text())['n_videos'] == 2

@@ -3,7 +3,7 @@ import json, subprocess, sys
 from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import HealthCheck, given, settings as limits, strategies as st
-from tqn.training.settings import (MAY_CHANGE, PRESETS, RECIPES, Batches, Checked, Amount, Count, Learning, Network, Reading, Settings, TrainConfig, Windows, Wholes, make_config,
+from tqn.training.settings import (MAY_CHANGE, PRESETS, RECIPES, Batches, Checked, Amount, Count, Learning, Network, Videos, Settings, TrainConfig, Windows, Wholes, make_config,
                           preset_settings, read_file, resolve, save_settings, settings_text)
 from tqn.training.run import same_run
 
@@ -138,7 +138,7 @@ def test_presets_cannot_be_spoilt():
 
 def test_every_setting_says_what_it_is():
     from tqn.cli.main import comments
-    for group in (Reading, Network, Batches, Learning, Windows):
+    for group in (Videos, Network, Batches, Learning, Windows):
         said = comments(group)
         for name in group.__annotations__: assert len(said[name]) > 8 and '...' not in said[name], name
     assert dict(Settings()) == {n: f.default for n,f in FIELDS.items()}

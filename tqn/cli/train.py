@@ -10,19 +10,19 @@ import inspect, os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from .main import app, command, comments, with_help, writable
-from ..training.settings import PRESETS, Batches, Learning, Network, Reading, Resolved, Settings, Windows, resolve
+from .main import app, command, comments, full, with_help, writable
 
 # %% ../../nbs/12_cli/03_train.ipynb #409f96c8
 def setting_flags(
-    names:tuple[str,...]|None=None, # Settings beside those of `Reading`; None for all
+    names:tuple[str,...]|None=None, # Settings beside those of `Videos`; None for all
 )->list[inspect.Parameter]: # One option each, described as typer wants it
     "Settings as options of a command"
+    from tqn.training.settings import Batches, Learning, Network, Videos, Windows    # takes a while to load
     out = []
-    for group in (Reading, Network, Batches, Learning, Windows):
+    for group in (Videos, Network, Batches, Learning, Windows):
         said = comments(group)
         for name,f in group.model_fields.items():
-            if names is not None and group is not Reading and name not in names: continue
+            if names is not None and group is not Videos and name not in names: continue
             kind = f.annotation if f.annotation in (int, float, bool) else str
             p = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind|None)
             out.append(with_help(name, p, said[name]))
@@ -36,8 +36,9 @@ def settings_of(
     config:Path|None,      # File that was typed
     flags:dict,            # Settings that were typed
     run:Path|None=None,    # Run that is continued
-)->Resolved: # With the data set
+)->'tqn.training.settings.Resolved': # With the data set
     "Resolve what was typed"
+    from tqn.training.settings import resolve
     kept = run and run/'settings.yaml'
     if kept and config is None and preset is None and kept.is_file(): config = kept
     if where == 'dives' and not preset and not config: preset = 'dives'
@@ -133,7 +134,8 @@ def test(
 
 # %% ../../nbs/12_cli/03_train.ipynb #a7b494f4
 for f,names in ((train, None), (bank, ('bank_dtype', 'bank_augment', 'seed', 'precision', 'device', 'workers')), (test, ('views', 'precision', 'device', 'workers'))):
-    app.command()(command(f, arguments=('data',), more=setting_flags(names)))
+    app.command()(command(f, arguments=('data',)))
+    full[f.__name__] = partial(lambda f, names: command(f, arguments=('data',), more=setting_flags(names)), f, names)
 
 # %% ../../nbs/12_cli/03_train.ipynb #dfef5267
 def dives_folder(
