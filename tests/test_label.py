@@ -1,9 +1,9 @@
 "The labeller's kernel side: what is pressed is on the disk, whatever happens next"
-import json, signal, subprocess, sys
+import json, resource, signal, subprocess, sys
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tqn import Labeller, QuerySet
-from tqn.widgets.label import _changes, _journal, open_labels
+from tqn.widgets.label import journal_of, open_labels, read_journal
 from tqn.data.manifest import load_items
 from tqn.video.video import write_video
 from test_viewer_js import LOAD, modules, run as node
@@ -40,13 +40,13 @@ def test_killed_at_any_time(table):
         assert labels.by_id['b.mp4'].extents['way'][0] in (confirmed[-1], confirmed[-1] + 1)
         assert labels.by_id['a.mp4'].answers == {'camera': 'phone, old', 'way': 'left'}
         labels.save()
-    assert not _journal(table).exists() and table.with_name('t.csv.before').read_text() == TEXT
+    assert not journal_of(table).exists() and table.with_name('t.csv.before').read_text() == TEXT
 
 def test_torn_and_foreign_lines(table):
     "A cut line, a line of something else and a video that is gone are left out"
     labels = open_labels(table, QS)
     labels.change('b.mp4', 'answer', 'way', 'right')
-    with open(_journal(table), 'ab') as f: f.write(b'[1]\n{"id": "gone.mp4", "what": "answer", "question": "way", "new": "left"}\n{"id": "b.mp4", "what": "answer", "qu')
+    with open(journal_of(table), 'ab') as f: f.write(b'[1]\n{"id": "gone.mp4", "what": "answer", "question": "way", "new": "left"}\n{"id": "b.mp4", "what": "answer", "qu')
     again = open_labels(table, QS)
     assert again.recovered == 1 and again.by_id['b.mp4'].answers['way'] == 'right'
 
@@ -90,7 +90,43 @@ def test_nonsense_from_the_page(table, message):
     sent = []
     w.send = lambda m, buffers=None: sent.append(m)
     w._receive(None, {**message, 'id': 'b.mp4', 'seq': 5}, [])
-    assert w.notice and sent == [{'type': 'kept', 'seq': 5}] and not _changes(table) and table.read_text() == TEXT
+    assert w.notice and sent == [{'type': 'refused', 'seq': 5, 'error': w.notice}] and not read_journal(table) and table.read_text() == TEXT
+
+def test_a_full_disk_is_never_called_kept(table):
+    "Every write fails for a while: what was pressed is said not to be kept, no half line and no empty backup stay behind, and tried again it is kept"
+    w, sent = Labeller(table, QS), []
+    w.send = lambda m, buffers=None: sent.append(m)
+    press = lambda seq, value, question='way': w._receive(None, dict(type='answer', id='b.mp4', question=question, value=value, seq=seq), [])
+    press(1, 'right')
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for size in (0, journal_of(table).stat().st_size + 9):       # nothing fits, or nine bytes of the line
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+            press(2, ['rope'], 'with')
+            assert sent[-1]['type'] == 'failed' and 'NOT kept: ' in w.notice == w.saved == sent[-1]['error'] and w.row['answers']['with'] is None
+            if size: continue
+            w.save()
+            assert 'kept in its journal' in w.saved and 'is not written' in w.saved
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, old); signal.signal(signal.SIGXFSZ, handler)
+    assert not table.with_name('t.csv.before').exists() and table.read_text() == TEXT and not [p for p in table.parent.iterdir() if 'tmp' in p.name]
+    assert [c['question'] for c in read_journal(table)] == ['way']
+    press(2, ['rope'], 'with')
+    assert sent[-1] == {'type': 'kept', 'seq': 2} and w.saved.startswith('all kept') and [c['question'] for c in read_journal(table)] in (['way', 'with'], [])
+    assert open_labels(table, QS).by_id['b.mp4'].answers['with'] == ['rope']
+
+def test_the_next_film_is_opened_ahead(tmp_path):
+    folder = _film(tmp_path)
+    for name in ('later', 'most'): (folder/f'{name}.mp4').write_bytes((folder/'film.mp4').read_bytes())
+    w = Labeller(tmp_path/'t.csv', QS, videos=folder)
+    thread, found = w.ahead[1]
+    thread.join()
+    assert found[2].path.name == 'later.mp4' and found[0]['n_frames'] == 30
+    w.labels.change('later.mp4', 'answer', 'way', 'left')
+    w.go(1)
+    assert w.film is found[2] and w.row['answers']['way'] == 'left' and [*w.ahead] == [2]     # what was answered meanwhile is there
+    w.go(0)
+    assert w.row['id'] == 'film.mp4' and w.film.path.name == 'film.mp4'
 
 def test_pieces_of_the_film(tmp_path):
     "The bytes that the page puts together are the file's"

@@ -14,7 +14,20 @@ for name in ('one', 'two', 'three'):
     if not (folder/f'{name}.mp4').exists(): write_video(folder/f'{name}.mp4', grey, fps=20., crf=8)
 qs = tqn.QuerySet([dict(name='way', text='Where does it come from?', answers=['left', 'right']), dict(name='with', text='What is used?', answers=['rope', 'ball', 'hoop'], kind='many'), dict(name='turns', kind='count', answers=['0', '0.5', '1', '1.5'])])
 '''
-CELLS = [MAKE, "w = tqn.Labeller('films/table.csv', qs, videos='films')\nw", "tqn.Labeller('films/none.csv')"]
+TALL = '''
+import time, tqn.widgets.label as room
+tall = Path('tall'); tall.mkdir(exist_ok=True)
+for name, (h, w) in {'1 portrait': (256, 96), '2 wide': (96, 256), '3 square': (120, 160)}.items():
+    write_video(tall/f'{name}.mp4', torch.full((20, h, w, 3), 200, dtype=torch.uint8), fps=20., crf=8)
+slowly, opened = room.film_of, 0.
+def film_of(*args, **kwargs):
+    time.sleep(opened)
+    return slowly(*args, **kwargs)
+room.film_of = film_of
+v = tqn.Labeller('tall/table.csv', qs, videos='tall')
+v
+'''
+CELLS = [MAKE, "w = tqn.Labeller('films/table.csv', qs, videos='films')\nw", TALL, "tqn.Labeller('films/none.csv')"]
 
 class Open:
     def __init__(self, notebooks, lab):
@@ -99,6 +112,51 @@ def test_narrow_and_dark(page, shots):
 
 def test_a_message_in_place_of_the_widget(page):
     assert 'pass videos=' in page.page.locator('.tqn-label [role=alert]:visible').last.inner_text()
+
+def test_films_of_every_shape_are_shown_whole(page, shots):
+    "A portrait film and a wide one lie inside their stage, and nothing of them is cut"
+    root = page.page.locator('.tqn-label').nth(1)
+    root.scroll_into_view_if_needed()
+    for width in (1000, 420):
+        root.evaluate("(e, w) => { e.style.width = `${w}px` }", width)
+        for title, ratio in (('1 portrait.mp4', 96/256), ('2 wide.mp4', 256/96), ('3 square.mp4', 160/120)):
+            root.locator(f'.tql-item[title="{title}"]').click()
+            page.until(lambda: root.locator('.tql-title').inner_text() == title and root.locator('video').evaluate('v => v.readyState') >= 2, title)
+            inside = root.evaluate("e => { const [v, s] = ['video', '.tql-stage'].map(n => e.querySelector(n).getBoundingClientRect()); return [v.x - s.x, v.y - s.y, s.right - v.right, s.bottom - v.bottom, s.height] }")
+            assert min(inside[:4]) >= -1 and inside[4] <= 401, (title, inside)
+            assert abs(root.locator('video').evaluate('v => v.videoWidth/v.videoHeight') - ratio) < .02
+            page.nb.shot(shots/f'labeller_{title[2:-4]}_{width}.png', '.tqn-label >> nth=1')
+    root.evaluate("e => { e.style.width = '' }")
+
+def test_keys_wait_for_the_next_film(page, notebooks):
+    "What is pressed while a film opens slowly is said to wait, and answers the questions of the next video, not of this one"
+    root, kernel = page.page.locator('.tqn-label').nth(1), notebooks.kernel(page.nb)
+    root.locator('.tql-item').first.click()
+    page.until(lambda: root.locator('.tql-title').inner_text() == '1 portrait.mp4')
+    kernel.run('room.opened = opened = 1.5; v.ahead = {}')
+    root.focus()
+    page.press('n', '2', 'ArrowDown', '3', 'ArrowRight', 'ArrowRight')
+    page.until(lambda: 'keys wait' in root.locator('.tql-state').inner_text(), root.locator('.tql-state').inner_text(), 3)
+    kernel.run('opened = 0.')
+    page.until(lambda: '2 of 3 answered' in root.locator('.tql-head').inner_text(), root.locator('.tql-head').inner_text())
+    page.until(lambda: root.locator('.tql-clock').inner_text().startswith('frame 2 '), root.locator('.tql-clock').inner_text())
+    assert root.locator('.tql-title').inner_text() == '2 wide.mp4'
+    assert kernel.get('[o.answers for o in v.labels.items]') == [{}, {'way': 'right', 'with': ['hoop']}, {}]
+    kernel.close()
+
+def test_a_write_that_fails_is_said_and_tried_again(page, notebooks):
+    root, kernel = page.page.locator('.tqn-label').nth(1), notebooks.kernel(page.nb)
+    kernel.run("v.save(); Path('tall/table.csv.journal').mkdir()")               # stands for a disk that takes nothing
+    root.focus()
+    page.press('ArrowDown', '4')
+    page.until(lambda: root.locator('.tql-state').inner_text().startswith('NOT kept'), root.locator('.tql-state').inner_text())
+    assert '3 of 3 answered' in root.locator('.tql-head').inner_text() and not kernel.get("v.labels.items[1].answers.get('turns')")
+    kernel.run("Path('tall/table.csv.journal').rmdir()")
+    page.until(lambda: root.locator('.tql-state').inner_text().startswith('all kept'), root.locator('.tql-state').inner_text())
+    page.until(lambda: root.locator('.tqn-message').is_hidden(), 'the notice stays')
+    assert kernel.get("v.labels.items[1].answers['turns']") == '1.5'
+    kernel.close()
+    page.root.scroll_into_view_if_needed()
 
 def test_a_kernel_that_dies(page):
     "What was confirmed is there after the kernel was killed; what was not is said"

@@ -85,17 +85,46 @@ function render({model, el}) {
   if (model.get('error')) { root.append(message(model.get('error'))); return end }
 
   const {questions, ids} = model.get('meta'), pending = new Map(), $ = {}
-  let q = 0, seq = 0, moving = false, mine = null   // mine: the row with what was pressed and is not confirmed yet, so that fast fingers see their own keys
+  // mine: the row with what was pressed and is not confirmed yet; waiting: keys for the row that is about to come
+  let q = 0, seq = 0, moving = false, mine = null, waiting = []
   const row = () => mine || model.get('row'), id = () => model.get('row').id, n = () => max(1, row().n_frames)
   const tell = m => {
-    pending.set(++seq, Date.now())
-    model.send({...m, id: id(), seq})
-    const part = {answer: 'answers', extent: 'extents'}[m.type]
+    const message = {...m, id: id(), seq: ++seq}, part = {answer: 'answers', extent: 'extents'}[m.type]
+    pending.set(seq, {message, time: Date.now()})
+    model.send(message)
     if (part) { mine = {...row(), [part]: {...row()[part], [m.question]: m.value}}; draw() }
     if (m.type === 'go' || m.type === 'undo') moving = true
     state()
   }
-  const confirm = () => { if (!pending.size) { mine = null; moving = false; draw() } }
+  const settled = () => { if (!pending.size) { mine = null; arrived() } }
+  /** The row is there: what was pressed meanwhile is done now. */
+  const arrived = () => {
+    moving = false
+    draw(); state()
+    const keys = waiting
+    waiting = []
+    for (const k of keys) press(...k)
+  }
+  /** What the disk did not take is tried again, unless a later key has replaced it. */
+  const again = () => {
+    const last = new Map()
+    for (const [k, {message: m}] of pending) last.set(`${m.type} ${m.id} ${m.question}`, k)
+    for (const [k, p] of pending) {
+      if (!p.failed) continue
+      if (last.get(`${p.message.type} ${p.message.id} ${p.message.question}`) !== k) { pending.delete(k); continue }
+      model.send(p.message)
+    }
+  }
+  const heardOf = m => {
+    const p = pending.get(m.seq)
+    if (!p) return
+    const kind = p.message.type
+    if (m.type === 'failed' && (kind === 'answer' || kind === 'extent')) p.failed = m.error
+    else pending.delete(m.seq)
+    if (m.type === 'refused') mine = null
+    state()
+    setTimeout(settled, 60)
+  }
 
   const by = d => h('button.small', {type: 'button', text: d < 0 ? '− frame' : '+ frame', onclick: () => film.seek(film.frame + d)})
   const room = () => h('span.room')
@@ -130,7 +159,7 @@ function render({model, el}) {
     const odd = [a].flat().filter(v => v != null && !o.answers.includes(v)), sign = j => j < 9 ? j + 1 : j < 18 ? `⇧${j - 8}` : '·'
     const buttons = o.answers.map((v, j) => {
       const b = h(on(v) ? 'button.answer.is-on' : 'button.answer', {type: 'button', 'aria-pressed': String(on(v))}, h('kbd', {text: sign(j)}), v)
-      b.addEventListener('click', () => { choose(k); press('answer', j) })
+      b.addEventListener('click', () => { if (!moving) { choose(k); press('answer', j) } })
       return b
     })
     const el = h(k === q ? 'div.question.is-on' : 'div.question', {role: 'group', 'aria-label': o.name},
@@ -161,13 +190,16 @@ function render({model, el}) {
     if (on) $.list.scrollLeft = on.offsetLeft - $.list.clientWidth / 2
   }
   const state = () => {
-    const late = [...pending.values()].some(t => Date.now() - t > SLOW)
-    write($.state, late ? 'The kernel does not answer: what you press is not kept.' : pending.size ? 'keeping …' : model.get('saved') || 'nothing to keep yet')
-    $.state.classList.toggle('is-late', late)
+    const all = [...pending.values()], failed = all.find(p => p.failed)?.failed, late = all.some(p => !p.failed && Date.now() - p.time > SLOW)
+    if (late) waiting = []
+    const opening = moving && `opening …${waiting.length ? ` ${waiting.length} keys wait` : ''}`
+    const calm = all.length ? 'keeping …' : model.get('saved') || 'nothing to keep yet'
+    write($.state, late ? 'The kernel does not answer: what you press is not kept.' : failed || opening || calm)
+    $.state.classList.toggle('is-late', late || !!failed)
   }
   const choose = k => { q = clamp(k, 0, questions.length - 1); draw() }
   const press = (what, k) => {
-    if (moving && what !== 'step' && what !== 'play') return   // the row on show is about to change
+    if (moving) { waiting.push([what, k]); return state() }   // these keys are for the row that is about to come
     const o = questions[q], r = row(), at = model.get('at'), f = film.frame, answer = value => tell({type: 'answer', question: o.name, value})
     const extent = value => tell({type: 'extent', question: o.name, value})
     if (what === 'answer' && k < o.answers.length) answer(answerAfter(r.answers[o.name], o.answers[k], o.kind === 'many'))
@@ -179,10 +211,10 @@ function render({model, el}) {
     else if (what === 'frame') film.seek(k < 0 ? n() - 1 : k)
     else if (what === 'play') film.toggle()
     else if (what === 'question') choose((q + k + questions.length) % questions.length)
-    else if (what === 'video' && at + k >= 0 && at + k < ids.length) { q = 0; tell({type: 'go', at: at + k}) }
+    else if (what === 'video' && at + k >= 0 && at + k < ids.length) tell({type: 'go', at: at + k})
     else if (what === 'enter') {
       const open = questions.findIndex(p => r.answers[p.name] == null)
-      if (open >= 0) choose(open); else if (at + 1 < ids.length) { q = 0; tell({type: 'go', at: at + 1}) }
+      if (open >= 0) choose(open); else if (at + 1 < ids.length) tell({type: 'go', at: at + 1})
     }
   }
   root.addEventListener('keydown', e => {
@@ -200,15 +232,16 @@ function render({model, el}) {
     film.open(r, clocks); draw(); list()
   }
   let last = id()
-  heard('change:row', () => { if (id() !== last) { last = id(); mine = null; moving = false; fresh() } else if (!mine) draw(); list() })
+  heard('change:row', () => { if (id() !== last) { last = id(); mine = null; q = 0; fresh(); arrived() } else if (!mine) draw(); list() })
   heard('change:done', list)
   heard('change:notice', draw)
   heard('change:saved', state)
   heard('msg:custom', (m, buffers) => {
     if (m.type === 'film') film.receive(m, buffers?.[0])
-    if (m.type === 'kept') { pending.delete(m.seq); state(); setTimeout(confirm, 60) }
+    if (['kept', 'refused', 'failed'].includes(m.type)) heardOf(m)
   })
-  timer = setInterval(state, 1000)
+  let turn = 0
+  timer = setInterval(() => { state(); if (++turn % 3 === 0) again() }, 1000)
   fresh(); state()
   return end
 }
