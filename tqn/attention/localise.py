@@ -28,8 +28,10 @@ def clip_overlap(
 )->np.ndarray:             # How many of its frames are inside (n,)
     "How many frames of each clip lie inside an extent"
     start,stop = extent
-    if not 0<=start<stop<=spans[-1,1]:
-        raise ValueError(f'expected an extent [first, last) inside the {spans[-1,1]} frames of the video, got {tuple(extent)}; None means that there is none')
+    far = len(spans)>1 and spans[1,0]>spans[0,1]
+    end = 2*spans[-1,0]-spans[-2,0] if far else spans[-1,1]             # of clips far apart: where the next would begin
+    if not 0<=start<stop<=end:
+        raise ValueError(f'expected an extent [first, last) inside the {end} frames of the video, got {tuple(extent)}; None means that there is none')
     return np.clip(np.minimum(spans[:,1], stop) - np.maximum(spans[:,0], start), 0, None)
 
 # %% ../../nbs/08_attention/04_localise.ipynb #1cd679a2
@@ -54,7 +56,12 @@ def map_scores(
     hit,mass,_ = clip_scores(extent, spans)
     highest = attn.max(-1, keepdims=True)
     first,top = attn==highest, attn>=threshold*highest
-    return np.stack([first@hit/first.sum(-1), attn@mass/attn.sum(-1), top@f/(top@c+L-top@f)])
+    inside,covered = top@f,top@c
+    if (spans[1:,0] < spans[:-1,1]).any():                    # clips overlap: each frame counts once
+        at = np.arange(spans[-1,1])
+        seen = (top.astype(int) @ ((spans[:,:1]<=at) & (at<spans[:,1:])).astype(int)) > 0
+        inside,covered = seen[...,extent[0]:extent[1]].sum(-1),seen.sum(-1)
+    return np.stack([first@hit/first.sum(-1), attn@mass/attn.sum(-1), inside/(covered+L-inside)])
 
 # %% ../../nbs/08_attention/04_localise.ipynb #14d6dd15
 @dataclass
@@ -66,6 +73,7 @@ class ClipMaps:
     n_frames: int               # Frames in the video
     clip_len: int = 8           # Frames in a clip
     stride: int = 1             # Every which frame is taken
+    hop: int|None = None        # Frames between the starts of clips; None: one clip after the other
 
     def __post_init__(self):
         self.attn = {q: np.asarray(a, dtype=float) for q,a in self.attn.items()}
@@ -74,7 +82,7 @@ class ClipMaps:
         for q,a in self.attn.items():
             if not np.isfinite(a).all() or (a<0).any() or not a.sum()>0:
                 raise ValueError(f"{self.id}: expected attention ≥ 0 that is not all zero, got {q}: {a}")
-        self.spans = clip_spans(len(a), self.n_frames, self.clip_len, self.stride)
+        self.spans = clip_spans(len(a), self.n_frames, self.clip_len, self.stride, self.hop)
 
 # %% ../../nbs/08_attention/04_localise.ipynb #01eb7102
 def attention_maps(
@@ -96,6 +104,7 @@ def collect_maps(
     clip_len:int=8,     # Frames in a clip
     stride:int=1,       # Every which frame is taken; lowered for short videos, see `fit_stride`
     maps:Callable=attention_maps, # (model, x, valid) -> {question: (b, n)}
+    hop:int|None=None,  # Frames between the starts of clips; None: one clip after the other
 )->list[ClipMaps]:      # One a video
     "Run a model over a loader and keep each video's maps beside its extents"
     items,device,was,out = {o.id: o for o in items}, next((o.device for o in model.parameters()), 'cpu'), model.training, []
@@ -106,7 +115,7 @@ def collect_maps(
             for i,(id,v) in enumerate(zip(b['id'], b['valid'].cpu().numpy())):
                 o = items.get(id)
                 if o is None or o.n_frames is None: raise ValueError(f'expected an item with n_frames for every video of the loader, got {o} for {id!r}')
-                out.append(ClipMaps(id, {q: m[i,v] for q,m in found.items()}, o.extents or {}, o.n_frames, clip_len, fit_stride(o.n_frames, clip_len, stride)))
+                out.append(ClipMaps(id, {q: m[i,v] for q,m in found.items()}, o.extents or {}, o.n_frames, clip_len, fit_stride(o.n_frames, clip_len, stride), hop))
     finally: model.train(was)
     return out
 

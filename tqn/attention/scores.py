@@ -306,7 +306,7 @@ def plot_confusion(
     return fig
 
 # %% ../../nbs/08_attention/03_scores.ipynb #088f1c5e
-VIEWS = {'full': (0.,), 'two': (0., .5)}   # Shares of a clip that are left out at the start
+VIEWS = {'full': (0.,), 'two': (0., .5)}   # Shares of a hop (of a clip, where clips do not overlap) that are left out at the start
 
 def view_frames(
     views:str,             # 'full' or 'two'
@@ -314,7 +314,7 @@ def view_frames(
 )->list[int]: # Frames to leave out, one number a view
     "Where each view of a video begins"
     if views not in VIEWS: raise ValueError(f"expected views {' or '.join(map(repr, VIEWS))}, got {views!r}")
-    return [int(share*preprocess.clip_len*preprocess.stride) for share in VIEWS[views]]
+    return [int(share*(preprocess.hop or preprocess.clip_len*preprocess.stride)) for share in VIEWS[views]]
 
 # %% ../../nbs/08_attention/03_scores.ipynb #75f528ef
 @torch.no_grad()

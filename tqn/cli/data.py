@@ -80,6 +80,8 @@ def chosen_backbone(
     where:str,         # small, a file, a folder, or a name on the hub
     clip_len:int|None, # Frames in a clip; None for its own
     stride:int|None,   # One frame in this many; None for its own
+    hop:int|None=None, # Frames between the starts of clips; None for its own
+    box:str='',        # Part of the picture, x0,y0,x1,y1 in pixels or shares; '' for its own
 )->'torch.nn.Module':  # In eval mode, with .preprocess
     "Any backbone, and how it shall read"
     from tqn.models.adapters import open_backbone
@@ -95,7 +97,9 @@ def chosen_backbone(
         hf = folder.is_dir() or not folder.suffix and where!='small'
         net = open_backbone(where, clip_len=clip_len) if hf else open_backbone(where)
         own = small if where=='small' else Preprocess.of(net)
-    net.preprocess = replace(own, clip_len=clip_len or own.clip_len, stride=stride or own.stride)
+    try: part = tuple(map(float, box.split(','))) if box else own.box
+    except ValueError: raise ValueError(f'expected --box as four numbers such as .25,.5,.75,1, got {box!r}') from None
+    net.preprocess = replace(own, clip_len=clip_len or own.clip_len, stride=stride or own.stride, hop=hop or own.hop, box=part)
     return net
 
 # %% ../../nbs/12_cli/02_data.ipynb #cd235343
@@ -106,6 +110,8 @@ def features(
     split:str='',          # One split, such as train; if not given, all
     clip_len:int=0,        # Frames in a clip; if not given, what the backbone wants
     stride:int=0,          # One frame in this many; if not given, what the backbone wants
+    hop:int=0,             # Frames between the starts of clips; if not given, what the backbone wants, mostly one clip after the other
+    box:str='',            # Part of the picture to look at, such as .25,.5,.75,1 (x0,y0,x1,y1 in shares, or in pixels); if not given, all of it
     batch_clips:int=16,    # Clips in the backbone at a time
     processes:int=1,       # Processes, each with its own videos; with GPUs, one or more on each
     device:str='',         # cpu, cuda or mps; if not given, a GPU where there is one
@@ -119,7 +125,7 @@ def features(
     if processes<1 or batch_clips<1: raise ValueError('expected --processes and --batch-clips of at least 1')
     videos = open_data(data, missing='skip' if skip else 'refuse')
     items = videos[split] if split else [o for s in videos for o in videos[s]]
-    store = extract(chosen_backbone(backbone, clip_len or None, stride or None), items, out, processes=processes, batch_clips=batch_clips,
+    store = extract(chosen_backbone(backbone, clip_len or None, stride or None, hop or None, box), items, out, processes=processes, batch_clips=batch_clips,
                     device=device or None, dtype=torch.float16 if half else torch.float32, on_error='skip' if skip else 'raise')
     done = [o for o in items if o.id in set(store.ids)]
     print(f'{len(done)} of {len(items)} videos in {out}, {store.read(done[0].id).shape[1]} wide' if done else f'no video could be read; see {out}/features.json')

@@ -8,7 +8,7 @@ __all__ = ['WAYS', 'pick_clips', 'read_clips', 'EpochSampler', 'apply_transform'
            'jitter_frames', 'WindowDataset', 'KeptFrames', 'FrameCache', 'OwnVideos', 'windows_loader', 'WholeVideos']
 
 # %% ../../nbs/04_data/02_batches.ipynb #dd51342b
-import signal
+import hashlib, signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from inspect import signature
 from pathlib import Path
@@ -47,13 +47,14 @@ def read_clips(
     size:tuple[int,int]|None=None,  # (h, w) to resize to while reading; None keeps the file's
     max_clips:int|None=None,        # Sparse sampling, see `pick_clips`
     generator:torch.Generator|None=None, # For sparse sampling
+    hop:int|None=None,              # Frames between the starts of clips; None: one clip after the other
 )->Tensor: # uint8 (n, 3, t, h, w)
     "The clips of one video"
     video = open_item(video)
     stride = fit_stride(len(video), clip_len, stride)
-    n = video.n_clips(clip_len, stride)
-    if max_clips is None or n <= max_clips: return video.clips(0, n, clip_len, stride, size)
-    grid = clip_grid(len(video), clip_len, stride)[pick_clips(n, max_clips, generator)]
+    n = video.n_clips(clip_len, stride, hop)
+    if max_clips is None or n <= max_clips: return video.clips(0, n, clip_len, stride, size, hop)
+    grid = clip_grid(len(video), clip_len, stride, hop)[pick_clips(n, max_clips, generator)]
     return rearrange(video.frames(grid.flatten(), size), '(n t) h w c -> n c t h w', t=clip_len)
 
 # %% ../../nbs/04_data/02_batches.ipynb #b417d82e
@@ -106,9 +107,10 @@ class ClipDataset(Dataset):
         max_clips:int|None=None,       # Sparse sampling of longer videos, see `pick_clips`
         random_clips:bool=False,       # Draw a clip of each stretch (training), not its middle one
         seed:int=0,                    # Decides the augmentation, with epoch and index
+        hop:int|None=None,             # Frames between the starts of clips; None: one clip after the other
     ):
         self.items,self.queries,self.transform,self.seed = as_items(items),queries,transform,seed
-        self.reading = dict(clip_len=clip_len, stride=stride, size=size, max_clips=max_clips)
+        self.reading = dict(clip_len=clip_len, stride=stride, size=size, max_clips=max_clips, hop=hop)
         self.random = random_clips
         self.targets = [encode_targets(o, queries) for o in self.items]
         if lost := [o.id for o in self.items if o.path is None]:
@@ -277,11 +279,12 @@ class WindowDataset(Dataset):
         jitter:bool=True,              # Move frames inside their clip, where the stride leaves room
         seed:int=0,                    # Decides windows and augmentation, with epoch and index
         opener:Callable|None=None,     # Opens the video of an item; None is `open_item`, a `FrameCache` keeps what was decoded
+        hop:int|None=None,             # Frames between the starts of clips; None: one clip after the other
     ):
         if way not in WAYS: raise unknown('there is no way', way, WAYS)
         if k < (way != 'frozen'): raise ValueError(f"way={way!r} needs k of 1 clip or more, got {k}: only 'frozen' can do without")
         self.items,self.queries,self.way,self.k = as_items(items),queries,way,k
-        self.clip_len,self.stride,self.size,self.transform,self.jitter,self.seed,self.opener = clip_len,stride,size,transform,jitter,seed,opener
+        self.clip_len,self.stride,self.size,self.transform,self.jitter,self.seed,self.opener,self.hop = clip_len,stride,size,transform,jitter,seed,opener,hop
         self.targets = [encode_targets(o, queries) for o in self.items]
         if lost := [o.id for o in self.items if o.path is None and k]: raise ValueError(f"{len(lost)} items have no path, such as {lost[:3]}: give each its video")
 
@@ -294,9 +297,9 @@ class WindowDataset(Dataset):
         if not self.k: return {'id': self.items[i].id, **self.targets[i]}
         g,video = sample_generator(self.seed, epoch, i),(self.opener or open_item)(self.items[i])
         stride = fit_stride(len(video), self.clip_len, self.stride)
-        total = video.n_clips(self.clip_len, stride)
+        total = video.n_clips(self.clip_len, stride, self.hop)
         at = pick_window(self.way, total, self.k, g)
-        grid = clip_grid(len(video), self.clip_len, stride)[at]
+        grid = clip_grid(len(video), self.clip_len, stride, self.hop)[at]
         if self.jitter: grid = jitter_frames(grid, len(video), stride, g)
         clips = rearrange(video.frames(grid.flatten(), self.size), '(n t) h w c -> n c t h w', n=len(at))
         place = {'start': int(at[0]), 'count': len(at), 'total': total}
@@ -394,9 +397,10 @@ class WholeVideos:
         size:tuple[int,int]|None=None, # (h, w) to resize to while reading
         transform:Callable|None=None,  # On each piece, such as EvalTransform
         opener:Callable|None=None,     # Opens the video of an item; None is `open_item`, a `FrameCache` keeps what was decoded
+        hop:int|None=None,             # Frames between the starts of clips; None: one clip after the other
     ):
         self.items = as_items(items)
-        self.reading = dict(preprocess=Preprocess(clip_len, stride), views=[transform], size=size, opener=opener)
+        self.reading = dict(preprocess=Preprocess(clip_len, stride, hop), views=[transform], size=size, opener=opener)
         self.targets = [encode_targets(o, queries) for o in self.items]
         if lost := [o.id for o in self.items if o.path is None]: raise ValueError(f"{len(lost)} items have no path, such as {lost[:3]}: give each its video")
 

@@ -25,9 +25,9 @@ def row_notes(
     preprocess:Preprocess, # How videos are cut
     view:Callable,         # From uint8 clips to what the backbone reads
     seed:int=0,            # Decides a random view, with the video's id
-)->dict: # clip_len, stride, view, seed
+)->dict: # clip_len, stride, hop where it is set, view, seed
     "How the clips of a video become rows, in plain words to be kept beside them"
-    return dict(clip_len=preprocess.clip_len, stride=preprocess.stride, view=repr(view), seed=seed)
+    return dict(**preprocess.reading, view=repr(view), seed=seed)
 
 # %% ../../nbs/07_features/04_build.ipynb #06f20816
 def _name_damage(item, error, on_error, damaged):

@@ -162,8 +162,8 @@ def extract_some(
         if o.rows is None: skipped[o.video.id] = o.error
         else:
             video = open_item(o.video)
-            step = preprocess.fitted(len(video)).stride*preprocess.clip_len
-            told = {'source': source_stamp(o.video), 'timing': json.dumps(asdict(Timing(step, step, float(video.fps), len(video))))}
+            span = preprocess.fitted(len(video)).stride*preprocess.clip_len
+            told = {'source': source_stamp(o.video), 'timing': json.dumps(asdict(Timing(preprocess.hop or span, span, float(video.fps), len(video))))}
             write_atomic(feature_path(out, o.video.id), save({'features': o.rows.to(dtype).contiguous()}, told))
         if bar is not None: bar.update()
     return skipped
@@ -201,7 +201,7 @@ def extract(
     if lost := [o.id for o in items if o.path is None]: raise ValueError(f"{len(lost)} of {len(items)} videos have no path, such as {lost[:3]}: set Item.path, or leave them out")
     if on_error not in ('raise', 'skip'): raise ValueError(f"expected on_error='raise' or 'skip', got {on_error!r}")
     p = Preprocess.of(backbone, preprocess)
-    view,reading = p.clean_view(), dict(clip_len=p.clip_len, stride=p.stride, size=size)
+    view,reading = p.clean_view(), dict(**p.reading, size=size)
     def digest(view):
         seen = dict(view=repr(view)) if views is None else dict(views=[repr(o) for o in views], seed=seed)
         return weights_digest(backbone.eval(), **reading, **seen, dtype=str(dtype))

@@ -89,7 +89,7 @@ def make_model(
         if s.freeze: backbone.requires_grad_(False)
         mean,std = (DIVING48_MEAN, DIVING48_STD) if s.colours == 'diving48' else (IMAGENET_MEAN, IMAGENET_STD)
         if own := getattr(backbone, 'preprocess', None): mean,std = own.mean,own.std          # a backbone that says how it wants its colours
-        preprocess = Preprocess(s.clip_len, s.stride, size=s.size, resize=s.resize or None, mean=mean, std=std)
+        preprocess = Preprocess(s.clip_len, s.stride, s.hop or None, size=s.size, resize=s.resize or None, mean=mean, std=std)
     return TQN(queries, backbone, s.d_model, s.n_layers, s.n_heads, s.heads, s.class_query, s.positions, s.dropout, s.response_dropout, d_features,
                s.class_reading, preprocess=preprocess)
 
@@ -110,7 +110,7 @@ def model_settings(
     config,own = getattr(model, '_hub_mixin_config', {}),{}
     if model.backbone is not None:
         p = Preprocess.of(model)
-        own = dict(clip_len=p.clip_len, stride=p.stride, size=p.size, resize=p.resize or 0, colours='diving48' if p.mean == DIVING48_MEAN else 'imagenet')
+        own = dict(clip_len=p.clip_len, stride=p.stride, hop=p.hop or 0, size=p.size, resize=p.resize or 0, colours='diving48' if p.mean == DIVING48_MEAN else 'imagenet')
     own |= {k: config[k] for k in ('d_model', 'n_layers', 'n_heads', 'dropout', 'response_dropout', 'positions', 'heads', 'class_query', 'class_reading') if k in config}
     for key,value in own.items():
         asked,origin = getattr(r.settings, key),r.origin[key]
@@ -140,7 +140,7 @@ def short_videos(
 def _val(data, settings, clean):
     "Val videos as a stream, or nothing where the data set has none"
     if settings.val not in data.splits: return None
-    return WholeVideos(readable(data[settings.val], settings), data.queries, settings.clip_len, settings.stride, transform=clean)
+    return WholeVideos(readable(data[settings.val], settings), data.queries, settings.clip_len, settings.stride, transform=clean, hop=settings.hop or None)
 
 def _losses(settings):
     "The loss with its weights"
@@ -165,7 +165,7 @@ def run_stage1(
         model = make_model(s, data.queries)
         p = Preprocess.of(model)
         view = p.train_view(1) if s.augment else p.clean_view()
-        train = ClipDataset(short_videos(readable(data[s.train], s), s), data.queries, s.clip_len, s.stride, transform=view, seed=s.seed)
+        train = ClipDataset(short_videos(readable(data[s.train], s), s), data.queries, s.clip_len, s.stride, transform=view, seed=s.seed, hop=s.hop or None)
         val = _val(data, s, p.clean_view())
     train = make_loader(train, s.batch_size, shuffle=True, seed=s.seed, workers=0 if features else s.workers)
     return fit(model, train, val, folder, s, settings=replace(r, data=r.data or str(data.root)), resume=resume, overwrite=overwrite, loss=_losses(s), stage=WholeStage(), **kw)
@@ -214,7 +214,7 @@ def run_stage2(
         if not (items := ready_items(bank, data[s.train])): raise ValueError(f"the bank in {bank} is complete for none of the {len(data[s.train])} videos of {s.train!r}: build it for this split")
     else: items,bank = readable(data[s.train], s),None
     p = Preprocess.of(model)
-    train = WindowDataset(items, data.queries, s.way, s.k, s.clip_len, s.stride, transform=p.train_view(2) if s.augment else p.clean_view(), seed=s.seed)
+    train = WindowDataset(items, data.queries, s.way, s.k, s.clip_len, s.stride, transform=p.train_view(2) if s.augment else p.clean_view(), seed=s.seed, hop=s.hop or None)
     return fit_stage2(model, train, _val(data, s, p.clean_view()), folder, bank, s, settings=replace(r, data=r.data or str(data.root)), batch_size=s.batch_size, workers=s.workers,
                       batch_norm=s.batch_norm, resume=resume, overwrite=overwrite, loss=_losses(s), **kw)
 

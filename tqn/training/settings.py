@@ -64,6 +64,7 @@ class Videos(Checked):
     limit:Count=0            # At most so many videos of each split; 0 takes all
     clip_len:Positive=8      # Frames in a clip
     stride:Positive=1        # One frame in so many; fewer are left out where a video is short
+    hop:Count=0              # Frames between the starts of clips; 0: one clip after the other
     size:Positive=224        # Height and width of the picture that the backbone sees
     resize:Count=0           # Short side before the centre crop of a clean view; 0 is 8/7 of the size
     colours:Literal['imagenet', 'diving48']='imagenet' # Mean and deviation of the colours: imagenet or diving48

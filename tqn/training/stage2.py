@@ -246,6 +246,7 @@ def fit_stage2(
     rank,world = acc.process_index,acc.num_processes
     if model.backbone is None: raise ValueError("stage 2 runs clips through the model's backbone, but this model has none: build it with TQN(..., backbone=...)")
     plan = dict(way=train.way, k=train.k, clip_len=train.clip_len, stride=train.stride, batch_size=batch_size, batch_norm=batch_norm, processes=world, seed=train.seed, videos=len(train))
+    if train.hop is not None: plan['hop'] = train.hop
     stage = make_stage(train, folder, bank, batch_norm, any_weights, sync, rank, world)
     was = [p.requires_grad for p in model.backbone.parameters()]
     if not train.k: model.backbone.requires_grad_(False)  # it neither learns nor decays, and its batch norms stay
