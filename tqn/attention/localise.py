@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
+from ..core.text import as_html, html_view, plain_text
 from ..questions.queries import Query, QuerySet
 from ..video.video import fit_stride
 from .answer import clip_spans
@@ -288,7 +289,7 @@ class Localisation:
             f"hit of every question's attention (columns) on every extent (rows)\n{text(self.matrix())}"])
 
     def _repr_html_(self)->str:
-        return ''.join(f'<p>{self.about(m)}</p>' + self.to_frame(m).to_html(float_format='{:.2f}'.format, na_rep='–') for m in MEASURES)
+        return html_view(*(f'<p>{as_html(self.about(m))}</p>' + self.to_frame(m).to_html(float_format='{:.2f}'.format, na_rep='–') for m in MEASURES))
 
 # %% ../../nbs/08_attention/04_localise.ipynb #bec0e583
 def localise(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from tqdm.auto import tqdm
 from ..core.files import write_atomic, write_json
+from ..core.text import as_html, html_view, plain_text
 from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
 from ..data.items import Item, as_items, encode_targets, split_answers
@@ -201,7 +202,7 @@ class Evaluation:
         return f'{len(self)} videos; majority answer taken from the {source}; share = of the way from majority to 1'
 
     def __str__(self)->str: return f"{self.caption()}\n{self.to_frame().to_string(float_format='{:.3f}'.format, na_rep='–')}"
-    def _repr_html_(self)->str: return f'<p>{self.caption()}</p>' + self.to_frame().to_html(float_format='{:.3f}'.format, na_rep='–')
+    def _repr_html_(self)->str: return html_view(f'<p>{as_html(self.caption())}</p>', self.to_frame().to_html(float_format='{:.3f}'.format, na_rep='–'))
 
 # %% ../../nbs/08_attention/03_scores.ipynb #d1f8966b
 def predictions(

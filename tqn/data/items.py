@@ -7,7 +7,7 @@ __all__ = ['Item', 'as_items', 'open_item', 'shorter_than', 'split_answers', 'en
            'inside', 'carve', 'VideoSet', 'missing_files', 'make_set']
 
 # %% ../../nbs/04_data/01_items.ipynb #3f325352
-import html, os
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 import torch
 from ..core.names import nearest
+from ..core.text import as_html, html_view
 from ..questions.queries import QuerySet
 from ..video.video import FrameSource, Composed, open_video
 
@@ -177,7 +178,7 @@ class VideoSet:
     def __repr__(self):
         sizes = ', '.join(f'{len(o)} {k}' for k,o in self.splits.items())
         return '\n'.join([f'{self.name}: {len(self)} videos ({sizes}), {len(self.queries)} questions, {len(self.queries.class_names)} classes', *(f'  {n}' for n in self.notes)])
-    def _repr_html_(self): return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
+    def _repr_html_(self): return html_view(f'<pre style="white-space:pre-wrap">{as_html(repr(self))}</pre>')
 
 # %% ../../nbs/04_data/01_items.ipynb #24c77730
 def missing_files(

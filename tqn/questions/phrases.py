@@ -8,11 +8,12 @@ __all__ = ['GYM_RULES', 'DIVE_RULES', 'plain_words', 'set_aside', 'Rule', 'Rules
            'read_names']
 
 # %% ../../nbs/02_questions/01_phrases.ipynb #23e47166
-import html, json, re
+import json, re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from ..core.names import unknown
+from ..core.text import as_html, html_view
 
 # %% ../../nbs/02_questions/01_phrases.ipynb #c416e8e8
 def plain_words(
@@ -50,9 +51,9 @@ class Rules:
     def __repr__(self): return f'{self.name}: {len(self.texts)} questions, {len(self.rules)} phrases'
 
     def _repr_html_(self): # phrases beside what they say
-        said = lambda r: '; '.join(f'<b>{html.escape(q)}</b>: {html.escape(a)}' for q,a in r.answers.items()) or '<i>says nothing</i>'
-        rows = ''.join(f'<tr><td style="text-align:left"><code>{html.escape(r.phrase)}</code></td><td style="text-align:left">{said(r)}</td></tr>' for r in self.rules)
-        return f'<div style="max-height:24em;overflow:auto;display:inline-block"><table><tr><th style="text-align:left">phrase</th><th style="text-align:left">says</th></tr>{rows}</table></div>'
+        said = lambda r: '; '.join(f'<b>{as_html(q)}</b>: {as_html(a)}' for q,a in r.answers.items()) or '<i>says nothing</i>'
+        rows = ''.join(f'<tr><td style="text-align:left"><code>{as_html(r.phrase)}</code></td><td style="text-align:left">{said(r)}</td></tr>' for r in self.rules)
+        return html_view(f'<div style="max-height:24em;overflow:auto;display:inline-block"><table><tr><th style="text-align:left">phrase</th><th style="text-align:left">says</th></tr>{rows}</table></div>')
 
 # %% ../../nbs/02_questions/01_phrases.ipynb #801323c2
 def read_rules(
@@ -412,11 +413,11 @@ class Report:
 
     def _repr_html_(self): # and the reading of every name
         cell = lambda t: f'<td style="text-align:left;vertical-align:top;padding:.15em .8em">{t}</td>'
-        said = lambda o: ' · '.join(f'<span style="opacity:.6">{html.escape(q)}</span> {html.escape(a)}' for q,a in o.answers.items())
-        odd = lambda o: html.escape(', '.join(o.left)) + (f' <i style="opacity:.6">({html.escape("; ".join(o.aside))})</i>' if o.aside else '')
-        rows = ''.join('<tr>' + cell(i) + cell(html.escape(o.name)) + cell(said(o)) + cell(odd(o)) + '</tr>' for i,o in enumerate(self.readings))
+        said = lambda o: ' · '.join(f'<span style="opacity:.6">{as_html(q)}</span> {as_html(a)}' for q,a in o.answers.items())
+        odd = lambda o: as_html(', '.join(o.left)) + (f' <i style="opacity:.6">({as_html("; ".join(o.aside))})</i>' if o.aside else '')
+        rows = ''.join('<tr>' + cell(i) + cell(as_html(o.name)) + cell(said(o)) + cell(odd(o)) + '</tr>' for i,o in enumerate(self.readings))
         head = ''.join(f'<th style="text-align:left;padding:.15em .8em">{h}</th>' for h in ('', 'name', 'read as', 'not understood (set aside)'))
-        return f'<div><pre style="white-space:pre-wrap">{html.escape(str(self))}</pre><details><summary style="cursor:pointer">every reading</summary><div style="max-height:28em;overflow:auto"><table>{head}{rows}</table></div></details></div>'
+        return html_view(f'<pre style="white-space:pre-wrap">{as_html(str(self))}</pre><details><summary style="cursor:pointer">every reading</summary><div style="max-height:28em;overflow:auto"><table>{head}{rows}</table></div></details>')
 
 # %% ../../nbs/02_questions/01_phrases.ipynb #6f8f2809
 def read_names(

@@ -7,7 +7,7 @@ __all__ = ['KINDS', 'Query', 'encode_answer', 'decode_answer', 'Questions', 'cla
            'queries_from_rows', 'count_turns', 'QuerySet']
 
 # %% ../../nbs/02_questions/02_queries.ipynb #5bf7c6b0
-import html, json, re, warnings, yaml
+import json, re, warnings, yaml
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index as as_index
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from ..core.files import naming_file, plain_format, read_plain, write_atomic
 from ..core.names import refuse_unknown, unknown
+from ..core.text import as_html, html_view
 from .phrases import Rules, read_categories, read_names
 
 # %% ../../nbs/02_questions/02_queries.ipynb #9c4b06e7
@@ -209,17 +210,17 @@ def questions_html(
         return f'<table style="border-collapse:collapse;margin:.4em 0;color:inherit;font-size:inherit"><thead>{row(header,"th")}</thead><tbody>{"".join(row(r,"td") for r in rows)}</tbody></table>'
 
     def question(q):
-        text = f'<br><span style="opacity:.65">{html.escape(q.text)}</span>' if q.text else ''
-        answers = [f'<span style="white-space:nowrap">{html.escape(a)}</span>' for a in q.answers]
-        return f'<b>{html.escape(q.name)}</b>{text}', q.kind, _JOIN[q.kind].join(answers), str(len(q))
+        text = f'<br><span style="opacity:.65">{as_html(q.text)}</span>' if q.text else ''
+        answers = [f'<span style="white-space:nowrap">{as_html(a)}</span>' for a in q.answers]
+        return f'<b>{as_html(q.name)}</b>{text}', q.kind, _JOIN[q.kind].join(answers), str(len(q))
 
     questions = table(['question','kind','answers','|A|'], map(question, qs))
-    if not qs.class_names: return f'<div>{questions}</div>'
-    rows = [[str(i), f'<b>{html.escape(name)}</b>', *('–' if a is None else html.escape(a) for a in qs.answers_of(name).values())]
+    if not qs.class_names: return html_view(questions)
+    rows = [[str(i), f'<b>{as_html(name)}</b>', *('–' if a is None else as_html(a) for a in qs.answers_of(name).values())]
             for i,name in enumerate(qs.class_names)]
-    classes = table(['', 'class', *map(html.escape, qs.names)], rows)
-    return f'''<div>{questions}<details><summary style="cursor:pointer">{len(rows)} classes</summary>
-<div style="max-height:24em;overflow:auto;display:inline-block">{classes}</div></details></div>'''
+    classes = table(['', 'class', *map(as_html, qs.names)], rows)
+    return html_view(questions, f'''<details><summary style="cursor:pointer">{len(rows)} classes</summary>
+<div style="max-height:24em;overflow:auto;display:inline-block">{classes}</div></details>''')
 
 # %% ../../nbs/02_questions/02_queries.ipynb #4109e9f0
 def queries_from_rows(

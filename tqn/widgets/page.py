@@ -7,7 +7,7 @@ __all__ = ['POLICY', 'CARRIED', 'as_json', 'pieces', 'page', 'view_of', 'save_pa
            'save_video']
 
 # %% ../../nbs/10_widgets/03_page.ipynb #32a63380
-import base64, html, json
+import base64, json
 from importlib.metadata import version
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +17,7 @@ from .film import ViewData
 from ..attention.figure import PALETTE
 from .lanes import front_end, plot_lanes
 from ..core.files import write_atomic, packaged
+from ..core.text import as_html
 from ..video.video import write_video
 
 # %% ../../nbs/10_widgets/03_page.ipynb #afdff707
@@ -77,7 +78,7 @@ def page(
     traits['meta'] = {**data.meta, 'has_kernel': False, 'video': data.video is not None}
     film = '\n'.join(f'<script type="text/plain" class="tqn-part">{p}</script>' for p in (pieces(data.video) if data.video else ()))
     js,css = front_end('viewer')
-    return _PAGE.format(policy=POLICY, version=version('tqn'), title=html.escape(title or data.meta.get('name') or 'tqn'), css=css,
+    return _PAGE.format(policy=POLICY, version=version('tqn'), title=as_html(title or data.meta.get('name') or 'tqn'), css=css,
                         traits=as_json(traits), film=film, js=js+packaged('static', 'page.js').read_text(encoding='utf-8'))
 
 # %% ../../nbs/10_widgets/03_page.ipynb #5e69381e
