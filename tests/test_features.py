@@ -118,7 +118,7 @@ def test_bad_folders(videos, tmp_path):
     with pytest.raises(ValueError, match='did not make'): extract(small(), videos, tmp_path, progress=False)
     extract(small(), videos[:1], tmp_path/'f', progress=False)
     with pytest.raises(ValueError, match='another backbone'): extract(small(1), videos, tmp_path/'f', progress=False)
-    with pytest.raises(ValueError, match='have no file'): extract(small(), [Item('x')], tmp_path/'f', progress=False)
+    with pytest.raises(ValueError, match='have no path'): extract(small(), [Item('x')], tmp_path/'f', progress=False)
 
 def test_command(videos, tmp_path):
     "tqn features: a manifest, the same again, a backbone that is nowhere"
