@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'INK', 'SOFT', 'FAINT', 'LINE', 'GROUND', 'ACCENT', 'RIGHT', 'WRONG', 'HEAD', 'TONES', 'tone_map',
-           'draw_heat', 'pool_max', 'draw_lane', 'cropped', 'draw_film', 'shorten', 'lane_text', 'plot_attention']
+           'draw_heat', 'pool_max', 'draw_lane', 'cropped', 'draw_film', 'lane_text', 'plot_attention']
 
 # %% ../../nbs/08_attention/02_figure.ipynb #3e2c027d
 import numpy as np
+from ..core.text import plain_text, shorten
 
 # %% ../../nbs/08_attention/02_figure.ipynb #954466c4
 PALETTE = {
@@ -27,6 +28,7 @@ def tone_map(
     return LinearSegmentedColormap.from_list(f'tqn_{theme}', [*([p['ground']] if ground else []), *p['tones']])
 
 # %% ../../nbs/08_attention/02_figure.ipynb #3619063d
+@plain_text
 def draw_heat(
     ax,                   # Axes to draw in
     values:np.ndarray,    # Numbers from 0 to 1 (rows, columns)
@@ -114,13 +116,6 @@ def draw_film(
     ax.vlines(edges[1:-1], y, y+height, color='white', lw=1.2, zorder=2)
 
 # %% ../../nbs/08_attention/02_figure.ipynb #3122742a
-def shorten(
-    s:str,    # Any text
-    n:int=26, # Characters at most
-)->str:       # The same, or its beginning and an ellipsis
-    "Cut a text where there is no room for all of it"
-    return s if len(s)<=n else s[:n-1]+'…'
-
 def lane_text(
     answer:'tqn.attention.answer.Answer', # What `tqn.answer` gave
     name:str,        # A question, or 'class'
@@ -139,6 +134,7 @@ def lane_text(
     return dict(peak=f'peak {float(a.max()):.2g} ({times:.{0 if times>=10 else 1}f}×)', mark=mark, colour=colour, first=first, second=second)
 
 # %% ../../nbs/08_attention/02_figure.ipynb #4aa3de8d
+@plain_text
 def plot_attention(
     answer:'tqn.attention.answer.Answer', # What `tqn.answer` gave
     extents:dict|None=None,      # {question or 'class': frames [first, last), or None}: where the evidence is
@@ -177,7 +173,7 @@ def plot_attention(
     ax = fig.add_axes((left/width, foot/height, middle/width, tall/height), xlim=(edges[0],x1), ylim=(0,tall), yticks=[], facecolor='none')
     ax.spines[:].set_visible(False)
     if strip: draw_film(ax, answer.thumbs.numpy(), answer.thumb_times, (edges[0],x1), middle/strip, tall-strip, strip)
-    def write(x, dx, y, s, size, colour, **k): ax.annotate(s, (x,y), xytext=(dx,0), textcoords='offset points', va='center', fontsize=size, color=colour, parse_math=False, annotation_clip=False, **k)
+    def write(x, dx, y, s, size, colour, **k): ax.annotate(s, (x,y), xytext=(dx,0), textcoords='offset points', va='center', fontsize=size, color=colour, annotation_clip=False, **k)
     for q,t in text.items():
         y -= lane
         draw_lane(ax, maps[q], edges, y, lane, top, None if spans[q] is None else np.interp(spans[q], frames, edges), int(150*middle))
@@ -193,5 +189,5 @@ def plot_attention(
     ax.tick_params(axis='x', labelsize=8, color=SOFT, labelcolor=SOFT, length=3)
     key = f"bars: attention, scaled to {'the highest peak' if top else 'the peak of each lane'} (×: times uniform)     dotted: uniform"+'     [  ]: evidence'*bool(extents)
     fig.text(left/width, .07/height, key, fontsize=7.5, color=SOFT, va='bottom')
-    fig.text(left/width, 1-.12/height, shorten(answer.name if title is None else title, 80), fontsize=10.5, color=INK, weight='bold', va='top', parse_math=False)
+    fig.text(left/width, 1-.12/height, shorten(answer.name if title is None else title, 80), fontsize=10.5, color=INK, weight='bold', va='top')
     return fig

@@ -325,6 +325,7 @@ def localisation_dict(
                 matrix={m: loc.matrix(m).to_numpy() for m in MEASURES}, cosine=nan_mean(loc.alike, (0,1)))
 
 # %% ../../nbs/08_attention/04_localise.ipynb #09410b61
+@plain_text
 def plot_localisation(
     loc:Localisation,    # What `localise` gave
     measure:str='hit',   # 'hit', 'mass' or 'iou'

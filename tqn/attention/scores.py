@@ -258,6 +258,7 @@ def evaluate(
     return ev
 
 # %% ../../nbs/08_attention/03_scores.ipynb #da4ab0e4
+@plain_text
 def plot_scores(
     ev:Evaluation,  # What was collected
     ax=None,        # Axes to draw in; default: a new figure
@@ -277,6 +278,7 @@ def plot_scores(
     return ax
 
 # %% ../../nbs/08_attention/03_scores.ipynb #835ea22f
+@plain_text
 def draw_confusion(
     ax,                 # Axes to draw in
     counts:np.ndarray,  # As `confusion_matrix` gives them
@@ -290,6 +292,7 @@ def draw_confusion(
     ax.set_title(f'{name} (N {counts.sum() if square else counts[0].sum()})', fontsize=10)
     ax.set(xlabel='answered', ylabel='true'); ax.set_anchor('N')
 
+@plain_text
 def plot_confusion(
     ev:Evaluation,               # What was collected
     names:list[str]|None=None,   # Which questions (or readings of the class); default: all questions

@@ -102,7 +102,9 @@ def plain_text(
     def drawn(*args, **kwargs):
         from matplotlib import rc_context
         with rc_context({'text.parse_math': False, 'text.usetex': False, 'axes.formatter.use_mathtext': False}):
-            made = draw(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.filterwarnings('ignore', r'Glyph \d+ .* missing from')        # while its size is measured; fonts come next
+                made = draw(*args, **kwargs)
             write_plainly(made if hasattr(made, 'findobj') else args[0] if args else kwargs['ax'])
         return made
     return drawn

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from ..core.names import unknown
 from ..core.files import write_atomic
+from ..core.text import plain_text
 try: import fcntl
 except ImportError: fcntl = None    # no such locks on Windows
 
@@ -564,6 +565,7 @@ def drift(
     return out
 
 # %% ../../nbs/07_features/03_bank.ipynb #e8b6add1
+@plain_text
 def plot_ages(
     bank:StoredRows,             # A bank
     ids:Sequence[str]|None=None, # Videos to show; None for all

@@ -10,11 +10,13 @@ __all__ = ['summary', 'attention_scores', 'squares', 'confusions', 'steps_off', 
 # %% ../../nbs/11_studies/02_report.ipynb #b00e6ac3
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 import numpy as np
 from ..attention.figure import ACCENT, FAINT, INK, LINE, WRONG, tone_map
 from ..attention.localise import bootstrap, nan_mean
 from ..core.files import write_atomic
+from ..core.text import plain_text
 from .grid import Grid, example_maps, slug
 
 # %% ../../nbs/11_studies/02_report.ipynb #522cae01
@@ -138,10 +140,6 @@ def headline(
     return '\n'.join('| ' + ' | '.join(str(o).replace('|', '\\|') for o in r) + ' |' for r in rows)
 
 # %% ../../nbs/11_studies/02_report.ipynb #de474e1d
-def _escaped(s):
-    "A name as it stands: no formula where it holds dollars"
-    return str(s).replace('$', r'\$')
-
 def _only_spines(ax, *sides):
     "No frame but these sides, a quiet grid behind"
     ax.spines[[s for s in ('top','right','left','bottom') if s not in sides]].set_visible(False)
@@ -154,6 +152,7 @@ def _panels(names, n_rows, width=1.5, left=2.1, height=.29, extra=.95):
     return fig, np.atleast_1d(fig.subplots(1, len(names), sharey=True))
 
 # %% ../../nbs/11_studies/02_report.ipynb #f89b0cd6
+@plain_text
 def plot_differences(
     table:'pandas.DataFrame',        # Of `summary`
     questions:Sequence[str]|None=None, # Panels; None for all, with one reading of the class
@@ -173,11 +172,11 @@ def plot_differences(
         ax.hlines(y, low, high, color=np.where((low > 0) | (high < 0), ACCENT, FAINT), lw=2.5)
         ax.scatter(d, y, color=colours, s=26, zorder=3)
         ax.axvline(0, color=INK, lw=1)
-        ax.set(yticks=y, yticklabels=[_escaped(r) for r in rows], ylim=(len(rows)-.4, -.6))
-        ax.set_title(f"{q}\n{_escaped(base)} {t['mean'][base]:.3f}" if base in t.index else q, fontsize=10)
+        ax.set(yticks=y, yticklabels=rows, ylim=(len(rows)-.4, -.6))
+        ax.set_title(f"{q}\n{base} {t['mean'][base]:.3f}" if base in t.index else q, fontsize=10)
         ax.margins(x=.12); ax.grid(axis='x', color=LINE); _only_spines(ax, 'bottom')
-    fig.supxlabel(f'points of accuracy against {_escaped(base)} (paired, 95%)', fontsize=10)
-    if title: fig.suptitle(_escaped(title), fontsize=11, weight='bold')
+    fig.supxlabel(f'points of accuracy against {base} (paired, 95%)', fontsize=10)
+    if title: fig.suptitle(title, fontsize=11, weight='bold')
     return fig
 
 # %% ../../nbs/11_studies/02_report.ipynb #d89585d6
@@ -190,6 +189,7 @@ def _marks(ax, t, y, style):
     face = dict(facecolor='white') if marker in 'Ds' else {}
     ax.scatter(t, y, marker=marker, s=30, **(face | dict(edgecolor=colour) if face else dict(color=colour)), lw=1.4, zorder=3, label=name)
 
+@plain_text
 def plot_overview(
     tables:dict,                          # {'test': of `summary`, 'unseen' and 'long_test' where they are there, 'where': of `attention_scores`}
     attended:Sequence[str]|None=None,       # Questions whose own minus wrong is averaged; None for all but the class
@@ -215,14 +215,15 @@ def plot_overview(
         if {'own','uniform'} <= set(w.columns): w = w[w.groupby(['row','by']).own.transform('mean').sub(w.groupby(['row','by']).uniform.transform('mean')).abs() > 1e-4]    # a uniform map is none
         for by,style in _MAPS.items(): _marks(axs[-1], w[w.by==by].groupby('row').gap.mean().reindex(rows), y, style)
         axs[-1].axvline(0, color=INK, lw=.8); axs[-1].set_title('own − wrong question (hits)', fontsize=10)
-    for ax in axs: ax.set(yticks=y, yticklabels=[_escaped(r) for r in rows], ylim=(len(rows)-.4, -.6)); ax.grid(axis='both', color=LINE); _only_spines(ax, 'bottom')
+    for ax in axs: ax.set(yticks=y, yticklabels=rows, ylim=(len(rows)-.4, -.6)); ax.grid(axis='both', color=LINE); _only_spines(ax, 'bottom')
     for ax in axs[[0, -1]]: ax.legend(frameon=False, fontsize=8, loc='upper center', bbox_to_anchor=(.5, -.09-.25/len(rows)), ncols=3, columnspacing=.8, handletextpad=.1)
-    if title: fig.suptitle(_escaped(title), fontsize=11, weight='bold')
+    if title: fig.suptitle(title, fontsize=11, weight='bold')
     return fig
 
 # %% ../../nbs/11_studies/02_report.ipynb #f222a1b8
 _WAYS = {'attention': 'hits of the attention', 'gradient': 'hits of gradient × input', 'hidden': 'probability lost when the evidence is hidden'}
 
+@plain_text
 def plot_attention_scores(
     where:'pandas.DataFrame',          # Of `attention_scores`
     rows:Sequence[str]|None=None,      # Which rows; None for all
@@ -243,35 +244,40 @@ def plot_attention_scores(
             if k in o and o[k].notna().any(): ax.scatter(o[k], y, **style, zorder=2)
         ax.scatter(o.wrong, y, s=34, facecolor='white', edgecolor=WRONG, lw=1.5, zorder=3)
         ax.scatter(o.own, y, s=38, color=ACCENT, zorder=4)
-        ax.set(yticks=y, yticklabels=[_escaped(r) for r in rows], ylim=(len(rows)-.4, -.6), xlim=(-.05 if by!='hidden' else None, 1.05 if by!='hidden' else None))
+        ax.set(yticks=y, yticklabels=rows, ylim=(len(rows)-.4, -.6), xlim=(-.05 if by!='hidden' else None, 1.05 if by!='hidden' else None))
         if by!='hidden': ax.set_xticks([0, .5, 1], ['0', '.5', '1'])
         ax.set_title(f'{q}\nN {int(o.n.max())}' if o.n.notna().any() else q, fontsize=10)
         ax.grid(axis='x', color=LINE); _only_spines(ax, 'bottom')
     key = 'tick: as many clips hidden elsewhere' if by=='hidden' else 'tick: uniform map, cross: best fixed clip'
     fig.supxlabel(f"{_WAYS.get(by, f'hits of the attention of {by}')}\nfilled: its own question   hollow: the wrong questions   {key}", fontsize=9)
-    if title: fig.suptitle(_escaped(title), fontsize=11, weight='bold')
+    if title: fig.suptitle(title, fontsize=11, weight='bold')
     return fig
 
 # %% ../../nbs/11_studies/02_report.ipynb #8d9b67c4
+@plain_text
 def plot_layers(
     where:'pandas.DataFrame', # Of `attention_scores`
     rows:Sequence[str],       # One panel each
 )->'matplotlib.figure.Figure': # A figure
     "Own minus wrong in every layer"
     import seaborn as sns
+    from matplotlib.lines import Line2D
     t = where[where.by.str.startswith('layer ') & where.row.isin(rows)]
     if not len(t): raise ValueError(f'expected rows with several layers, got {list(rows)}')
     t = t.assign(layer=t.by.str[6:].astype(int))
     rows,questions = [r for r in rows if r in set(t.row)],list(t.question.unique())
+    colours,markers = dict(zip(questions, sns.color_palette('colorblind', len(questions)))),dict(zip(questions, cycle('oXsPD^v<>')))
     fig,axs = _panels(rows, 5, width=2.5, left=1.3)
     for ax,r in zip(axs, rows):
-        sns.lineplot(t[t.row==r], x='layer', y='gap', hue='question', hue_order=questions, style='question', style_order=questions, markers=True, dashes=False, ax=ax, legend=ax is axs[-1], palette='colorblind', markersize=7)
+        sns.lineplot(t[t.row==r], x='layer', y='gap', hue='question', hue_order=questions, style='question', style_order=questions, markers=markers, dashes=False, ax=ax, legend=False, palette=colours, markersize=7)
         ax.axhline(0, color=INK, lw=1); ax.set(ylim=(-.3, 1.05), xticks=sorted(t[t.row==r].layer.unique()), xlabel='layer', ylabel='hits: own − wrong')
-        ax.set_title(_escaped(r), fontsize=10); ax.grid(axis='y', color=LINE); _only_spines(ax, 'left', 'bottom')
-    axs[-1].legend(frameon=False, fontsize=8, bbox_to_anchor=(1, .5), loc='center left')
+        ax.set_title(r, fontsize=10); ax.grid(axis='y', color=LINE); _only_spines(ax, 'left', 'bottom')
+    lines = [Line2D([], [], color=colours[q], marker=markers[q], markersize=7, mec='white') for q in questions]
+    axs[-1].legend(lines, questions, frameon=False, fontsize=8, bbox_to_anchor=(1, .5), loc='center left')
     return fig
 
 # %% ../../nbs/11_studies/02_report.ipynb #e55f990f
+@plain_text
 def plot_squares(
     squares:'pandas.DataFrame',  # Of `squares`
     row:str,                     # Which row
@@ -291,10 +297,11 @@ def plot_squares(
         ax.set(xlabel='whose answer' if by=='hidden' else 'whose map', ylabel='evidence of' if ax is axs[0] else '')
         ax.set_title({'hidden': 'probability lost, evidence hidden'}.get(by, by), fontsize=10); ax.tick_params(length=0)
         ax.set_xticklabels(ax.get_xticklabels(), rotation=35, ha='right', rotation_mode='anchor', fontsize=8); ax.set_yticklabels(ax.get_yticklabels(), rotation=0, fontsize=8)
-    fig.suptitle(_escaped(row), fontsize=11, weight='bold')
+    fig.suptitle(row, fontsize=11, weight='bold')
     return fig
 
 # %% ../../nbs/11_studies/02_report.ipynb #d52b1a03
+@plain_text
 def plot_maps(
     maps:'pandas.DataFrame', # Of `tqn.studies.grid.example_maps`
     rows:Sequence[str]|None=None, # Panels; None for all
@@ -315,13 +322,14 @@ def plot_maps(
         for q,start,end in o[['question','start','end']].itertuples(index=False):
             if not np.isnan(start): ax.add_patch(Rectangle((start, questions.index(q)+.06), end-start, .88, fill=False, ec=WRONG, lw=1.6))
         n = lanes.shape[1]
-        ax.set(xlabel='clip', ylabel='', xticks=np.arange(0, n, max(1, n//5))); ax.set_title(_escaped(r), fontsize=10)
+        ax.set(xlabel='clip', ylabel='', xticks=np.arange(0, n, max(1, n//5))); ax.set_title(r, fontsize=10)
         ax.set_xticklabels(np.arange(0, n, max(1, n//5)), rotation=0)
         ax.tick_params(length=0, labelsize=8)
     axs[0].set_yticks(np.arange(len(questions))+.5, questions, rotation=0)
     return fig
 
 # %% ../../nbs/11_studies/02_report.ipynb #1f105fd1
+@plain_text
 def plot_counts(
     table:'pandas.DataFrame', # Of `confusions`
     rows:Sequence[str],       # One line of panels each
@@ -337,7 +345,7 @@ def plot_counts(
             m = t.pivot(index='truth', columns='said', values='n').reindex(index=t.truth.unique(), columns=t.truth.unique()).fillna(0)
             m = m.div(m.sum(axis=1).clip(lower=1), axis=0)
             sns.heatmap(m, ax=ax, vmin=0, vmax=1, cmap=tone_map(ground=True), annot=m.map(lambda v: f'{v:.2f}'.lstrip('0') if v >= .005 else ''), fmt='', cbar=False, linewidths=.5, linecolor='white', annot_kws={'fontsize': 7})
-            ax.set(xlabel='answer', ylabel=f'{q}, truth' if ax is line[0] else ''); ax.set_title(_escaped(r), fontsize=9); ax.tick_params(length=0, labelsize=7)
+            ax.set(xlabel='answer', ylabel=f'{q}, truth' if ax is line[0] else ''); ax.set_title(r, fontsize=9); ax.tick_params(length=0, labelsize=7)
             ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     return fig
 

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from ..core.files import read_plain, write_atomic
 from ..core.seeds import sample_generator
+from ..core.text import plain_text
 from ..attention.scores import Evaluation
 from .settings import MAY_CHANGE, Resolved, TrainConfig, resolve, save_settings
 
@@ -389,6 +390,7 @@ class Run:
         "One dict a step"
         return read_log(self.folder/'steps.csv')
 
+    @plain_text
     def plot(self)->'matplotlib.figure.Figure':
         "Loss by step and epoch, accuracies on val by epoch"
         from matplotlib.figure import Figure
@@ -402,10 +404,10 @@ class Run:
         if names: left.plot(x, [r['val_loss'] for r in log], color='#d9792b', lw=2, label='val')
         left.set(xlabel='step', title='Loss', ylim=(0, None))
         left.legend(frameon=False)
-        for k in names: right.plot([r['epoch'] for r in log], [r[k] for r in log], label=k[4:], lw=2.4 if k == 'val_answers' else 1.2, color='#222222' if k == 'val_answers' else None)
+        lines = [right.plot([r['epoch'] for r in log], [r[k] for r in log], lw=2.4 if k == 'val_answers' else 1.2, color='#222222' if k == 'val_answers' else None)[0] for k in names]
         if self.best_epoch >= 0: right.axvline(self.best_epoch, color='#999999', ls=':', lw=1.5)
         right.set(xlabel='epoch (dotted: best)', title='Accuracy on val', ylim=(0, 1.03))
-        if names: right.legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5))
+        if names: right.legend(lines, [k[4:] for k in names], frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1, .5))
         for ax in (left, right): ax.spines[['top', 'right']].set_visible(False)
         return fig
 

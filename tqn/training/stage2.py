@@ -18,6 +18,7 @@ from ..features.stream import stream
 from ..data.batches import WAYS, WholeVideos, WindowDataset, collate, windows_loader
 from ..core.files import weights_digest
 from ..core.names import unknown
+from ..core.text import plain_text
 from .run import LivePlot, Run, cut_log, log_row, make_accelerator, read_log
 from .loop import Stage, fit, train_mode
 from .settings import Checked, TrainConfig, make_config
@@ -165,6 +166,7 @@ def read_visits(
     return sorted(rows, key=lambda r: r['step'])
 
 # %% ../../nbs/09_training/04_stage2.ipynb #2662be55
+@plain_text
 def plot_staleness(
     run:Run,     # Of `fit_stage2`, finished or not
     most:int=24, # Show so many videos at most

@@ -16,8 +16,9 @@ import ipywidgets
 import numpy as np
 import traitlets as tl
 from ..core.names import refuse_unknown, unknown
+from ..core.text import plain_text, shorten
 from ..data.batches import FeatureDataset
-from ..attention.figure import INK, LINE, RIGHT, SOFT, WRONG, shorten, tone_map
+from ..attention.figure import INK, LINE, RIGHT, SOFT, WRONG, tone_map
 from ..attention.records import SORTS, VERDICTS, Records, choose, record, sort_values
 from ..attention.scores import draw_confusion
 from .lanes import PicturedWidget, front_end
@@ -148,6 +149,7 @@ def bar_pixels(
     return (255*np.where(filled[...,None], tone_map()(a), 0)).astype(np.uint8)
 
 # %% ../../nbs/10_widgets/05_browse.ipynb #e0fddc92
+@plain_text
 def plot_records(
     r:Records,        # Of a data set
     at:np.ndarray,    # Which videos, in order
@@ -160,7 +162,7 @@ def plot_records(
     ks,rows = [r.column(n) for n in names or r.names][:7], at[:most]
     fig = Figure(figsize=(1.5*(1+len(ks)), .5+.48*len(rows)), dpi=100, facecolor='white')
     ax = fig.add_axes((.01, .01, .98, .98))
-    def put(x, y, text, size, colour, **k): ax.text(x, y, text, size=size, color=colour, parse_math=False, **{'va': 'center', **k})
+    def put(x, y, text, size, colour, **k): ax.text(x, y, text, size=size, color=colour, **{'va': 'center', **k})
     for y,i in enumerate(rows[::-1]):
         put(0, y+.6, shorten(r.ids[i], 16), 8.5, INK, weight='bold')
         ax.axhline(y, color=LINE, lw=.6)
@@ -306,6 +308,7 @@ def busiest(
     return np.sort(np.argsort(-wrong, kind='stable')[:most])
 
 # %% ../../nbs/10_widgets/05_browse.ipynb #8691119c
+@plain_text
 def plot_confused(
     r:Records,                  # Of a data set
     names:list[str]|None=None,  # Which questions; None for all with at most 16 answers

@@ -23,6 +23,7 @@ from .film import sprite
 from .lanes import front_end
 from ..core.names import unknown
 from ..core.files import write_atomic
+from ..core.text import plain_text
 
 # %% ../../nbs/10_widgets/06_compare.ipynb #c6e07cad
 def rebin(
@@ -189,6 +190,7 @@ def align(
     return Grid(attn, part, edges, [a.shape[-1] for a in maps], names, same)
 
 # %% ../../nbs/10_widgets/06_compare.ipynb #70f7365e
+@plain_text
 def plot_compare(
     a:Side,               # Side A
     b:Side,               # Side B
@@ -200,7 +202,7 @@ def plot_compare(
     mean,scale = grid.attn.mean((1,2)),np.array(grid.counts)/max(grid.counts)     # bars of different clips: as many times uniform
     fig = Figure(figsize=(width, .55+1.02*len(grid.names)), dpi=100, facecolor='white')
     axs = fig.subplots(4*len(grid.names), 1, height_ratios=[.3,.3,.26,.34]*len(grid.names), gridspec_kw=dict(left=.07, right=.76, top=1-.52/fig.get_figheight(), bottom=0, hspace=.12))
-    def put(ax, text, xy, xytext, **k): ax.annotate(text, xy, xycoords='axes fraction', xytext=xytext, textcoords='offset points', parse_math=False, **k)
+    def put(ax, text, xy, xytext, **k): ax.annotate(text, xy, xycoords='axes fraction', xytext=xytext, textcoords='offset points', **k)
     for k,q in enumerate(grid.names):
         high,rows = mean[:,k]*scale[:,None],axs[4*k:4*k+4]
         top = max(high.max(), 1e-9)
@@ -218,7 +220,7 @@ def plot_compare(
         put(rows[0], q, (0,1), (0,3), size=9, weight='bold', color=INK)
         put(rows[0], f'overlap {overlap(*(mean[:,k]*grid.part)):.2f}', (1,1), (0,3), ha='right', size=8, color=SOFT)
         rows[3].set_axis_off()
-    fig.text(.07, 1-.1/fig.get_figheight(), f'A: {a.name}     B: {b.name}', size=9.5, weight='bold', color=INK, va='top', parse_math=False)
+    fig.text(.07, 1-.1/fig.get_figheight(), f'A: {a.name}     B: {b.name}', size=9.5, weight='bold', color=INK, va='top')
     return fig
 
 # %% ../../nbs/10_widgets/06_compare.ipynb #c4d79ffe
