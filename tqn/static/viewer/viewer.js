@@ -36,14 +36,12 @@ function mount(model, el) {
   }
   const told = (m, buffers) => {
     if (m.type === 'video') return v.film.receive(m, buffers)
-    const kind = v.ask.take(m)
-    if (!kind) return
+    if (!v.ask.take(m)) return
     s.trouble = m.error ?? ''
-    if (kind === 'preview') s.preview = null
-    if (m.answers) { s[kind === 'preview' ? 'preview' : 'answers'] = Object.fromEntries(m.answers.map(a => [a.name, a])); v.labels(); v.detail() }
+    if (m.answers) { s.answers = Object.fromEntries(m.answers.map(a => [a.name, a])); v.labels(); v.detail() }
     if (m.share) { s.curves[m.question] = m; if (s.panel === 'curves') v.curves() }
     v.what()
-    if (m.answers && !s.drag) v.say($.what.querySelector(kind === 'preview' ? '.tqn-preview' : '.tqn-soft')?.textContent)
+    if (m.answers && !s.drag) v.say($.what.querySelector('.tqn-soft')?.textContent)
   }
 
   el.append(v.root)
