@@ -195,6 +195,28 @@ def test_dark_and_narrow(lab_page, browse, shots):
         if name == 'browse': assert 'is-narrow' in root.locator('.tqb-list').get_attribute('class') and row(root, 0).locator('.tqb-name').first.is_visible()
         root.evaluate("e => { e.style.width = '' }")
 
+OVER = """root => {  // what sticks out of its row, or lies over something else
+  const out = [], rows = [...root.querySelectorAll('.tqb-row:not([hidden])')]
+  for (const r of rows) {
+    const R = r.getBoundingClientRect(), all = [...r.querySelectorAll('.tqb-id, .tqb-facts, .tqb-strip, .tqb-said, .tqb-truth, .tqb-name')].filter(e => e.offsetHeight).map(e => [e.className, e.getBoundingClientRect()])
+    for (const [name, b] of all) if (b.bottom > R.bottom + .5 || b.top < R.top - .5 || b.right > R.right + .5) out.push(`${name} leaves its row`)
+    all.forEach(([n, x], i) => all.slice(i + 1).forEach(([m, y]) => {
+      if (Math.min(x.right, y.right) - Math.max(x.left, y.left) > 1 && Math.min(x.bottom, y.bottom) - Math.max(x.top, y.top) > 3) out.push(`${n} over ${m}`) }))
+  }
+  return [rows.length, ...new Set(out)] }"""
+
+@pytest.mark.parametrize('nth', [0, 1])
+def test_rows_do_not_overlap_at_any_width(lab_page, nth):
+    "Three questions and two, at the widths where their cells change places (a window of 700 pixels leaves 500 to 620)"
+    root = lab_page.page.locator('.tqn-browse').nth(nth)
+    root.scroll_into_view_if_needed()
+    for width in (1100, 700, 620, 560, 500, 440, 380, 320):
+        root.evaluate("(e, w) => { e.style.width = `${w}px` }", width)
+        lab_page.page.wait_for_timeout(250)
+        n, *over = root.evaluate(OVER)
+        assert n and not over, (width, over)
+    root.evaluate("e => { e.style.width = '' }")
+
 def middles(drawn, edges):
     "What was drawn in the middle of every clip"
     at = (edges[1:] + edges[:-1])/2

@@ -244,7 +244,7 @@ function makeList(model, meta, on, signal) {
     look = {...look, ...next}
     for (const e of [box, head]) {
       for (const [k, v] of [['side', `${look.side}px`], ['cols', look.cols], ['row', `${look.rowH}px`]]) e.style.setProperty(`--${k}`, v)
-      e.classList.toggle('is-narrow', look.narrow); e.classList.toggle('is-named', look.named)
+      e.classList.toggle('is-narrow', look.narrow); e.classList.toggle('is-named', look.named); e.classList.toggle('is-two', look.cols === 2)
     }
     head.hidden = look.named
     head.style.setProperty('--bar', `${box.offsetWidth - box.clientWidth}px`)
