@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 from tqn.attention.whatif import agreement, clip_gradients
 from tqn.models.baselines import (CaptionDecoder, CaptionModel, ReaderModel, Vocabulary, answers_of_classes, beam_search, caption_forward, caption_loss, init_queries,
-    look_at_words, words_loss)
+    word_attention, words_loss)
 from tqn.models.losses import attention_centres, focus_loss, order_loss, ordinal_loss
 from tqn.attention.localise import ClipMaps
 from tqn.models.tqn import TQN
@@ -180,17 +180,17 @@ def test_where_a_caption_decoder_looks_against_its_layers_by_hand(lengths, s, n_
     decoder = CaptionDecoder(7, 4, 8, 6, n_layers, 2).eval()
     x, valid = padded(lengths, 6, seed)
     said = torch.randint(0, 7, (len(lengths), s))
-    with torch.no_grad(): found, want, logits = look_at_words(decoder, said, x, valid), words_seen(decoder, said, x.masked_fill(~valid[..., None], 0), valid), decoder(said, x, valid)
+    with torch.no_grad(): found, want, logits = word_attention(decoder, said, x, valid), words_seen(decoder, said, x.masked_fill(~valid[..., None], 0), valid), decoder(said, x, valid)
     assert_close(found, want, rtol=1e-4, atol=1e-5)
     assert not found.masked_select(~valid[:, None, None, None].expand_as(found)).any()
-    assert_close(look_at_words(decoder, said[:, :1], x, valid), found[..., :1, :], rtol=1e-4, atol=1e-5)   # later words change nothing
+    assert_close(word_attention(decoder, said[:, :1], x, valid), found[..., :1, :], rtol=1e-4, atol=1e-5)   # later words change nothing
     with torch.no_grad(): assert_close(decoder(said, x, valid), logits)
 
 def test_looking_leaves_no_hook_behind_even_where_it_fails():
     decoder = CaptionDecoder(7, 4, 8, 6, 2, 2).eval()
     x, valid = padded([3, 2], 6)
     for memory in (x, x[..., :5]):
-        try: look_at_words(decoder, torch.zeros(2, 3, dtype=torch.long), memory, valid)
+        try: word_attention(decoder, torch.zeros(2, 3, dtype=torch.long), memory, valid)
         except RuntimeError: assert memory.shape[-1] == 5
         else: assert memory.shape[-1] == 6
     assert not [m for m in decoder.modules() if m._forward_hooks or m._forward_pre_hooks]

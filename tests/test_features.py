@@ -118,7 +118,7 @@ def test_bad_folders(videos, tmp_path):
     with pytest.raises(ValueError, match='did not make'): extract(small(), videos, tmp_path, progress=False)
     extract(small(), videos[:1], tmp_path/'f', progress=False)
     with pytest.raises(ValueError, match='another backbone'): extract(small(1), videos, tmp_path/'f', progress=False)
-    with pytest.raises(ValueError, match='have no file'): extract(small(), [Item('x')], tmp_path/'f', progress=False)
+    with pytest.raises(ValueError, match='have no path'): extract(small(), [Item('x')], tmp_path/'f', progress=False)
 
 def test_command(videos, tmp_path):
     "tqn features: a manifest, the same again, a backbone that is nowhere"
@@ -131,3 +131,67 @@ def test_command(videos, tmp_path):
     assert len(store) == 3 and json.loads((tmp_path/'f/features.json').read_text())['d'] == 256
     assert run(['features', str(tmp_path/'m.csv'), str(tmp_path/'f'), '--half']) == 0
     assert run(['features', str(tmp_path/'m.csv'), str(tmp_path/'f'), '--backbone', 'no/where/at/all']) == 2
+
+def foreign(folder, arrays):
+    "Files of features as somebody else writes them"
+    folder.mkdir(parents=True)
+    for i,a in arrays.items(): np.save(folder/f'{i}.npy', a.astype('f4'))
+    return folder
+
+def test_layouts_of_others_are_asked_and_never_guessed(tmp_path, capsys):
+    "Ten crops, a needless axis, a transposed file: read as views they would lose time without a word"
+    from tqn.data.batches import FeatureDataset
+    rng = np.random.default_rng(0)
+    x = {f'v{i}': rng.standard_normal((20+i, 16)) for i in range(4)}
+    items = [Item(i, answers={'way': 'left'}) for i in x]
+    right = foreign(tmp_path/'right', x)
+    first = foreign(tmp_path/'first', {i: a[None] for i,a in x.items()})
+    for f in (right, first):                                                     # only one reading is possible: taken
+        assert FeatureDataset(f, items, QS)[1]['features'].shape == (21, 16) and FeatureStore(f).read('v1').shape == (21, 16) and check_features(FeatureStore(f), items) == []
+    other = dict(ten_crops=('n v d', {i: np.stack([a]*10, 1) for i,a in x.items()}), mid=('n v d', {i: a[:,None] for i,a in x.items()}),
+                 turned=('d n', {i: a.T for i,a in x.items()}), alike=('n v d', {i: np.stack([a[:20]]*20, 1) for i,a in x.items()}))
+    for name,(layout,arrays) in other.items():
+        folder = foreign(tmp_path/name, arrays)
+        for read in (lambda **k: FeatureDataset(folder, items, QS, **k)[1]['features'], lambda **k: FeatureStore(folder, **k).read('v1')):
+            with pytest.raises(ValueError, match="say which axes they have, one of .*--layout"): read()
+            assert np.allclose(read(layout=layout), x['v1'][:len(read(layout=layout))], atol=1e-6) and len(read(layout=layout)) in (20, 21)
+        assert [s for s in check_features(FeatureStore(folder), items) if 'say which axes' in s]
+        (tmp_path/'t.csv').write_text('id,way\n' + ''.join(f'{i},left\n' for i in x))
+        from tqn.cli.main import run
+        assert run(['check', str(tmp_path/'t.csv'), '--features', str(folder)]) == 1 and 'say which axes' in capsys.readouterr().out
+        assert run(['check', str(tmp_path/'t.csv'), '--features', str(folder), '--layout', layout]) == 0
+        assert FeatureDataset(folder, items, QS)[1]['features'].shape[1] == 16    # said once, known from then on
+    np.save(first/'v3.npy', x['v3'].astype('f4'))
+    with pytest.raises(ValueError, match='as many axes in every file.*v3.npy|v3.npy.*v0.npy'): FeatureDataset(first, items, QS)
+    np.save(right/'v3.npy', x['v3'].T.astype('f4'))
+    with pytest.raises(ValueError, match=r'one width, got v3.npy \(16, 23\)'): FeatureDataset(right, items, QS)
+
+def test_names_and_formats_of_others(tmp_path):
+    "Stems, folders, letters of two systems, four formats; one film a file; the message says what was looked for"
+    from tqn.data.batches import FeatureDataset
+    x = np.ones((5, 16), 'f4')
+    (tmp_path/'day1').mkdir()
+    for n in ('v0', 'été', '跳水', 'day1/v1'): np.save(tmp_path/f'{n}.npy', x)
+    np.savez(tmp_path/'v2.npz', x); torch.save(torch.ones(5, 16), tmp_path/'v3.pt')
+    def ds(*ids): return FeatureDataset(tmp_path, [Item(i, answers={'way': 'left'}) for i in ids], QS)
+    ids = ('v0.mp4', 'e\u0301te\u0301', '跳水.mp4', 'day1/v1', 'v2', 'v3')
+    assert [tuple(ds(*ids)[i]['features'].shape) for i in range(6)] == [(5, 16)]*6
+    assert check_features(FeatureStore(tmp_path), [Item(i) for i in ids]) == []
+    with pytest.raises(ValueError, match='gone.*gone.safetensors, .npy, .npz or .pt'): ds('v0', 'gone')
+    with pytest.raises(ValueError, match="'v0.mp4' and 'v0.avi' would both read"): ds('v0.mp4', 'v0.avi')
+    np.savez(tmp_path/'v2.npz', a=x, b=x)
+    with pytest.raises(ValueError, match='expected one array'): ds('v2')[0]
+    for bad in (x.astype('i1'), x.astype('c8')):
+        np.save(tmp_path/'v0.npy', bad)
+        with pytest.raises(ValueError, match='floating point'): ds('v0')[0]
+
+def test_long_names(videos, tmp_path):
+    "A title of 36 Chinese characters is 110 bytes, and 330 when quoted"
+    from dataclasses import replace
+    from tqn.data.items import open_item
+    title = '【全程回放】2024巴黎奥运会跳水女子十米台决赛全红婵陈芋汐高清中文解说'
+    items = [replace(v, id=f'{title}{t}.mp4') for v,t in zip(videos, ('上', '下', ''))]
+    store = extract(small(), items, tmp_path/'f', progress=False)
+    assert sorted(store.ids) == sorted(o.id for o in items) and check_features(store, items) == []
+    assert extract(small(), items, tmp_path/'f', progress=False).timing(items[0].id).n_frames == len(open_item(items[0]))
+    assert all(len(p.name.encode()) < 200 for p in (tmp_path/'f').iterdir())

@@ -39,10 +39,10 @@ class Film:
         self.x[8*at:8*at+8,...,2*(self.i % 2)] += 120
     size,path = (8, 8),'film'
     def __len__(self): return len(self.x)
-    def n_clips(self, clip_len=8, stride=1): return len(clip_grid(len(self), clip_len, stride))
+    def n_clips(self, clip_len=8, stride=1, hop=None): return len(clip_grid(len(self), clip_len, stride, hop))
     def frames(self, at, size=None): return self.x[at]
-    def clips(self, start, n, clip_len=8, stride=1, size=None):
-        grid = clip_grid(len(self), clip_len, stride)[start:start+n]
+    def clips(self, start, n, clip_len=8, stride=1, size=None, hop=None):
+        grid = clip_grid(len(self), clip_len, stride, hop)[start:start+n]
         return rearrange(self.frames(grid.flatten()), '(n t) h w c -> n c t h w', n=n)
 
 def item(i):

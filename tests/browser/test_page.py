@@ -342,6 +342,45 @@ def test_what_if_is_live_and_can_be_undone(opened, data, tmp_path, shots):
     p.until("document.querySelector('.tqn-trouble').textContent.includes('leave at least one clip')")
     assert p.errors == []
 
+@pytest.mark.parametrize('width', [1280, 700, 460, 380])
+def test_hide_can_be_clicked_on_every_lane(opened, data, tmp_path, shots, width):
+    "The popover lies inside the viewer and over nothing that it needs, at any width (460: 700 pixels at 150%) and lane"
+    p = opened(harness(data, tmp_path/'kernel.html'))
+    p.page.set_viewport_size(dict(width=width, height=900))
+    p.page.wait_for_timeout(300)
+    names = [q['name'] for q in data.meta['questions']]
+    for name in names:
+        for a, b in ((.02, .1), (.9, .99)):
+            lane = p.lane(name).locator('canvas')
+            lane.scroll_into_view_if_needed()
+            p.page.mouse.move(*p.at(lane, a)); p.page.mouse.down(); p.page.mouse.move(*p.at(lane, (a + b)/2)); p.page.mouse.move(*p.at(lane, b)); p.page.mouse.up()
+            pop, root = (p.page.locator(f'.tqn-{o}').bounding_box() for o in ('pop', 'viewer'))
+            assert pop['x'] >= root['x'] and pop['y'] >= root['y'] and pop['x'] + pop['width'] <= root['x'] + root['width'] and pop['y'] + pop['height'] <= root['y'] + root['height'], (name, a)
+            if (name, a) == (names[-1], .9): p.page.screenshot(path=str(shots/f'page_popover_{width}.png'), full_page=True)
+            p.page.locator('.tqn-pop').get_by_role('button', name='Hide from the model').click(timeout=3000)
+            p.until("document.querySelector('.tqn-what').textContent.includes('answers change')")
+            p.page.get_by_role('button', name='Show the model everything').click()
+    assert p.errors == []
+
+def test_a_preview_says_so_and_counts_against_what_is_hidden(opened, data, tmp_path):
+    p = opened(harness(data, tmp_path/'kernel.html'))
+    lane, what, pop = p.lane('twist').locator('canvas'), p.page.locator('.tqn-what'), p.page.locator('.tqn-pop')
+    def choose(a, b):
+        p.page.mouse.move(*p.at(lane, a)); p.page.mouse.down(); p.page.mouse.move(*p.at(lane, (a + b)/2)); p.page.mouse.move(*p.at(lane, b)); p.page.mouse.up()
+    choose(.1, .2)
+    p.until("document.querySelector('.tqn-pop').textContent.includes('Preview: hidden, 1 of 5 answers changes')")
+    assert 'Preview: hidden, 1 of 5' in what.inner_text() and 'Without' not in what.inner_text() and p.page.evaluate("world.models[0].get('hidden')") in (None, [])
+    pop.get_by_role('button', name='Hide from the model').click()
+    p.until("document.querySelector('.tqn-what').textContent.includes('1 of 5 answers changes')")
+    assert 'Preview' not in what.inner_text()
+    choose(.6, .7)                                   # the first answer has changed already: this range changes none
+    p.until("document.querySelector('.tqn-pop').textContent.includes('Preview: hidden as well, 0 of 5 answers change')")
+    assert 'Without' in what.inner_text() and '1 of 5 answers changes' in what.inner_text()
+    assert not p.page.locator('.tqn-lane.is-changed').count()
+    p.page.keyboard.press('Escape')
+    assert 'Preview' not in what.inner_text() and p.page.locator('.tqn-lane.is-changed').count() == 1 and 'was Back' in p.lane('takeoff').inner_text()
+    assert p.errors == []
+
 def test_curves_and_a_dead_kernel(opened, data, tmp_path, shots):
     p = opened(harness(data, tmp_path/'kernel.html'))
     p.lane('twist').focus()

@@ -10,7 +10,7 @@ __all__ = ['KEEP', 'scan_item', 'scan_items', 'Fault', 'reading_faults', 'label_
 # %% ../../nbs/04_data/04_check.ipynb #df9bd62c
 import os, time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -215,15 +215,17 @@ def check(
     prove:bool=False,               # Also prove decord on every file, for faster reading
     groups:bool=True,               # Whether a group in two splits is an error
     progress:bool=True,             # Show a bar with the time left
+    features:Callable|None=None,    # Items -> sentences about their features, which are read in place of the videos
 )->CheckReport: # Everything that is wrong
     "Decode every video of a data set and compare it with the table and with all others"
     items,lines,start = list(items),lines or {},time.perf_counter()
-    seen = scan_items([o for o in items if o.path is not None and os.path.exists(o.path)], workers, prove, progress)
+    seen = {} if features else scan_items([o for o in items if o.path is not None and os.path.exists(o.path)], workers, prove, progress)
     seconds,ranked = time.perf_counter()-start,sorted(items, key=_rank)
-    faults = [*reading_faults(items, seen, clip_len), *(label_faults(items, queries) if queries else rare_answers(items)), *double_faults(ranked, seen), *leak_faults(items, seen, groups)]
+    faults = [*([] if features else reading_faults(items, seen, clip_len)), *(label_faults(items, queries) if queries else rare_answers(items)), *double_faults(ranked, seen), *leak_faults(items, seen, groups)]
     order = {o.id: i for i,o in enumerate(items)}
     problems = [*found, *(Problem(str(file), f'video {f.id!r}: {f.text}', lines.get(f.id), f.column, f.kind, f.error) for f in sorted(faults, key=lambda f: order[f.id]))]
-    if rest := unused_files(items): problems.append(Problem(str(file), f'{len(rest)} video files beside these are in no row, such as {", ".join(p.name for p in rest[:3])}', kind='skipped', error=False))
+    problems += [Problem(str(file), text, kind='features') for text in (features(items) if features else ())]
+    if rest := [] if features else unused_files(items): problems.append(Problem(str(file), f'{len(rest)} video files beside these are in no row, such as {", ".join(p.name for p in rest[:3])}', kind='skipped', error=False))
     return CheckReport(items, faults, problems, sum(s.n_frames for s in seen.values()), seconds)
 
 # %% ../../nbs/04_data/04_check.ipynb #18f1b22a

@@ -8,6 +8,7 @@ __all__ = ['Timing', 'FeatureStore', 'check_features', 'is_cached', 'extract_som
 # %% ../../nbs/07_features/02_store.ipynb #bb22feba
 import json, os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
@@ -22,11 +23,11 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from ..models.backbone import fuse
 from ..data.items import Item, as_items, open_item
-from ..data.batches import FeatureDataset, feature_path, source_stamp, load_features
+from ..data.batches import FEATURE_FILES, FeatureDataset, array_shape, feature_file, feature_layout, feature_path, load_features, said_layout, source_stamp
 from .stream import stream
 from ..core.files import weights_digest
 from ..questions.queries import QuerySet
-from ..core.files import write_atomic
+from ..core.files import file_name, write_atomic
 from ..video.transforms import Preprocess
 
 # %% ../../nbs/07_features/02_store.ipynb #4c4c0711
@@ -73,20 +74,32 @@ def _file_timing(folder, id): # dict
     except ValueError: return {}
 
 # %% ../../nbs/07_features/02_store.ipynb #bd80c2f8
+def _id_of(path): # str
+    "The video of a file of features"
+    if '#' not in path.name or path.suffix!='.safetensors': return unquote(path.stem)
+    with safe_open(path, 'pt') as f: return (f.metadata() or {}).get('id') or unquote(path.stem)
+
 class FeatureStore:
     "A folder with one file of features a video"
     def __init__(self,
-        folder:str|Path, # With .safetensors or .npy files
+        folder:str|Path, # With .safetensors, .npy, .npz or .pt files
         hop:float|None=None,  # Frames from one feature to the next; None: as the files say
         span:float|None=None, # Frames that one feature has seen; None: as the files say, else hop
         fps:float|None=None,  # Frames a second; None: as the files say
+        layout:str|None=None, # Axes of files that the kit did not write, such as 'n v d'; None: as features.json says, or as their shapes do
     )->None:
         self.folder = Path(folder)
         if not self.folder.is_dir(): raise ValueError(f'expected a folder of features, found none at {folder}; check the path')
         self.given = {k: v for k,v in dict(hop=hop, span=span, fps=fps).items() if v is not None}
-        files = sorted(p for p in self.folder.iterdir() if p.suffix in ('.npy','.safetensors') and not p.name.startswith('.'))
-        self.ids = list(dict.fromkeys(unquote(p.stem) for p in files))
-        if not self.ids: raise ValueError(f'{folder} holds no .npy or .safetensors files; extract features into it, or name another folder')
+        files = sorted(p for p in self.folder.iterdir() if p.suffix in FEATURE_FILES and not p.name.startswith('.'))
+        self.said,self.ids = layout,list(dict.fromkeys(_id_of(p) for p in files))
+        if not self.ids: raise ValueError(f'{folder} holds no .npy, .safetensors, .npz or .pt files; extract features into it, or name another folder')
+
+    @cached_property
+    def layout(self)->str|None: # As 'n d'; None where the kit wrote all files
+        "Axes of the files that others wrote"
+        shapes = {f.name: s for i in self.ids if (f := feature_file(self.folder, i)) and (s := array_shape(f))}
+        return feature_layout(shapes, self.said or said_layout(self.folder), self.folder) if shapes else None
 
     def __len__(self)->int: return len(self.ids)
 
@@ -94,7 +107,7 @@ class FeatureStore:
         id:str, # Of the video
     )->Tensor: # Float (n, d)
         "One video's features"
-        f = load_features(self.folder, id)
+        f = load_features(self.folder, id, layout=self.layout)
         if f.ndim==3: f = f[0]
         if f.ndim!=2 or not len(f): raise ValueError(f'video {id!r} in {self.folder}: expected features (n, d) with n of at least 1, got {tuple(f.shape)}')
         return f.float()
@@ -114,7 +127,7 @@ class FeatureStore:
         **kwargs, # Of `FeatureDataset`
     )->FeatureDataset: # For `make_loader`
         "The videos as a data set to train on"
-        return FeatureDataset(self.folder, items, queries, **kwargs)
+        return FeatureDataset(self.folder, items, queries, **{'layout': self.said, **kwargs})
 
 # %% ../../nbs/07_features/02_store.ipynb #45b91df0
 def check_features(
@@ -123,9 +136,14 @@ def check_features(
 )->list[str]: # One sentence a problem; empty where all is well
     "Everything that is wrong with a folder of features"
     wanted,said,widths = [o.id for o in as_items(items)],[],{}
-    said += [f'video {i!r} has no features' for i in wanted if i not in set(store.ids)]
-    if wanted: said += [f'features {i!r} belong to no video' for i in store.ids if i not in set(wanted)]
-    for i in store.ids:
+    files = {i: feature_file(store.folder, i) for i in wanted}
+    said += [f'video {i!r} has no features: expected {file_name(i)}.safetensors, or .npy, .npz or .pt' for i,f in files.items() if f is None]
+    used,first = set(files.values()),{}
+    said += [f'videos {first[f]!r} and {i!r} would both read {f.name}; give each its own' for i,f in files.items() if f and first.setdefault(f, i)!=i]
+    if wanted: said += [f'features {i!r} belong to no video' for i in store.ids if feature_file(store.folder, i) not in used]
+    try: store.layout
+    except ValueError as e: return [*said, str(e)]
+    for i in dict.fromkeys([*store.ids, *(i for i,f in files.items() if f and f.parent!=store.folder)]):
         try: f = store.read(i)
         except ValueError as e: said.append(str(e)); continue
         widths.setdefault(f.shape[1], []).append(i)
@@ -163,7 +181,7 @@ def extract_some(
         else:
             video = open_item(o.video)
             span = preprocess.fitted(len(video)).stride*preprocess.clip_len
-            told = {'source': source_stamp(o.video), 'timing': json.dumps(asdict(Timing(preprocess.hop or span, span, float(video.fps), len(video))))}
+            told = {'source': source_stamp(o.video), 'id': o.video.id, 'timing': json.dumps(asdict(Timing(preprocess.hop or span, span, float(video.fps), len(video))))}
             write_atomic(feature_path(out, o.video.id), save({'features': o.rows.to(dtype).contiguous()}, told))
         if bar is not None: bar.update()
     return skipped
@@ -175,7 +193,7 @@ def _claim(out, settings): # Nothing
     said = _said_timing(out)
     if said and said.get('digest')!=settings['digest']:
         raise ValueError(f"{out} holds features of another backbone or preprocessing ({said.get('digest', 'not from this kit')}, now {settings['digest']}): choose another folder")
-    if not said and out.name!=settings['digest'] and any(p.suffix in ('.npy','.safetensors') for p in out.iterdir()): raise ValueError(f'{out} holds features that this kit did not make: choose another folder')
+    if not said and out.name!=settings['digest'] and any(p.suffix in FEATURE_FILES for p in out.iterdir()): raise ValueError(f'{out} holds features that this kit did not make: choose another folder')
     write_atomic(out/'features.json', json.dumps({**said, **settings}, indent=1)+'\n')
 
 # %% ../../nbs/07_features/02_store.ipynb #f43387b9

@@ -173,6 +173,8 @@ def clip_features(
     "Run a whole video through a model's backbone in constant memory"
     if getattr(model, 'backbone', None) is None: raise ValueError('expected a model with a backbone to read a video, got one without; pass features (n, d) instead')
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
-    try: (found,) = stream(model.backbone, [video], Preprocess.of(model), batch_clips=batch_clips, workers=0, progress=progress and 'Reading the video')
+    was = model.backbone.training
+    try: (found,) = stream(model.backbone.eval(), [video], Preprocess.of(model), batch_clips=batch_clips, workers=0, progress=progress and 'Reading the video')
     except ValueError as e: raise (e.__cause__ if isinstance(e.__cause__, VideoError) else e) from None
+    finally: model.backbone.train(was)
     return found.rows.to(device)

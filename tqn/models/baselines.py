@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['READERS', 'RowReader', 'MeanPool', 'MaxPool', 'Recurrent', 'dilated_convs', 'see_neighbours', 'TemporalConv',
            'TokenReader', 'NetVLAD', 'Probe', 'EncodedQueries', 'make_reader', 'ReaderModel', 'answers_of_classes',
-           'ClassModel', 'class_loss', 'words_loss', 'Vocabulary', 'CaptionDecoder', 'look_at_words', 'beam_search',
+           'ClassModel', 'class_loss', 'words_loss', 'Vocabulary', 'CaptionDecoder', 'word_attention', 'beam_search',
            'CaptionModel', 'caption_loss', 'caption_forward', 'bag_of_words', 'init_queries']
 
 # %% ../../nbs/06_models/07_baselines.ipynb #18ec1459
@@ -224,7 +224,7 @@ class Probe(nn.Module):
 
 # %% ../../nbs/06_models/07_baselines.ipynb #124091fe
 class EncodedQueries(nn.Module):
-    "Clips hear of each other, then queries read them"
+    "Clips are mixed by self-attention or convolution, then queries read them"
     def __init__(self,
         n_queries:int,          # Questions, the class among them
         d_model:int=1024,       # Width of the responses
@@ -320,7 +320,7 @@ class ClassModel(ReaderModel):
 # %% ../../nbs/06_models/07_baselines.ipynb #49c4d00c
 def class_loss(
     out:TQNOutput,            # Of a `ClassModel`
-    answers:dict[str,Tensor], # Not looked at
+    answers:dict[str,Tensor], # Not used
     classes:Tensor,           # Class index (b,), -1 = missing
 )->tuple[Tensor,dict[str,Tensor]]: # Total; its part
     "Cross-entropy of the class"
@@ -380,7 +380,7 @@ class Vocabulary:
 
 # %% ../../nbs/06_models/07_baselines.ipynb #607eca7a
 class CaptionDecoder(nn.Module):
-    "A transformer decoder that writes words while it looks at clips"
+    "A transformer decoder that writes words while it attends to clips"
     def __init__(self,
         n_words:int,       # Size of the vocabulary
         n_places:int,      # Longest sentence
@@ -409,7 +409,7 @@ class CaptionDecoder(nn.Module):
         return self.out(self.body(x, self.project(memory), tgt_mask=future, memory_key_padding_mask=~valid))
 
 # %% ../../nbs/06_models/07_baselines.ipynb #240bdc78
-def look_at_words(
+def word_attention(
     decoder:CaptionDecoder, # In eval mode
     sentence:Tensor,        # Words so far (b, s)
     memory:Tensor,          # Features (b, n, d_memory)
@@ -475,13 +475,13 @@ class CaptionModel(TQN):
         v = self.vocabulary
         if answers is not None: return TQNOutput({}, None, None, memory, valid, self.decoder(v.write(answers)[:,:-1], memory, valid))
         said,_ = beam_search(self.decoder, memory, valid, v.begin, v.end, len(self.queries)+2, self.width)
-        return TQNOutput(v.read(said), None, look_at_words(self.decoder, said[:,:len(self.queries)], memory, valid), memory, valid, said)
+        return TQNOutput(v.read(said), None, word_attention(self.decoder, said[:,:len(self.queries)], memory, valid), memory, valid, said)
 
 # %% ../../nbs/06_models/07_baselines.ipynb #4e7183a6
 def caption_loss(
     out:TQNOutput,            # Of a `CaptionModel`
     answers:dict[str,Tensor], # {question: index (b,), -1 = missing}
-    classes:Tensor|None=None, # Not looked at
+    classes:Tensor|None=None, # Not used
     vocabulary:Vocabulary|None=None, # The model's
 )->tuple[Tensor,dict[str,Tensor]]: # Mean loss of a word; the same as its only part
     "Cross-entropy of every next word; of the answers, where the model wrote by itself"

@@ -184,7 +184,7 @@ class Positions(nn.Module):
 
 # %% ../../nbs/06_models/04_decoder.ipynb #3ed5f446
 class QueryDecoder(nn.Module):
-    "Learned queries read a row of features: responses, and where each looked"
+    "Learned queries read a row of features: responses, and the attention of each"
     def __init__(self,
         n_queries:int,           # Questions, the class among them
         d_model:int=1024,        # Width of queries and responses

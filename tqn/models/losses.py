@@ -81,7 +81,7 @@ def attention_centres(
     attn:Tensor,  # (b, layers, heads, k, n)
     valid:Tensor, # Which clips are real (b, n)
 )->tuple[Tensor,Tensor]: # Centre of each query (b, k), and mean distance from it (b, k), in shares of the video
-    "Where every query looks on average, and how widely"
+    "Where every query attends on average, and how widely"
     if attn.ndim!=5 or valid.shape!=(attn.shape[0], attn.shape[-1]): raise ValueError(f"expected attention (b, layers, heads, k, n) and valid (b, n), got {tuple(attn.shape)} and {tuple(valid.shape)}")
     a = reduce(attn.float(), 'b l heads k n -> b k n', 'mean')
     n = valid.sum(1, keepdim=True)

@@ -91,7 +91,7 @@ class SharedHead(nn.Module):
 # %% ../../nbs/06_models/05_tqn.ipynb #61c31ea0
 @dataclass
 class TQNOutput:
-    "What a model says about a batch of videos, and where it looked"
+    "What a model says about a batch of videos, and what it attended to"
     responses:dict[str,Tensor] # {question: logits (b, answers)}
     classes:Tensor|None        # Logits of the class query (b, classes), or None
     attn:Tensor                # Cross-attention (b, layers, heads, queries, n), class query last
@@ -153,7 +153,7 @@ def as_decoder(
 
 # %% ../../nbs/06_models/05_tqn.ipynb #03a77599
 class TemporalQueryNetwork(nn.Module):
-    "Ask a video questions, see where each one looked"
+    "Ask a video questions, see what each one attended to"
     def __init__(self,
         queries:QuerySet,            # The questions, and the classes they spell
         backbone:nn.Module|Mapping|None=None, # Clips (m, 3, t, h, w) to features (m, d), or settings of an S3D; None for features only

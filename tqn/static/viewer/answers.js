@@ -5,10 +5,12 @@ const MARKS = {true: ['✓', 'right'], false: ['✗', 'wrong'], null: ['', '']}
 function answers(v) {
   const {asked, edges, meta, s, $, over, when} = v
 
-  /** What a question is answered now: with all clips seen, or without those that are hidden. */
+  /** What a question is answered now, and before: in a preview without what is hidden already, else with all clips seen. */
   v.said = i => {
-    const q = asked[i], now = s.answers?.[q.name], {said, p, ranked} = now ?? q, text = String(said), same = !now || text === String(q.said)
-    return {text, p, ranked: ranked ?? [], was: now && q, same, right: q.truth == null ? null : now && !same ? text === String(q.truth) : q.right ?? null}
+    const q = asked[i], ruled = s.answers?.[q.name], preview = s.preview?.[q.name], now = preview ?? ruled, was = preview ? ruled ?? q : now && q
+    const {said, p, ranked} = now ?? q, text = String(said), same = !was || text === String(was.said)
+    const right = q.truth == null ? null : text === String(q.said) ? q.right ?? null : text === String(q.truth)
+    return {text, p, ranked: ranked ?? [], was, same, right}
   }
 
   v.labels = () => {
@@ -21,7 +23,7 @@ function answers(v) {
       r.el.classList.toggle('is-changed', !same)
       write(r.note, `peak ${over(m.top)}`)
       const peak = `attention peaks at ${when(edges[m.at])}, ${over(m.top)} uniform`
-      const told = [`${q.name}: ${text}`, prob(p) && `probability ${prob(p)}`, name, truth, !same && `was ${q.said}`, peak]
+      const told = [`${q.name}: ${text}`, prob(p) && `probability ${prob(p)}`, name, truth, !same && `was ${was.said}`, peak]
       put(r.el, 'aria-label', told.filter(Boolean).join(', '))
     }
   }

@@ -1,4 +1,4 @@
-/** Questions to the kernel: one of a kind at a time. */
+/** Questions to the kernel: one of a kind at a time. A kind is the message's type, or what it calls itself. */
 function makeAsk(model, late, signal) {
   let id = floor(Math.random() * 1e6) * 1000
   const kinds = {}
@@ -11,15 +11,16 @@ function makeAsk(model, late, signal) {
   }
   signal.addEventListener('abort', () => Object.values(kinds).forEach(k => clearTimeout(k.timer)))
   return {
-    put(m) { const k = kinds[m.type] ??= {}; k.next = m; if (!k.sent) send(k) },
-    drop(type) { clearTimeout(kinds[type]?.timer); delete kinds[type] },
+    put(m, kind = m.type) { const k = kinds[kind] ??= {}; k.next = m; if (!k.sent) send(k) },
+    drop(kind) { clearTimeout(kinds[kind]?.timer); delete kinds[kind] },
+    /** The kind that was answered; '' where nobody waits for this answer any more. */
     take(m) {
-      const k = kinds[m.type]
-      if (k?.id !== m.id) return false
+      const [kind, k] = Object.entries(kinds).find(([, k]) => k.id === m.id) ?? []
+      if (!kind) return ''
       clearTimeout(k.timer)
       k.sent = null; late(false)
       if (k.next) send(k)
-      return true
+      return kind
     },
   }
 }

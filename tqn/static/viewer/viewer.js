@@ -36,12 +36,14 @@ function mount(model, el) {
   }
   const told = (m, buffers) => {
     if (m.type === 'video') return v.film.receive(m, buffers)
-    if (!v.ask.take(m)) return
+    const kind = v.ask.take(m)
+    if (!kind) return
     s.trouble = m.error ?? ''
-    if (m.answers) { s.answers = Object.fromEntries(m.answers.map(a => [a.name, a])); v.labels(); v.detail() }
+    if (kind === 'preview') s.preview = null
+    if (m.answers) { s[kind === 'preview' ? 'preview' : 'answers'] = Object.fromEntries(m.answers.map(a => [a.name, a])); v.labels(); v.detail() }
     if (m.share) { s.curves[m.question] = m; if (s.panel === 'curves') v.curves() }
     v.what()
-    if (m.answers && !s.drag) v.say($.what.querySelector('.tqn-soft')?.textContent)
+    if (m.answers && !s.drag) v.say($.what.querySelector(kind === 'preview' ? '.tqn-preview' : '.tqn-soft')?.textContent)
   }
 
   el.append(v.root)
