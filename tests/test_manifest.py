@@ -177,6 +177,68 @@ def test_what_spreadsheets_leave_lying_about(tmp_path):
     found = read_manifest(tmp_path/'m.csv')
     assert found.items[0].answers == {'side': 'l'} and 'column 1 has values and no name' in found.problems[0].text
 
+def test_spellings_are_named_and_joined(tmp_path):
+    "Yes, YES and yes; 1, 1.0 and 01; a blank that does not break; letters in one sign or two: whatever their counts"
+    pairs = dict(hit=['Yes', 'yes', 'YES', 'yes', 'no'], turns=['1', '1.0', '01', '1', '2'], who=['Jos\u00e9 A', 'Jose\u0301 A', 'Jos\u00e9\u00a0A', 'Jos\u00e9 A', 'Bo'], tags=['a|b', 'A|b', 'a', 'b', 'b|a'])
+    for i in range(5): film(tmp_path/f'{i}.mp4', 9, 20*i)
+    (tmp_path/'m.csv').write_text('path,class,' + ','.join(pairs) + '\n' + ''.join(f'{i}.mp4,{"Xxxxx"[i]},' + ','.join(v[i] for v in pairs.values()) + '\n' for i in range(5)), encoding='utf-8')
+    table = read_manifest(tmp_path/'m.csv')
+    report = check(table.items, None, table.path, table.lines, table.problems, progress=False)
+    assert not report.ok and Counter(p.column for p in report.problems if 'differ only in' in p.text) == dict(hit=2, turns=2, who=2, tags=1, **{'class': 1})
+    clean = load_items(fix(report, tmp_path/'clean.csv'))
+    assert [o.answers['hit'] for o in clean] == ['yes']*4 + ['no'] and [o.answers['turns'] for o in clean] == ['1']*4 + ['2'] and {o.answers['who'] for o in clean} == {'Jos\u00e9 A', 'Bo'}
+    assert clean[1].answers['tags'] == 'a|b' and {o.class_name for o in clean} == {'x'}
+    assert len(guess_queries(clean)['hit'].answers) == 2 and check(clean, progress=False).ok
+    asked = QuerySet([Query('hit', ['Yes', 'YES', 'yes', 'no'])])                    # written down, they are different
+    assert check(load_items(tmp_path/'clean.csv', asked), asked, progress=False).ok
+
+def test_letters_in_two_forms_are_one_name(tmp_path):
+    film(tmp_path/'e\u0301te\u0301.mp4')                                            # as a Mac writes it
+    (tmp_path/'m.csv').write_text('path,gr\u00f6\u00dfe\n\u00e9t\u00e9.mp4,caf\u00e9\n', encoding='utf-8')
+    (o,) = load_items(tmp_path/'m.csv', QuerySet([Query('gro\u0308\u00dfe', ['cafe\u0301'])]))
+    assert len(open_item(o)) == 20 and o.answers == {'gro\u0308\u00dfe': 'cafe\u0301'} and unused_files([o]) == []
+    (tmp_path/'m.csv').write_text('path,a\n\u00e9t\u00e9.mp4,x\ne\u0301te\u0301.mp4,y\n', encoding='utf-8')
+    with pytest.raises(DataError, match='line 3.*an id of its own'): load_items(tmp_path/'m.csv')
+
+def test_many_answers_and_many_typing_errors_take_seconds(tmp_path):
+    import time
+    from tqn.data.check import rare_answers
+    rng = random.Random(0)
+    answers = sorted({''.join(rng.choices('abcdefghijklmnop', k=12)) for _ in range(3000)})
+    (tmp_path/'m.csv').write_text('id,split,what\n' + ''.join(f'v{i},train,{a[:5]}z{a[6:]}\n' for i,a in enumerate(answers*2)))
+    begin = time.perf_counter()
+    found = read_manifest(tmp_path/'m.csv', QuerySet([Query('what', answers)]))
+    with pytest.raises(DataError, match='nearest: ') as e: load_items(tmp_path/'m.csv', QuerySet([Query('what', answers)]))
+    assert len(found.problems) == len(e.value.problems) == 2*len(answers)
+    many = [Item(str(i), answers={'what': a}) for i,a in enumerate(answers*5 + [a[:5] + 'z' + a[6:] for a in answers])]
+    list(rare_answers(many))
+    assert time.perf_counter() - begin < 40
+
+@pytest.mark.parametrize('answer,said', [(3, 'expected text or a list of text as answer, got 3; write text, such as "3"'), (True, 'got true'), ([1], 'got 1'), ([None, 'a'], 'got null'), ({'value': 'a'}, 'got {"value"'),
+    ([], r'got \[\]'), ('two\nlines', 'one line'), (['a', 'two\nlines'], 'one line'), (' blank ', 'without blanks')])
+def test_check_refuses_the_answers_that_training_refuses(tmp_path, capsys, answer, said):
+    film(tmp_path/'a.mp4')
+    (tmp_path/'m.jsonl').write_text(json.dumps(dict(path='a.mp4', split='train', answers={'q': answer})) + '\n')
+    with pytest.raises(DataError, match=f"line 1, column 'q': .*{said}"): read_own(tmp_path/'m.jsonl')
+    assert run(['check', str(tmp_path/'m.jsonl'), '--quiet']) == 1
+
+def test_check_builds_the_questions_that_training_builds(tmp_path, capsys):
+    for i in range(2): film(tmp_path/f'{i}.mp4', shade=99*i)
+    (tmp_path/'m.csv').write_text('path,split\n0.mp4,train\n1.mp4,test\n')
+    assert run(['check', str(tmp_path/'m.csv'), '--quiet']) == 1 and 'expected a column with answers' in capsys.readouterr().out
+    (tmp_path/'m.csv').write_text('path,split\n0.mp4,test\n1.mp4,test\n')            # to be answered by a model: fine
+    assert run(['check', str(tmp_path/'m.csv'), '--quiet']) == 0 and 'enough for tqn test' in capsys.readouterr().out
+
+def test_a_link_out_of_the_root_is_refused(tmp_path):
+    (tmp_path/'root').mkdir(); (tmp_path/'else').mkdir()
+    film(tmp_path/'else'/'a.mp4'); (tmp_path/'root'/'a.mp4').symlink_to(tmp_path/'else'/'a.mp4'); (tmp_path/'root'/'d').symlink_to(tmp_path/'else')
+    for path in ('a.mp4', 'd/a.mp4'):
+        (tmp_path/'root'/'m.csv').write_text(f'path,q\n{path},x\n')
+        with pytest.raises(DataError, match='a link that leads to .*else/a.mp4; .*--root'): load_items(tmp_path/'root'/'m.csv')
+    (tmp_path/'link').symlink_to(tmp_path/'else')                                     # a root may itself be a link
+    (tmp_path/'root'/'m.csv').write_text('path,q\na.mp4,x\n')
+    assert len(load_items(tmp_path/'root'/'m.csv', root=tmp_path/'link')) == 1
+
 # splits ----------------------------------------------------------------------------------------------------------------
 
 @settings(max_examples=40)
@@ -271,6 +333,14 @@ def test_cuts_are_the_frames_of_the_excerpts(tmp_path):
     a,b = (open_item(o).frames(range(20)).float().mean((1, 2, 3)) for o in (done[0], items[0]))
     assert (a-b).abs().max() < 2 and sorted(p.name for p in (tmp_path/'cuts').iterdir()) == ['whole.mp4', 'x%2F1.mp4']
     assert all(cut_path(tmp_path, Item(i)).parent == tmp_path for i in ('../x', '/etc/x', '..', 'a\\b', '\0'))
+
+def test_cuts_of_long_titles(tmp_path):
+    title = '【全程回放】2024巴黎奥运会跳水女子十米台决赛全红婵陈芋汐高清中文解说.mp4'
+    film(tmp_path/title, 60)
+    (tmp_path/'m.csv').write_text(f'path,start,end,side\n{title},0,0.8,a\n{title},0.8,1.6,b\n', encoding='utf-8')
+    done,problems = cut_items(load_items(tmp_path/'m.csv'), tmp_path/'cuts', progress=False)
+    assert not problems and len({o.path for o in done}) == 2 and [o.id for o in done] == [f'{title}@0-0.8', f'{title}@0.8-1.6']
+    assert [o.id for o in load_items(write_manifest(tmp_path/'cuts'/'manifest.csv', done))] == [o.id for o in done]
 
 def test_commands(folder, capsys):
     (folder/'m.csv').write_text('path,side\nb.mp4,left\nd.mp4,right\n')

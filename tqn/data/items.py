@@ -7,7 +7,7 @@ __all__ = ['Item', 'as_items', 'open_item', 'shorter_than', 'split_answers', 'en
            'inside', 'carve', 'VideoSet', 'missing_files', 'make_set']
 
 # %% ../../nbs/04_data/01_items.ipynb #3f325352
-import os
+import os, unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -98,10 +98,12 @@ class Problem:
     column:str|None=None # Column, or key
     kind:str='malformed' # 'malformed', 'missing', 'corrupt', 'short', 'double', 'label', 'leak' or 'skipped'
     error:bool=True      # False: worth knowing, but nothing need be done
+    near:tuple=()        # What was written and a tuple of what could have been meant; the nearest is looked for when the problem is printed
 
     def __str__(self):
+        text = self.text + (f'; nearest: {nearest(*self.near)!r}' if self.near and self.near[1] else '')
         place = [self.file, *([] if self.line is None else [f'line {self.line}']), *([] if self.column is None else [f'column {self.column!r}'])]
-        return f"{', '.join(place)}: {self.text}"
+        return f"{', '.join(place)}: {text}"
 
 # %% ../../nbs/04_data/01_items.ipynb #37a46c22
 class DataError(ValueError):
@@ -127,6 +129,7 @@ def refuse(
 def inside(
     root:str|Path, # Folder that the path starts from
     path:str|Path, # As a file names it; an absolute path must lie in `root`
+    links:bool=True, # Follow symbolic links that lead out of `root`; False refuses them
 )->Path: # The path to open
     "Join a path from a file to its root, and refuse to leave it"
     text,root = str(path),os.path.abspath(root)
@@ -134,6 +137,15 @@ def inside(
     stays = full!=root and os.path.commonpath([full, root])==root
     if not text.strip() or '\0' in text or '\\' in text or not stays:
         raise ValueError(f"expected a path inside {root}, with / between folders, got {text!r}; put the video there, or name another root")
+    if not text.isascii() and not os.path.lexists(full):       # its name in the letters of another system
+        at = root
+        for part in os.path.relpath(full, root).split(os.sep):
+            forms = [part, *(unicodedata.normalize(f, part) for f in ('NFC', 'NFD'))]
+            at = os.path.join(at, next((p for p in forms if os.path.lexists(os.path.join(at, p))), part))
+        full = at
+    real,base = ('', '') if links else (os.path.realpath(full), os.path.realpath(root))
+    if not links and (real==base or os.path.commonpath([real, base])!=base):
+        raise ValueError(f"expected a path inside {root}, got {text!r}, a link that leads to {real}; put the video there, or name another root, with --root in a command")
     return Path(full)
 
 # %% ../../nbs/04_data/01_items.ipynb #8ba542a7

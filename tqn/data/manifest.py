@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
 from ..core.files import write_atomic
-from ..core.names import nearest
+from functools import lru_cache
+from ..core.names import nearest, spelling
 from .items import Item, Problem, VideoSet, inside, make_set, refuse, split_answers
 from ..questions.queries import Query, QuerySet
 
@@ -40,8 +41,9 @@ class Row:
         **more,          # Other fields of `Problem`
     )->None:
         "Note what is wrong with this line"
-        near = nearest(next(iter(re.findall(r"'([^']*)'$", text)), ''), known)
-        self.problems.append(Problem(self.file, text + (f'; nearest: {near!r}' if near is not None else ''), self.line, column, **more))
+        known = tuple(known)
+        near = (next(iter(re.findall(r"'([^']*)'$", text)), ''), known) if known else ()
+        self.problems.append(Problem(self.file, text, self.line, column, near=near, **more))
 
     def read(self,
         column:str,      # One of `FIELDS`
@@ -59,11 +61,17 @@ class Row:
         what:str,           # The complaint, up to the value
     )->str|None: # One of `known`; None where it is none of them
         "A value if it is known, or repaired"
-        if value in known: return value
+        exact,alike = _spellings(tuple(known))
+        if (form := unicodedata.normalize('NFC', value)) in exact: return exact[form]
         self.complain(column, f'{what} {value!r}', known)
-        plain = lambda t: ''.join(t.split()).casefold()
-        same = [k for k in known if plain(k)==plain(value)]
+        same = alike.get(spelling(value), ())
         return same[0] if len(same)==1 else None
+
+@lru_cache(64)
+def _spellings(known): # Two tables for many look-ups: by the form of letters, and by `spelling`
+    alike = {}
+    for k in known: alike.setdefault(spelling(k), []).append(k)
+    return {unicodedata.normalize('NFC', k): k for k in known}, alike
 
 # %% ../../nbs/04_data/03_manifest.ipynb #ed65abd9
 def _utf8(path, problems):
@@ -189,7 +197,7 @@ def row_item(
 )->Item|None: # None where the row is useless
     "The item of a row"
     before = len(row.problems)
-    path,split = row.read('path', lambda p: inside(root, _one_line(p))),row.read('split', _one_line)
+    path,split = row.read('path', lambda p: inside(root, _one_line(p), links=False)),row.read('split', _one_line)
     if split is not None: split = row.match('split', split, SPLITS, f'expected {", ".join(SPLITS)}, got')
     start,end,id = row.read('start', seconds),row.read('end', seconds),row.read('id', _one_line)
     if not id and 'path' not in row.cells: row.complain('path', "expected the path of a video, got ''")
@@ -199,7 +207,13 @@ def row_item(
     n_frames,fps,group = row.read('n_frames', frame_count),row.read('fps', frame_rate),row.read('group', _one_line)
     answers,extents = {},{}
     for q,value in row.answers.items():
-        if queries is None: answers[q] = value; continue
+        if queries is None:
+            said = value if isinstance(value, list) else [value]
+            wrong = [v for v in said if not isinstance(v, str) or len(v.splitlines())!=1 or v!=v.strip()] or ([] if said else [value])
+            if wrong and isinstance(wrong[0], str): row.complain(q, f'expected an answer of one line, without blanks at its ends, got {wrong[0]!r}; shorten it, or leave the column out')
+            elif wrong: row.complain(q, f'expected text or a list of text as answer, got {json.dumps(wrong[0])[:60]}; write text, such as "{str(wrong[0])[:20]}"' if isinstance(wrong[0], (int, float)) else f'expected text or a list of text as answer, got {json.dumps(wrong[0])[:60]}; write text, or leave the key out where the answer is not known')
+            else: answers[q] = value
+            continue
         if q not in queries: continue
         many,what = queries[q].kind=='many',f'question {q!r} has no answer'
         values = split_answers({q: value}, [queries[q]])[q] if many else [value]
@@ -264,7 +278,9 @@ def read_manifest(
     if suffix not in ('.csv', '.jsonl'): raise ValueError(f'{path}: expected a manifest that ends in .csv or .jsonl, got {suffix or "no ending"!r}')
     if not path.is_file(): raise FileNotFoundError(2, 'No such manifest', said)
     rows = (csv_rows if suffix=='.csv' else json_rows)(path, found.problems)
-    have,header = {f for r in rows for f in r.cells},rows[0].header if rows else 1
+    have,header,ids = {f for r in rows for f in r.cells},rows[0].header if rows else 1,{}
+    named = {unicodedata.normalize('NFC', q): q for q in (queries.names if queries is not None else ())}   # the same letters in another form are the same name
+    for r in rows: r.answers = {named.get(unicodedata.normalize('NFC', q), q): a for q,a in r.answers.items()}
     for name in dict.fromkeys(q for r in rows for q in r.answers):
         if queries is not None and name in queries: continue
         meant,near = reserved_name(name, (r.answers[name] for r in rows if name in r.answers)), nearest(name, queries.names) if queries is not None else None
@@ -278,8 +294,9 @@ def read_manifest(
             for r in rows: r.answers.pop(name, None)
     for row in rows:
         if (item := row_item(row, root or path.parent, queries)) is None: continue
-        if item.id in found.lines: row.complain('id' if 'id' in row.cells else 'path', f'expected an id of its own, got {item.id!r} as in line {found.lines[item.id]}')
-        else: found.lines[item.id] = row.line; found.items.append(item)
+        form = unicodedata.normalize('NFC', item.id)
+        if form in ids: row.complain('id' if 'id' in row.cells else 'path', f'expected an id of its own, got {item.id!r} as in line {ids[form]}')
+        else: found.lines[item.id] = ids[form] = row.line; found.items.append(item)
     if not rows and not found.problems: found.problems.append(Problem(said, 'expected a line for each video, got none'))
     found.problems.sort(key=lambda p: p.line or 0)
     return found
