@@ -190,3 +190,46 @@ def test_real_files_of_every_kind():
         plt.close(plot_attention(a))
 
 def test_rank_is_stable(): assert [n for n,_ in rank(torch.tensor([.3,.3,.4]), ['a','b','c'])]==['c','a','b']
+
+# ---------------------------------------------------------------- what is not a number is no answer
+
+def spoiled(what):
+    m = small(Mean() if what=='backbone' else None)
+    with torch.no_grad():
+        if what=='decoder': m.decoder.queries.fill_(math.nan)
+        if what=='backbone': m.backbone.forward = lambda x: torch.full((len(x), 6), math.nan)
+    return m
+
+def test_nan_is_refused_by_name(mp4, tmp_path):
+    "From the backbone, the decoder or stored features; by tqn.answer, features, scores and records"
+    from tqn.attention.records import record
+    from tqn.attention.scores import score_videos
+    from tqn.data.items import Item
+    from tqn.features.store import FeatureStore, extract
+    from tqn.attention.answer import answer_features
+    from safetensors.torch import save_file
+    with pytest.raises(ValueError, match=r"features: the answer to 'takeoff' is not a number"): answer(spoiled('decoder'), torch.ones(3, 6))
+    with pytest.raises(ValueError, match=r"'features': feature 1 is not finite"): answer(small(), torch.tensor([[1.]*6, [math.inf]*6]))
+    with pytest.raises(ValueError, match=r"'ramp.mp4': feature 0 is not finite"): answer(spoiled('backbone'), mp4)
+    with pytest.raises(ValueError, match=r"'v': feature 0 is not finite"): score_videos(spoiled('backbone'), [Item('v', mp4)], progress=False)
+    m = spoiled('decoder'); m.backbone = Mean()
+    with pytest.raises(ValueError, match=r"ramp.mp4: the answer to 'takeoff'"): answer(m, mp4)
+    with pytest.raises(ValueError, match=r"takeoff: .* NaN for video 'v'"): score_videos(m, [Item('v', mp4, {'takeoff': 'Back'})], progress=False)
+    batch = dict(id=['u','v'], x=torch.ones(2, 3, 6), valid=torch.ones(2, 3).bool(), answers={'takeoff': torch.zeros(2).long(), 'twist': torch.zeros(2).long(), 'seen': torch.zeros(2, 3)}, **{'class': torch.zeros(2).long()})
+    with pytest.raises(ValueError, match=r"takeoff: .* NaN for video 'u'"): record(spoiled('decoder'), [batch], progress=False)
+    backbone = spoiled('backbone').backbone.eval(); backbone.preprocess = small().preprocess
+    with pytest.raises(ValueError, match=r"'v': feature 0 is not finite"): extract(backbone, [Item('v', mp4)], tmp_path/'f', progress=False)
+    backbone = Mean().eval(); backbone.forward = lambda x: torch.full((len(x), 6), 1e6); backbone.preprocess = small().preprocess
+    with pytest.raises(ValueError, match=r"'v': feature 0 .* too large for float16"): extract(backbone, [Item('v', mp4)], tmp_path/'g', dtype=torch.float16, progress=False)
+    assert not list(tmp_path.glob('[fg]/*.safetensors'))
+    (tmp_path/'s').mkdir(); save_file({'features': torch.tensor([[1.]*6, [math.nan]*6])}, tmp_path/'s'/'v.safetensors')
+    with pytest.raises(ValueError, match=r"'v': feature 1 is not finite"): answer_features(small(), FeatureStore(tmp_path/'s', hop=8, fps=10), 'v')
+
+def test_predict_of_a_diverged_model_is_an_error(mp4, tmp_path, capsys):
+    from tqn.cli.main import run
+    from tqn.models.weights import small_backbone
+    m = TQN(QS, backbone=small_backbone(), d_model=16, n_layers=1, n_heads=2, preprocess=dict(size=16, resize=16))
+    with torch.no_grad(): m.decoder.queries.fill_(math.nan)
+    m.save_pretrained(tmp_path/'m')
+    assert run(['predict', str(mp4), '--checkpoint', str(tmp_path/'m'), '--out', str(tmp_path/'out')])==2
+    assert 'not a number' in capsys.readouterr().err and not (tmp_path/'out').exists()

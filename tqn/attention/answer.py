@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from ..core.files import naming_file
 from ..models.decoder import watch_attention
 from ..data.items import Item, open_item
 from ..features.store import FeatureStore, Timing
-from ..features.stream import clip_features
+from ..features.stream import clip_features, finite_rows
 from ..video.transforms import Preprocess
 from ..video.video import clip_grid
 
@@ -171,6 +172,7 @@ def read_answers(
         found[q.name] = (z.sigmoid() if q.kind=='many' else z.softmax(-1)), list(q.answers)
     if model.queries.class_names and (out.classes is not None or (reading or getattr(model, 'class_reading', 'query'))=='product'):
         found['class'] = model.read_classes(out, reading).float().cpu().softmax(-1), list(model.queries.class_names)
+    if lost := [q for q,(p,_) in found.items() if p.isnan().any()]: raise ValueError(f"the answer to {lost[0]!r} is not a number (NaN): the model has diverged, or its features are not finite; look at its weights")
     return found
 
 # %% ../../nbs/08_attention/01_answer.ipynb #dcaef60c
@@ -227,8 +229,8 @@ def answer(
             p,n = _grid(model, source)
             frames,name = own_frames(clip_spans(n, len(source), **p.reading), len(source)),Path(source.path).name
             times = clip_times(frames, source.timestamps, source.fps)
-        c = capture(model, features[None].to(_device(model)))
-        ranked = {q: rank(p[0], names) for q,(p,names) in read_answers(model, c.out, reading).items()}
+        c = capture(model, finite_rows(features, name)[None].to(_device(model)))
+        with naming_file(name): ranked = {q: rank(p[0], names) for q,(p,names) in read_answers(model, c.out, reading).items()}
     finally: model.train(was)
     frames,times = _split(frames, c.attn.shape[-1]),_split(times, c.attn.shape[-1])
     thumbs,thumb_times = filmstrip(source, times, n_thumbs) if source is not None and n_thumbs else (None, None)
@@ -254,7 +256,7 @@ def answer_features(
     n_thumbs:int=24, # Pictures in the filmstrip; 0 for none
 )->Answer: # Answers and attention, with the times of the features
     "Ask a model about a video by its features"
-    f,timing = store.read(id),store.timing(id)
+    f,timing = finite_rows(store.read(id), id),store.timing(id)
     a = answer(model, f, reading, fps=timing.fps)
     source = open_item(video) if isinstance(video, (Item, str, Path)) else video
     if source is not None: timing = Timing(timing.hop, timing.span, timing.fps, len(source))

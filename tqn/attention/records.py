@@ -113,9 +113,10 @@ def question_columns(
     kind:str,      # 'one', 'count' or 'many'
     name:str,      # Of the question
     sets:dict,     # {question: sets seen so far}; grows
+    ids:tuple=(),  # The videos, to name one in an error
 )->dict[str,np.ndarray]: # said, truth, p, loss, entropy, right, each (b,)
     "What one question tells of every video of a batch"
-    p,(loss,known),y = probabilities(z, kind, name), (o.cpu().numpy() for o in answer_losses(z, y)), y.cpu().numpy()
+    p,(loss,known),y = probabilities(z, kind, name, ids), (o.cpu().numpy() for o in answer_losses(z, y)), y.cpu().numpy()
     if kind=='many':
         said,best = [_set_code(o, sets[name]) for o in p], np.where(p>.5, p, 1-p).prod(-1)
         truth = [_set_code(o, sets[name]) if k else -1 for o,k in zip(y, known)]
@@ -137,8 +138,8 @@ def batch_columns(
     if getattr(out, 'attn', None) is None: raise ValueError('the model gives no attention: expected output.attn (b, layers, heads, queries, n); a TQN has it')
     b,readings = len(batch['id']),class_readings(out, model.queries)
     how = getattr(model, 'class_reading', 'query') if 'query' in readings else 'product' if readings else None
-    rows = [question_columns(out.responses[q.name].cpu(), batch['answers'][q.name], q.kind, q.name, sets) for q in model.queries]
-    if how: rows.append(question_columns(model.read_classes(out, how).cpu(), batch['class'], 'one', 'class', sets))
+    rows = [question_columns(out.responses[q.name].cpu(), batch['answers'][q.name], q.kind, q.name, sets, batch['id']) for q in model.queries]
+    if how: rows.append(question_columns(model.read_classes(out, how).cpu(), batch['class'], 'one', 'class', sets, batch['id']))
     apart = readings_apart(model.read_classes(out, 'query'), model.read_classes(out, 'product')) if len(readings)==3 else np.full(b, np.nan)
     cols,k,have = {key: np.stack([r[key] for r in rows], 1) for key in rows[0]},len(rows),min(len(rows), out.attn.shape[3])
     strips,heads = np.zeros((b,k,m), np.uint8), np.full((b,k), np.nan)                 # nothing where a name has no map

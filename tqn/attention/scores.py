@@ -32,10 +32,13 @@ def probabilities(
     logits:Tensor,    # Logits or log-scores (b, answers)
     kind:str='one',   # The question's kind: 'one', 'count' or 'many'
     name:str='logits',# What to call them in an error
+    ids:Sequence[str]=(), # The videos, to name one in an error
 )->np.ndarray:        # Probabilities (b, answers), float64
     "Turn logits into probabilities, on the CPU"
     logits = logits.detach().double().cpu()
-    if logits.isnan().any(): raise ValueError(f"{name}: expected finite logits, got NaN; the model has diverged or its input was not finite")
+    if (bad := logits.isnan().any(-1)).any():
+        where = f" for video {ids[int(bad.nonzero()[0])]!r}" if len(ids)==len(bad) else ''
+        raise ValueError(f"{name}: expected finite logits, got NaN{where}; the model has diverged or its input was not finite")
     return (logits.sigmoid() if kind=='many' else logits.softmax(-1)).numpy()
 
 # %% ../../nbs/08_attention/03_scores.ipynb #8d5b6a75
@@ -143,7 +146,7 @@ class Evaluation:
         if class_scores and classes is None: raise ValueError('expected the true classes beside class_scores, got None; pass classes (b,), -1 where it is missing')
         columns,new = [(q.name, q.kind, responses[q.name], answers[q.name]) for q in self.queries],[]
         for name,kind,s,y in columns + [(f'class ({how})', 'one', s, classes) for how,s in (class_scores or {}).items()]:
-            p,y = probabilities(s, kind, name),torch.as_tensor(y).detach().cpu().numpy()
+            p,y = probabilities(s, kind, name, ids),torch.as_tensor(y).detach().cpu().numpy()
             want = (len(ids), p.shape[-1]) if kind=='many' else (len(ids),)
             if len(p)!=len(ids) or y.shape!=want: raise ValueError(f"{name}: expected scores and answers for {len(ids)} ids, {want}, got scores {p.shape} and answers {y.shape}")
             if kind!='many' and len(y) and y.max()>=p.shape[-1]: raise ValueError(f"{name}: got answer index {y.max()}, but there are scores for {p.shape[-1]} answers; model and data have different questions")

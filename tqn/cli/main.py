@@ -204,7 +204,7 @@ def save_answer(
     picture,figure = io.BytesIO(),plot_attention(answer)
     figure.savefig(picture, format='png', dpi=150, bbox_inches='tight')
     plt.close(figure)
-    return [write_atomic(folder/'attention.png', picture.getvalue()), write_atomic(folder/'answers.json', json.dumps(numbers(answer), indent=1))]
+    return [write_atomic(folder/'attention.png', picture.getvalue()), write_atomic(folder/'answers.json', json.dumps(numbers(answer), indent=1, allow_nan=False))]
 
 # %% ../../nbs/12_cli/01_main.ipynb #19785c58
 def free_folder(

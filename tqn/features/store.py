@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from ..models.backbone import fuse
 from ..data.items import Item, as_items, open_item
 from ..data.batches import FEATURE_FILES, FeatureDataset, array_shape, feature_file, feature_layout, feature_path, load_features, said_layout, source_stamp
-from .stream import stream
+from .stream import finite_rows, stream
 from ..core.files import weights_digest
 from ..questions.queries import QuerySet
 from ..core.files import file_name, write_atomic
@@ -182,7 +182,7 @@ def extract_some(
             video = open_item(o.video)
             span = preprocess.fitted(len(video)).stride*preprocess.clip_len
             told = {'source': source_stamp(o.video), 'id': o.video.id, 'timing': json.dumps(asdict(Timing(preprocess.hop or span, span, float(video.fps), len(video))))}
-            write_atomic(feature_path(out, o.video.id), save({'features': o.rows.to(dtype).contiguous()}, told))
+            write_atomic(feature_path(out, o.video.id), save({'features': finite_rows(o.rows.to(dtype).contiguous(), o.video.id)}, told))
         if bar is not None: bar.update()
     return skipped
 
