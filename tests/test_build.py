@@ -13,7 +13,8 @@ from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.video.transforms import EvalTransform, Preprocess, TrainTransform
-from tqn.video.video import clip_grid, write_video
+from tqn.video.video import write_video
+from tqn.video.transforms import clip_grid
 from tqn.video.decode import VideoError
 
 qs = QuerySet({'colour': ['red', 'blue']})

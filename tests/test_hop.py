@@ -17,7 +17,8 @@ from tqn.features.build import build_bank, read_notes
 from tqn.features.store import extract
 from tqn.features.stream import stream
 from tqn.video.transforms import EvalTransform, Preprocess
-from tqn.video.video import Video, fit_stride, write_video
+from tqn.video.video import Video, write_video
+from tqn.video.transforms import fit_stride
 
 QS = QuerySet({'colour': ['red', 'blue']})
 GRIDS = [(8, 1, 3), (1, 1, 1), (4, 2, 2), (2, 1, 7)]           # clip_len, stride, hop

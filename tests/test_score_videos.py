@@ -9,7 +9,8 @@ from tqn.data.items import Item
 from tqn.models.tqn import TQN
 from tqn.attention.scores import Evaluation, Tested, evaluate, gather_scores, merge_scores, save_predictions, score_videos, view_frames
 from tqn.questions.queries import Query, QuerySet
-from tqn.video.video import clip_grid, write_video
+from tqn.video.video import write_video
+from tqn.video.transforms import clip_grid
 from tqn.video.decode import VideoError
 
 qs = QuerySet([Query('colour', ['red', 'blue']), Query('seen', ['rope', 'ball', 'hoop'], kind='many'), Query('turns', ['0', '1', '2'], kind='count')],

@@ -23,7 +23,7 @@ from tqn.questions.queries import QuerySet
 from tqn.training.stage2 import BankStage, WholeStage, fit_stage2, read_visits
 from tqn.training.loop import validate
 from tqn.training.run import make_accelerator
-from tqn.video.video import clip_grid
+from tqn.video.transforms import clip_grid
 
 fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system cannot fork a process to kill it')
 qs = QuerySet({'colour': ['red', 'blue'], 'light': ['early', 'late']}, classes=[(f'{c} {l}', [c, l]) for c in ('red', 'blue') for l in ('early', 'late')])

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from outside import MISSING, VIDEOS
 from tqn.video import decode, video as module
 from tqn.video.transforms import Preprocess
-from tqn.video.video import FrameFolder, Video, clip_grid, fit_stride, open_video, resize, write_video
+from tqn.video.video import FrameFolder, Video, open_video, resize, write_video
+from tqn.video.transforms import clip_grid, fit_stride
 from tqn.video.decode import VideoError, known_scan, scan
 
 REAL = sorted(o for o in VIDEOS.glob('*') if o.suffix in ('.mp4','.mov','.mkv','.avi')) if VIDEOS.is_dir() else []

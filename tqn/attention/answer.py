@@ -19,7 +19,7 @@ from ..data.items import Item, open_item
 from ..features.store import FeatureStore, Timing
 from ..features.stream import clip_features, finite_rows
 from ..video.transforms import Preprocess
-from ..video.video import clip_grid
+from ..video.transforms import clip_grid
 
 # %% ../../nbs/08_attention/01_answer.ipynb #991a6578
 @dataclass

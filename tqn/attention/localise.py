@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from ..core.text import as_html, html_view, plain_text
 from ..questions.queries import Query, QuerySet
-from ..video.video import fit_stride
+from ..video.transforms import fit_stride
 from .answer import clip_spans
 from .figure import ACCENT, HEAD, LINE, SOFT, draw_heat
 from .scores import eval_chunk

@@ -26,7 +26,8 @@ from ..core.seeds import sample_generator
 from .items import Item, as_items, encode_targets, inside, open_item
 from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
-from ..video.video import FrameSource, clip_grid, fit_stride, resize
+from ..video.video import FrameSource, resize
+from ..video.transforms import clip_grid, fit_stride
 from ..video.decode import VideoError
 
 # %% ../../nbs/04_data/02_batches.ipynb #e19fdc53
