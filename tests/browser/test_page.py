@@ -1,7 +1,9 @@
 """The viewer in a real browser, from a file: no server, no kernel, no network. Every frame of its film carries its number in black and white, so a test sees what is really shown."""
 import time
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+import av
 import numpy as np
 import pytest
 import torch
@@ -341,6 +343,24 @@ def test_what_if_is_live_and_can_be_undone(opened, data, tmp_path, shots):
     p.page.evaluate("world.models[0].set('hidden', [[0, 31]])")  # Python may set it, too
     p.until("document.querySelector('.tqn-trouble').textContent.includes('leave at least one clip')")
     assert p.errors == []
+
+def test_anamorphic_films_are_shown_as_wide_as_they_are(opened, tmp_path):
+    "Pixels twice as wide as high: film, strip and small pictures agree, in the film itself and in a copy of it"
+    for name in ('wide.mp4', 'wide.mkv'):
+        with av.open(str(tmp_path/name), 'w') as f:
+            s = f.add_stream('libx264', rate=25)
+            s.width, s.height, s.pix_fmt, s.codec_context.sample_aspect_ratio = 96, 96, 'yuv420p', Fraction(2)
+            for _ in range(16): f.mux(s.encode(av.VideoFrame.from_ndarray(np.full((96, 96, 3), 90, np.uint8), format='rgb24')))
+            f.mux(s.encode())
+        frames = np.array([[0, 8], [8, 16]])
+        answer = Answer(name, {'q': [('yes', .9), ('no', .1)]}, ['q'], torch.tensor([[[[.3, .7]]]]), frames, frames/25)
+        data = view_data(answer, Video(tmp_path/name), progress=False)
+        assert bool(data.film.reason) == name.endswith('mkv') and data.film.size == (96, 192) and tuple(data.answer.thumbs.shape[1:3]) == (80, 160)
+        p = opened(save_page(data, tmp_path/f'{name}.html'))
+        film = p.page.locator('.tqn-video').evaluate('v => v.videoWidth/v.videoHeight')
+        stage, moment = (p.page.locator(o).first.bounding_box() for o in ('.tqn-stage', '.tqn-moment canvas'))
+        assert abs(film - 2) < .02 and abs(stage['width']/stage['height'] - 2) < .05 and moment['width']/moment['height'] > 1.7, (film, stage, moment)
+        assert p.errors == []
 
 @pytest.mark.parametrize('width', [1280, 700, 460, 380])
 def test_hide_can_be_clicked_on_every_lane(opened, data, tmp_path, shots, width):

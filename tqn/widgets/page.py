@@ -142,7 +142,7 @@ def burned(
     canvas.draw()
     lanes,place = Image.fromarray(np.asarray(canvas.buffer_rgba())[...,:3]),fig.axes[0].get_window_extent()
     times = np.append(data.source.timestamps, data.answer.times[-1,1])
-    heads,(h,w) = head_places(times, fig.axes[0]),fit_box(data.source.size, width)
+    heads,(h,w) = head_places(times, fig.axes[0]),fit_box(data.film.size, width)
     pyplot.close(fig)
     ground = Image.new('RGB', (width, h+lanes.height), (12,14,16))
     ground.paste(lanes, (0,h))
