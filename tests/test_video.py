@@ -1,5 +1,5 @@
 "Every frame that comes is the right one, or there is a VideoError: real clips, made clips, damaged clips, workers"
-import json, os, pickle, resource, subprocess, sys, threading, zlib
+import io, json, os, pickle, resource, subprocess, sys, threading, zlib
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -124,6 +124,59 @@ def test_streams(made):
     "The larger by default, any by number"
     assert (Video(made('two.mkv')).size, Video(made('two.mkv'), stream=0).size)==((96,128), (48,64))
     with pytest.raises(VideoError, match='from 0 to 1, got 2'): Video(made('two.mkv'), stream=2)
+
+def add_picture(source, path, flag, first=False):
+    "A copy of a film with a picture beside it that is larger than the film"
+    jpeg = io.BytesIO(); Image.new('RGB', (256,192), (10,200,10)).save(jpeg, 'jpeg')
+    with av.open(str(source)) as f, av.open(str(path), 'w') as out:
+        streams = {}
+        for kind in (('picture','film') if first else ('film','picture')):
+            if kind=='film': streams[kind] = out.add_stream_from_template(f.streams.video[0]); continue
+            streams[kind] = s = out.add_stream('mjpeg', rate=1)
+            s.width,s.height,s.pix_fmt = 256,192,'yuvj420p'
+            if flag: s.disposition = flag
+        for p in f.demux(video=0):
+            if p.dts is not None: p.stream = streams['film']; out.mux(p)
+        p = av.Packet(jpeg.getvalue())
+        p.stream,p.pts,p.dts,p.time_base,p.is_keyframe = streams['picture'],0,0,Fraction(1),True
+        out.mux(p)
+    return path
+
+@pytest.mark.parametrize('name', ('cover.mp4','cover.mkv','cover.nut'))
+@pytest.mark.parametrize('flag', ('attached_pic','still_image',None))
+@pytest.mark.parametrize('first', (False,True))
+def test_attached_pictures_are_not_the_film(made, tmp_path, name, flag, first):
+    "A cover larger than the film, flagged or only a track of one picture, before the film or after it"
+    path = add_picture(made('closed.mp4'), tmp_path/name, flag and getattr(av.stream.Disposition, flag), first)
+    video = Video(path)
+    assert (len(video), video.size)==(50, (48,64)) and sums(video.frames(range(50)))==truth(made('closed.mp4'))
+    with av.open(str(path)) as f: at = next(i for i,o in enumerate(f.streams.video) if o.width==256)
+    with pytest.raises(VideoError, match=f'stream {at}, which is a picture'): Video(path, stream=at)
+    assert len(Video(path, stream=1-at))==50
+
+def test_a_cover_alone_is_no_film(tmp_path):
+    "A song with a cover"
+    jpeg = io.BytesIO(); Image.new('RGB', (64,64)).save(jpeg, 'jpeg')
+    with av.open(str(tmp_path/'song.m4a'), 'w', format='mp4') as out:
+        sound,s = out.add_stream('aac', rate=8000),out.add_stream('mjpeg', rate=1)
+        s.width,s.height,s.pix_fmt,s.disposition = 64,64,'yuvj420p',av.stream.Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(np.zeros((1,8000), np.float32), format='fltp', layout='mono')
+        frame.sample_rate = 8000
+        p = av.Packet(jpeg.getvalue()); p.stream,p.pts,p.dts,p.time_base = s,0,0,Fraction(1)
+        out.mux(sound.encode(frame)); out.mux(sound.encode()); out.mux(p)
+    with pytest.raises(VideoError, match='but for an attached picture'): Video(tmp_path/'song.m4a')
+
+@pytest.mark.parametrize('name', ('2024-05-01T12:30:00.mp4','file:a.mp4','http:b.mp4','concat:a|b.mp4','-','pipe:0','a%03d.mp4','a b?c#d.mp4'))
+@pytest.mark.parametrize('relative', (True,False))
+def test_names_are_names(made, tmp_path, monkeypatch, name, relative):
+    "Whatever stands before a colon is no protocol, for reading, proving and writing"
+    monkeypatch.chdir(tmp_path)
+    path = Path(name) if relative else tmp_path/name
+    path.write_bytes(made('closed.mp4').read_bytes())
+    assert sums(Video(path).frames([3,40]))==[truth(made('closed.mp4'))[i] for i in (3,40)]
+    assert scan(path).ok
+    write_video(path, drawing(9))
+    assert len(open_video(path))==9 and scan(path).ok
 
 @needs_real
 def test_rotation_agrees_with_decord():

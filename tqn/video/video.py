@@ -16,7 +16,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from einops import rearrange
 from torch import Tensor
-from .decode import Decoder, VideoError, decord_frames, first_line, frame_files, known_scan, make_index, read_frames, read_picture, reformat, scan, seal, sealed
+from .decode import Decoder, VideoError, decord_frames, file_url, first_line, frame_files, known_scan, make_index, read_frames, read_picture, reformat, scan, seal, sealed
 from .transforms import clip_grid
 
 # %% ../../nbs/03_video/03_video.ipynb #ebbed705
@@ -44,7 +44,7 @@ def write_video(
         first = next(frames, None)
         if first is None: raise ValueError('expected at least one frame, got none')
         shape,first = np.shape(first),checked(first, 0)
-        with av.open(str(part), 'w', format='mp4', options={'movflags':'+faststart'}) as out:
+        with av.open(file_url(part), 'w', format='mp4', options={'movflags':'+faststart'}) as out:
             options = {'crf':str(crf), 'g':str(gop), 'x264-params':'no-mbtree=1'}              # mbtree: other bytes each time
             stream = out.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=options)
             (stream.height,stream.width),stream.pix_fmt,codec = first.shape[:2],'yuv420p',stream.codec_context

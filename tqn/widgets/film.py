@@ -25,7 +25,7 @@ from ..data.items import Item, as_items, open_item
 from ..core.files import json_digest
 from ..core.names import refuse_unknown
 from ..video.video import Excerpt, FrameFolder, FrameSource, Video, write_video
-from ..video.decode import VideoError, cache_folder, open_stream
+from ..video.decode import VideoError, cache_folder, file_url, open_stream
 
 # %% ../../nbs/10_widgets/01_film.ipynb #b22d7a96
 _PLAYS = {'mp4': ('h264','vp9','av1','libdav1d','libaom-av1'), 'webm': ('vp8','vp9','libvpx','libvpx-vp9','av1','libdav1d','libaom-av1')}
@@ -61,7 +61,7 @@ def why_copy(
         if pts[0]!=0 or any([film.start_time, *(o.start_time for o in film.streams)]): return 'it does not start at time zero'
         if not video.index.plain: return 'not every frame that it stores is shown'
     if kind!='mp4': return ''
-    with av.open(str(video.path), options={'ignore_editlist':'1', 'protocol_whitelist':'file'}) as f:
+    with av.open(file_url(video.path), options={'ignore_editlist':'1', 'protocol_whitelist':'file'}) as f:
         raw = sorted(o.pts for o in f.demux(f.streams.video[0]) if o.size and o.pts is not None)
     return '' if len(raw)==len(pts) and (np.diff(raw)==np.diff(pts)).all() else 'an edit list cuts frames'
 
