@@ -391,3 +391,46 @@ def test_the_published_label_files(name, n, different):
     qs = published_queries(*files)
     assert len(qs.class_names) == n and list(qs['attribute 1'].answers) == ['VT', 'FX', 'BB', 'UB']
     assert qs.answers_of('class 0')['attribute 1'] == rows[0][0] == 'VT'
+
+# one root, and tables without answers ----------------------------------------------------------------------------------
+
+TINY = '--backbone dives --size 32 --epochs 1 --d-model 16 --n-layers 1 --n-heads 2 --batch-size 2 --device cpu --quiet'.split()
+
+def test_annotations_beside_videos(tmp_path, capsys):
+    "One --root for check, train, features and test"
+    for d in ('annotations', 'videos'): (tmp_path/d).mkdir()
+    for i in range(3): film(tmp_path/'videos'/f'v{i}.mp4', 24, 40*i)
+    table,root = tmp_path/'annotations'/'m.csv',['--root', str(tmp_path/'videos')]
+    table.write_text('path,split,side\nv0.mp4,train,a\nv1.mp4,train,b\nv2.mp4,test,a\n')
+    assert run(['check', str(table), *root, '--quiet']) == 0
+    assert run(['features', str(table), str(tmp_path/'f'), *root]) == 0 and len(list((tmp_path/'f').glob('*.safetensors'))) == 3
+    assert run(['train', str(table), *root, *TINY, '--out', str(tmp_path/'run')]) == 0
+    assert run(['test', str(table), *root, '--start', str(tmp_path/'run'), '--out', str(tmp_path/'t'), '--quiet', '--device', 'cpu']) == 0
+    assert run(['train', str(table), *TINY, '--out', str(tmp_path/'run2')]) == 2 and 'no such file' in capsys.readouterr().err
+
+def test_videos_that_nobody_has_answered(tmp_path, capsys):
+    "test, predict and features take tables without answers, or without some; one with an unknown answer is named"
+    for i in range(4): film(tmp_path/f'v{i}.mp4', 24, 40*i)
+    (tmp_path/'t.csv').write_text('path,split,side\n' + ''.join(f'v{i}.mp4,train,{"abca"[i]}\n' for i in range(4)))
+    assert run(['train', str(tmp_path/'t.csv'), *TINY, '--out', str(tmp_path/'run')]) == 0
+    how = ['--start', str(tmp_path/'run'), '--quiet', '--device', 'cpu', '--overwrite', '--out', str(tmp_path/'out')]
+    for name,text in (('none', 'path,split\nv0.mp4,test\nv1.mp4,test\n'), ('later', 'path,split,side\nv0.mp4,test,b\nv1.mp4,test,\n')):
+        (tmp_path/f'{name}.csv').write_text(text)
+        assert run(['test', str(tmp_path/f'{name}.csv'), *how]) == 0 and (tmp_path/'out'/'predictions.csv').is_file()
+        assert run(['predict', str(tmp_path/f'{name}.csv'), '--checkpoint', str(tmp_path/'run'/'best'), '--out', str(tmp_path/name)]) == 0
+        found = load_items(tmp_path/name/'answers.csv', root=tmp_path)
+        assert [o.id for o in found] == ['v0.mp4', 'v1.mp4'] and all(o.answers['side'] in 'abc' for o in found)
+        assert run(['features', str(tmp_path/f'{name}.csv'), str(tmp_path/'f')]) == 0
+    assert run(['predict', str(tmp_path/'v0.mp4'), str(tmp_path/'v1.mp4'), '--checkpoint', str(tmp_path/'run'/'best'), '--out', str(tmp_path/'two')]) == 0
+    (tmp_path/'odd.csv').write_text('path,split,side\nv0.mp4,test,d\n')
+    capsys.readouterr()
+    assert run(['test', str(tmp_path/'odd.csv'), *how]) == 2 and "line 2, column 'side': question 'side' has no answer 'd'" in capsys.readouterr().err
+
+def test_skip_skips_what_check_refuses(tmp_path, capsys):
+    "An excerpt that ends after its film, a film shorter than a clip, a torn one: left out and named, in train and val"
+    for i in range(4): film(tmp_path/f'v{i}.mp4', 24, 40*i)
+    film(tmp_path/'short.mp4', 3); (tmp_path/'torn.mp4').write_bytes((tmp_path/'v0.mp4').read_bytes()[:400])
+    rows = [f'v{i}.mp4,train,0.2,{e},{"ab"[i%2]}' for i,e in enumerate([.9, .9, .9, 1.3])] + ['short.mp4,train,,,a', 'torn.mp4,train,,,a', 'short.mp4,val,,,b']
+    for val in (rows[:6] + ['v0.mp4,val,0,0.9,b'], rows[:6] + ['torn.mp4,val,0,0.5,b']):       # of the second no val is left
+        (tmp_path/'m.csv').write_text('path,split,start,end,side\n' + '\n'.join(val) + '\n')
+        with pytest.warns(UserWarning, match="left out 3 of 6 videos.*v3.mp4.*end 1.3"): assert run(['train', str(tmp_path/'m.csv'), *TINY, '--damaged', 'skip', '--out', str(tmp_path/'run'), '--overwrite']) == 0

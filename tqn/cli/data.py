@@ -129,6 +129,8 @@ def features(
     out:Path,              # Folder of the features, one file a video; what is there already is kept
     backbone:str='small',  # small (the kit's own), efficientnet_lite0, a file of S3D weights, a folder of a Hugging Face model or of a trained model, or a name on the hub (owner/name)
     split:str='',          # One split, such as train; if not given, all
+    queries:Path|None=None,# The questions of a table; if not given, queries.yaml beside it, or whatever its columns say
+    root:Path|None=None,   # Folder of the videos of a table; if not given, its own
     clip_len:int=0,        # Frames in a clip; if not given, what the backbone wants
     stride:int=0,          # One frame in this many; if not given, what the backbone wants
     hop:int=0,             # Frames between the starts of clips; if not given, what the backbone wants, mostly one clip after the other
@@ -141,10 +143,18 @@ def features(
 )->None:
     "Run a backbone over every video once and keep the features. Run the same again to go on after a stop."
     from tqn.features.store import extract
-    from tqn.data.published import open_data
+    from tqn.data.items import make_set, refuse
+    from tqn.data.manifest import read_manifest, written_questions
+    from tqn.data.published import open_data, what_is
+    from tqn.questions.queries import QuerySet
     import torch
     if processes<1 or batch_clips<1: raise ValueError('expected --processes and --batch-clips of at least 1')
-    videos = open_data(data, missing='skip' if skip else 'refuse')
+    form,path = what_is(data)
+    if form=='own' and (known := written_questions(path, queries)) is None:      # features need no answers, so a table without them will do
+        table = read_manifest(path, known, root)
+        refuse(table.problems)
+        videos = make_set(path.stem, path.parent, QuerySet({'unasked': ['-']}), table.items, val=0, missing='skip' if skip else 'refuse')
+    else: videos = open_data(data, queries, missing='skip' if skip else 'refuse', **({'root': root} if root else {}))
     items = videos[split] if split else [o for s in videos for o in videos[s]]
     store = extract(chosen_backbone(backbone, clip_len or None, stride or None, hop or None, box), items, out, processes=processes, batch_clips=batch_clips,
                     device=device or None, dtype=torch.float16 if half else torch.float32, on_error='skip' if skip else 'raise')

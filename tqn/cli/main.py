@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['hints', 'app', 'full', 'ORDER', 'comments', 'with_help', 'Stopped', 'command', 'explain', 'about_input', 'writable',
            'top', 'say', 'command_name', 'load_commands', 'run', 'demo', 'saved_model', 'numbers', 'save_answer',
-           'free_folder', 'results', 'predict', 'page_path', 'write_page', 'notebooks', 'lab', 'main']
+           'free_folder', 'results', 'predict_many', 'predict', 'page_path', 'write_page', 'notebooks', 'lab', 'main']
 
 # %% ../../nbs/12_cli/01_main.ipynb #07b2d677
 import contextlib, errno, functools, inspect, io, json, os, pkgutil, re, sys, tempfile, traceback
@@ -234,14 +234,44 @@ def results(
             with contextlib.suppress(OSError): p.rmdir()
         raise
 
+# %% ../../nbs/12_cli/01_main.ipynb #caf1fae3
+def predict_many(
+    videos:list[Path],         # Video files, folders of frames, tables
+    checkpoint:Path|None=None, # Folder of a trained model
+    out:Path|None=None,        # Folder of the results; if not given, runs/predict
+    root:Path|None=None,       # Folder of the videos of a table
+)->None:
+    "Answer the questions for several videos"
+    if checkpoint: saved_model(checkpoint)
+    from tqn.attention.answer import answer
+    from tqn.core.files import file_name, numbered
+    from tqn.data.items import Item, open_item
+    from tqn.data.manifest import load_items, write_manifest
+    from tqn.models.tqn import TQN
+    from tqn.studies.demo import small_model
+    from tqn.video.decode import VideoError
+    model,items,lost = TQN.from_pretrained(checkpoint) if checkpoint else small_model(),[],0
+    for v in videos: items += load_items(v, model.queries, root) if v.suffix.lower() in ('.csv','.jsonl') else [Item(str(v), v)]
+    folder,done = writable(out or Path('runs/predict')),[]
+    for o in items:
+        try: found = answer(model, open_item(o))
+        except (VideoError, FileNotFoundError) as e: say(explain(e), 1); lost += 1; continue
+        print(found, *save_answer(found, free_folder(Path(file_name(o.id)), folder)), sep='\n')
+        said = {q: [a for a,p in pairs if p>.5] if q in model.queries and model.queries[q].kind=='many' else pairs[0][0] for q,pairs in found.answers.items()}
+        done.append(Item(o.id, o.path, {q: a for q,a in said.items() if q!='class' and a}, said.get('class'), start=o.start, end=o.end, fps=o.fps, split=o.split))
+    if done: print('all answers:', write_manifest(next(p for p in numbered(folder, 'answers', '.csv') if not p.exists()), done))
+    if lost: raise ValueError(f'{lost} of {len(items)} videos could not be read, see above')
+
 # %% ../../nbs/12_cli/01_main.ipynb #2e4dbe2d
 def predict(
-    video:Path,                                      # Video file, or a folder of frames
+    videos:list[Path],                               # A video file or a folder of frames, or several of them, or a table of videos (.csv, .jsonl) with or without answers
     checkpoint:Path|None=None,                       # Folder of a trained model; if not given, the small one of the kit, trained on dives
     out:Path|None=None,                              # Folder for the figure and the numbers; if not given, runs/predict/NAME, or NAME-2 and so on where that is taken
+    root:Path|None=None,                             # Folder of the videos of a table; if not given, its own
 )->None:
-    "Answer the questions for a video, draw where each looked."
-    with results(video, out) as folder:
+    "Answer the questions for a video, draw where each looked. Of several videos, or of a table of them, the answers are also written as a table."
+    if len(videos)>1 or videos[0].suffix.lower() in ('.csv','.jsonl'): return predict_many(videos, checkpoint, out, root)
+    with results(video := videos[0], out) as folder:
         if checkpoint: saved_model(checkpoint)
         from tqn.attention.answer import answer
         from tqn.studies.demo import small_model

@@ -69,7 +69,7 @@ def train(
     bank:Path=Path('runs/bank'),    # Stage 2: bank that its backbone filled, see tqn bank
     features:Path|None=None,   # Stage 1: folder of features made before, read in place of the videos
     queries:Path|None=None,    # Questions of a manifest, where no file beside it holds them
-    root:Path=Path('data/dives'), # Where dives are rendered
+    root:Path|None=None,       # Folder of the videos of a manifest, if not given its own; of dives, where they are rendered, if not given data/dives
     resume:bool=False,         # Continue the run in its folder
     overwrite:bool=False,      # Replace the run in its folder
     any_weights:bool=False,    # Stage 2: take a bank that other weights filled
@@ -96,7 +96,7 @@ def bank(
     start:Path=Path('runs/stage1'), # Run or checkpoint whose backbone makes the rows
     out:Path=Path('runs/bank'),     # Folder of the bank; one that is half built is continued
     queries:Path|None=None,    # Questions of a manifest, where no file beside it holds them
-    root:Path=Path('data/dives'), # Where dives are rendered
+    root:Path|None=None,       # Folder of the videos of a manifest, if not given its own; of dives, where they are rendered, if not given data/dives
     overwrite:bool=False,      # Begin anew
     quiet:bool=False,          # Show no bars
     flags:dict={},             # Settings that were typed
@@ -121,14 +121,15 @@ def test(
     out:Path=Path('runs/test'),     # Folder for scores.json and predictions.csv
     features:Path|None=None,   # Folder of features made before, read in place of the videos
     queries:Path|None=None,    # Questions of a manifest, where no file beside it holds them
-    root:Path=Path('data/dives'), # Where dives are rendered
+    root:Path|None=None,       # Folder of the videos of a manifest, if not given its own; of dives, where they are rendered, if not given data/dives
     overwrite:bool=False,      # Replace the scores in the folder
     quiet:bool=False,          # Show no bars
     flags:dict={},             # Settings that were typed
 )->None:
     "Score a model on whole test videos. Per video and per class, with the number of videos beside each score."
     r = settings_of(stage, data, preset, config, flags)
-    from tqn.training.chain import run_test
+    from tqn.training.chain import model_questions, run_test
+    queries = queries or model_questions(r.data, start)    # a table without answers, or with some of them, is asked what the model knows
     tested = run_test(r, _videos(r, queries, root, quiet), start, out, features, overwrite, progress=not quiet)
     _tell(tested, *(f'could not read {id}: {why}' for id,why in tested.damaged.items()), f'scores and predictions are in {out}')
 
