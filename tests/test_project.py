@@ -7,7 +7,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-IGNORE = shutil.ignore_patterns('.git', '__pycache__', '*.egg-info', '.ipynb_checkpoints', 'runs', 'data', '_proc', '_docs', '.venv', '.*_cache')
+def IGNORE(folder, names):
+    "What a copy of the project leaves out; `data` and `runs` are users' folders only at the top"
+    made = shutil.ignore_patterns('.git', '__pycache__', '*.egg-info', '.ipynb_checkpoints', '_proc', '_docs', '.venv', '.*_cache')(folder, names)
+    return made | ({'runs', 'data'} & set(names) if Path(folder) == ROOT else set())
 NOTEBOOKS = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 MODULES = sorted((ROOT/'tqn').rglob('*.py'))
 sys.path.insert(0, str(ROOT/'tools'))
