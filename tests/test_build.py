@@ -7,7 +7,7 @@ from torch import nn
 from torch.testing import assert_close
 from tqn.features.bank import FeatureBank
 from tqn.features.bank import bank_parts
-from tqn.features.build import bank_digest, build_bank, count_clips, own_videos, part_folder, read_notes, ready_items
+from tqn.features.build import bank_digest, build_bank, count_clips, open_bank, own_videos, part_folder, read_notes, ready_items
 from tqn.data.items import Item
 from tqn.core.seeds import sample_generator
 from tqn.models.tqn import TQN
@@ -197,3 +197,21 @@ def test_from_files_and_excerpts(tmp_path, monkeypatch):
     assert bank.index.lengths == {'whole': 7, 'part': 2}
     assert_close(bank.read(['part'])[0][0], bank.read(['whole'])[0][0,1:3])    # frames 8 to 23
     bank.close()
+
+@pytest.mark.parametrize('name, text', [('index.json', '{"pages": 7}'), ('features.npy', 'x'), ('build.json', '{"steps": []}')])
+@pytest.mark.parametrize('overwrite', [False, True])
+def test_files_of_somebody_else_are_not_taken_for_a_bank(tmp_path, name, text, overwrite):
+    (tmp_path/name).write_text(text)
+    with pytest.raises(ValueError, match=f'holds {name}, which no bank of this kit wrote; nothing was changed'): open_bank(tmp_path, {'a': 2}, 4, 'float32', 'x', {}, overwrite)
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path/name).read_text() == text
+
+def test_overwriting_a_bank_leaves_the_rest_and_waits_for_its_writer(tmp_path):
+    open_bank(tmp_path, {'a': 2}, 4, 'float32', 'x', {}).close()
+    for name in ('log-of-mine.bin', 'log-1.bin.txt'): (tmp_path/name).write_text('mine')
+    living = open_bank(tmp_path, {'a': 2}, 4, 'float32', 'x', {})
+    with pytest.raises(ValueError, match='open for writing already'): open_bank(tmp_path, {'b': 3}, 4, 'float32', 'y', {}, True)
+    living.write(['a'], [0], torch.ones(1, 2, 4))
+    living.close()
+    assert list((bank := open_bank(tmp_path, {'b': 3}, 4, 'float32', 'y', {}, True)).index.lengths) == ['b']
+    bank.close()
+    assert [(tmp_path/name).read_text() for name in ('log-of-mine.bin', 'log-1.bin.txt')] == ['mine', 'mine']

@@ -284,8 +284,9 @@ def test_a_run_that_was_killed_is_run_again(data, tmp_path):
     "Half a folder of training, with a checkpoint of more steps than this run has, gives what an empty one gives"
     e = Experiment(**SMALL)
     want = run_one(e, 0, data, tmp_path/'whole')
-    (tmp_path/'half'/'train'/'checkpoint-999').mkdir(parents=True)
-    for name in ('log.csv', 'config.json', 'checkpoint-999/state.json', 'checkpoint-999/model.safetensors'): (tmp_path/'half'/'train'/name).write_text('{')
+    (tmp_path/'half'/'train'/'checkpoint-0009-00000999').mkdir(parents=True)
+    for name in ('log.csv', 'checkpoint-0009-00000999/progress.json', 'checkpoint-0009-00000999/model.safetensors'): (tmp_path/'half'/'train'/name).write_text('{')
+    (tmp_path/'half'/'train'/'config.json').write_text(json.dumps(dict(epochs=9, lr=.1, decoder_lr=1.)))
     (tmp_path/'half'/'.result.json.12.tmp').write_text('{"digest": ')
     got = run_one(e, 0, data, tmp_path/'half')
     assert got['test'] == want['test'] and got['best_epoch'] == want['best_epoch'] and not list(tmp_path.rglob('checkpoint-*'))

@@ -255,7 +255,7 @@ def test_kill_9_anywhere_then_resume_gives_the_same_bits(tmp_path, whole, where)
     model = tiny(seed=8)
     fit(model, *loaders(), tmp_path/'r', resume=True, save_every=4, **quiet)
     assert same(model, whole[0]) and logs(tmp_path/'r') == logs(whole[1])
-    assert sorted(p.name for p in (tmp_path/'r').iterdir() if not p.name.startswith('.')) == ['best', 'checkpoint-0003-00000018', 'config.json', 'log.csv', 'run.json', 'steps.csv']
+    assert sorted(p.name for p in (tmp_path/'r').iterdir() if not p.name.startswith('.')) == ['best', 'checkpoint-0003-00000018', 'config.json', 'lock', 'log.csv', 'run.json', 'steps.csv']
 
 def test_resume_with_workers_and_accumulation(tmp_path):
     kw = {**quiet, 'accumulate': 4, 'epochs': 2}
@@ -385,6 +385,54 @@ def test_a_new_run_does_not_begin_from_a_stray_checkpoint(tmp_path, whole):
     assert [p.name for p in (tmp_path/'r').iterdir()] == ['checkpoint-0003-00000018']
     run = fit(tiny(), *loaders(), tmp_path/'r', overwrite=True, **{**quiet, 'epochs': 1})
     assert len(run.steps()) == 6
+
+def theirs(folder):
+    "A folder of somebody whose names happen to be ours"
+    for name in ('config.json', 'log.csv', 'best/song.mp3', 'best/config.json', 'visits-of-friends.csv', 'live-bank/account.txt', 'checkpoint-paper/thesis.tex', 'checkpoint-9999/model.safetensors'):
+        (folder/name).parent.mkdir(parents=True, exist_ok=True)
+        (folder/name).write_text('{"model_type": "bert"}')
+    return {p: p.read_bytes() for p in folder.rglob('*') if p.is_file()}
+
+@pytest.mark.parametrize('how', [{}, dict(resume=True), dict(overwrite=True)])
+def test_a_folder_of_somebody_else_is_refused_and_left_as_it_was(tmp_path, how):
+    before = theirs(tmp_path/'r')
+    for lost in ('config.json', 'log.csv'):
+        with pytest.raises(ValueError, match=f'{lost}.*nothing was changed there'): fit(tiny(), *loaders(), tmp_path/'r', **quiet, **how)
+        assert {p: p.read_bytes() for p in (tmp_path/'r').rglob('*') if p.is_file()} == before
+        before.pop(tmp_path/'r'/lost); (tmp_path/'r'/lost).unlink()
+
+def test_what_others_keep_in_a_run_folder_is_neither_read_nor_removed(tmp_path, whole):
+    shutil.copytree(whole[1], tmp_path/'r')
+    mine = {p: p.read_bytes() for p in theirs(tmp_path/'mine')}
+    for p in mine: p.unlink() if p.name in ('config.json', 'log.csv') else None
+    shutil.copytree(tmp_path/'mine', tmp_path/'r', dirs_exist_ok=True)
+    kept = {p: p.read_bytes() for p in (tmp_path/'r').rglob('*') if (tmp_path/'mine'/p.relative_to(tmp_path/'r')).is_file()}
+    assert len(kept) == 5
+    fit(a := tiny(seed=4), *loaders(), tmp_path/'r', resume=True, **quiet)       # goes on from checkpoint-0003, not from checkpoint-paper
+    assert same(a, whole[0])
+    fit(b := tiny(), *loaders(), tmp_path/'r', overwrite=True, **quiet)
+    assert same(b, whole[0]) and {p: p.read_bytes() for p in kept} == kept
+    assert [p.name for p in sorted((tmp_path/'r').glob('checkpoint-0*'))] == ['checkpoint-0003-00000018']
+
+@pytest.mark.parametrize('how', [{}, dict(resume=True), dict(overwrite=True)])
+def test_one_run_in_a_folder(tmp_path, how):
+    "While one trains, a second is refused, whatever it asks for; the first comes out as if nothing had been"
+    def second(run):
+        with pytest.raises(ValueError, match='is training right now.*choose another folder'): fit(tiny(), *loaders(), tmp_path/'r', **quiet, **how)
+    fit(a := tiny(), *loaders(), tmp_path/'r', **{**quiet, 'callbacks': [second]})
+    assert logs(tmp_path/'r') and a.training is False
+    fit(tiny(), *loaders(), tmp_path/'r', resume=True, **quiet)                  # the lock is free again
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system does not fork')
+def test_the_lock_goes_with_its_process_though_a_forked_child_lives(tmp_path):
+    from tqn.core.files import lock_folder
+    code = "import os, time\nfrom tqn.core.files import lock_folder\nheld = lock_folder(%r, '')\nif not os.fork(): time.sleep(60)\nprint(flush=True)\ntime.sleep(60)" % str(tmp_path)
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, start_new_session=True) as p:
+        p.stdout.readline()
+        with pytest.raises(ValueError, match='taken'): lock_folder(tmp_path, 'taken')
+        p.kill(); p.wait(10)
+        lock_folder(tmp_path, 'taken').close()
+        os.killpg(p.pid, signal.SIGKILL)
 
 # diverging ------------------------------------------------------------------------------------------------------------
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from torch import nn
 from tqdm.auto import tqdm
-from .bank import FeatureBank, bank_parts
+from .bank import BANK_FILES, FeatureBank, bank_parts, lock_bank, refuse_strange
 from .stream import stream
 from ..data.items import Item, as_items, open_item
 from ..core.files import weights_digest
-from ..core.files import write_atomic
+from ..core.files import remove_files, write_atomic
 from ..video.transforms import Preprocess
 from ..video.decode import VideoError
 
@@ -85,8 +85,6 @@ def part_folder(
     return Path(folder) if world == 1 else Path(folder)/f'part-{rank:03d}-of-{world:03d}'
 
 # %% ../../nbs/07_features/04_build.ipynb #0006f058
-_FILES = ('index.json', 'build.json', 'features.npy', 'marks.npy', 'log-*.bin')
-
 def _refuse_other(folder, bank, lengths, notes):
     "Refuse to continue another bank"
     old = {k: v for k,v in read_notes(folder).items() if k != 'skipped'}
@@ -109,18 +107,17 @@ def open_bank(
     folder,notes = Path(folder),{**notes, 'dtype': dtype}
     others = [p for p in bank_parts(folder.parent if folder.name.startswith('part-') else folder) if p.name.split('-of-')[1:] != folder.name.split('-of-')[1:]]
     if others and not overwrite: raise ValueError(f"{others[0]} is the bank of another number of processes: start as many as then, or pass overwrite=True")
-    for p in (others + [folder])*overwrite: _remove(p)
+    for p in (others + [folder])*overwrite:
+        refuse_strange(p)
+        with lock_bank(p): remove_files(p, BANK_FILES)
     if not (folder/'index.json').is_file():
-        write_atomic(folder/'build.json', json.dumps({**notes, 'skipped': {}}, indent=1))
+        refuse_strange(folder)
+        with lock_bank(folder): write_atomic(folder/'build.json', json.dumps({**notes, 'skipped': {}}, indent=1))
         return FeatureBank.create(folder, lengths, d, dtype, digest)
     bank = FeatureBank.open(folder, digest)
     try: _refuse_other(folder, bank, dict(lengths), notes)
     except ValueError: bank.close(); raise
     return bank
-
-def _remove(folder):
-    "Remove the files of a bank, and nothing else"
-    for path in [p for pattern in _FILES for p in Path(folder).glob(pattern)]: path.unlink()
 
 # %% ../../nbs/07_features/04_build.ipynb #5f8f0267
 def _fill(

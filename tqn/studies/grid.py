@@ -8,7 +8,7 @@ __all__ = ['Experiment', 'make_experiment', 'preset_row', 'run_name', 'slug', 'G
            'run_digest', 'attention_unknown', 'run_one', 'load_run', 'example_maps', 'run_grid']
 
 # %% ../../nbs/11_studies/01_grid.ipynb #8c051019
-import json, multiprocessing, re, shutil, time
+import json, multiprocessing, re, time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -38,6 +38,7 @@ from ..core.names import refuse_unknown, unknown
 from ..attention.whatif import agreement, clip_gradients, curve_areas, reliance
 from ..training.settings import Amount, Checked, Count, Positive, Settings, Text, preset_settings
 from ..training.loop import Stage, fit
+from ..training.run import remove_checkpoints
 
 # %% ../../nbs/11_studies/01_grid.ipynb #f460de60
 def _same(name): return Settings.model_fields[name].rebuild_annotation()
@@ -349,7 +350,7 @@ def run_one(
     if e.trained:
         train,val = make_loader(data['train'], e.batch_size, shuffle=True, seed=seed), make_loader(data['val'], 64)
         epoch = fit(model, train, val, folder/'train', e.config, overwrite=True, seed=seed, epochs=e.epochs, lr=e.lr, device='cpu', callbacks=[], progress=False, **build_losses(e, model)).best_epoch
-        for old in (folder/'train').glob('checkpoint-*'): shutil.rmtree(old)     # the run is over; its best weights stay
+        remove_checkpoints(folder/'train')     # the run is over; its best weights stay
     result = dict(digest=digest, seed=seed, settings=dict(e), n_train=len(data['train']), parameters=sum(p.numel() for p in model.parameters()), cpu_s=time.process_time()-began, best_epoch=epoch, **score_run(model.eval(), data))
     where = data.get('long_test', data['test'])
     lost = attention_unknown(e, where)

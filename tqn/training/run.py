@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['param_groups', 'make_optimiser', 'lr_factor', 'make_accelerator', 'mean_over', 'same_buffers', 'deal_batches',
-           'run_record', 'same_run', 'open_run', 'log_row', 'read_log', 'cut_log', 'Progress', 'save_checkpoint',
-           'load_checkpoint', 'save_best', 'better', 'note_signals', 'NotFinite', 'Run', 'LivePlot']
+           'run_record', 'same_run', 'find_checkpoints', 'remove_checkpoints', 'open_run', 'log_row', 'read_log',
+           'cut_log', 'Progress', 'save_checkpoint', 'load_checkpoint', 'save_best', 'better', 'note_signals',
+           'NotFinite', 'Run', 'LivePlot']
 
 # %% ../../nbs/09_training/02_run.ipynb #030edc59
-import csv, io, json, math, os, shutil, signal, sys, threading, time, warnings
+import csv, io, json, math, os, re, shutil, signal, sys, threading, time, warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors.torch import load as load_tensors, save as save_tensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from ..core.files import read_plain, write_atomic
+from ..core.files import lock_folder, read_plain, remove_files, write_atomic
 from ..core.seeds import sample_generator
 from ..core.text import plain_text
 from ..attention.scores import Evaluation
@@ -190,7 +191,47 @@ def same_run(
     if missing: warnings.warn(f"{folder} was begun by an earlier version, which kept no record of {' and '.join(missing)}: these could not be compared", stacklevel=2)
 
 # %% ../../nbs/09_training/02_run.ipynb #7b25b801
-_OURS = ('config.json', 'run.json', 'steps.csv', 'log.csv', 'best', 'checkpoint-*', 'stage2.json', 'visits-*.csv', 'live-bank')
+_RUN = r'config\.json|run\.json|steps\.csv|log\.csv|stage2\.json|visits-\d+\.csv'
+_CHECKPOINT = r'model\.safetensors|optimiser\.pt|progress\.json'
+_BANK = r'index\.json|features\.npy|marks\.npy|log-\d+\.bin|lock'
+
+def find_checkpoints(
+    folder:str|Path, # The run's
+)->list[Path]: # Oldest first
+    "The checkpoints that a run wrote"
+    found = sorted(p for p in Path(folder).glob('checkpoint-*') if re.fullmatch(r'checkpoint-\d{4,}-\d{8,}', p.name) and p.is_dir() and not p.is_symlink())
+    return [p for p in found if (p/'progress.json').is_file() or (p/'optimiser.pt').is_file()]
+
+def _is_run(folder):
+    "Whether a folder holds a run; refuse one where others have files that a run would write"
+    known = lambda o: isinstance(o, dict) and {'epochs', 'lr', 'decoder_lr'} <= set(o)
+    if (folder/'config.json').exists():
+        with suppress(ValueError, OSError):
+            if known(read_plain(folder/'config.json')): return True
+        raise ValueError(f"{folder}/config.json is not of a training run of this kit (or is damaged); nothing was changed there: choose another folder, or move that file away")
+    if (folder/'run.json').exists(): return False        # killed while it began
+    if not find_checkpoints(folder) and (theirs := [n for n in ('log.csv', 'steps.csv', 'stage2.json', 'best', 'live-bank') if (folder/n).exists()]):
+        raise ValueError(f"{folder} holds {theirs[0]}, but no config.json of a run that wrote it; nothing was changed there: choose another folder")
+    return False
+
+def remove_checkpoints(
+    folder:str|Path,     # The run's
+    keep:Path|None=None, # One that stays
+)->None:
+    "Remove the checkpoints that a run wrote, but for one"
+    for old in find_checkpoints(folder):
+        if old != keep: remove_files(old, _CHECKPOINT)
+
+def _remove_run(folder):
+    "Remove what a run wrote, and nothing else"
+    remove_checkpoints(folder)
+    if not _is_run(folder): return
+    remove_files(folder/'best', r'config\.json|model\.safetensors|README\.md')
+    for p in (folder/'live-bank').glob('*'):
+        if re.fullmatch(r'\.?\d+-of-\d+(\.part)?', p.name): remove_files(p, _BANK)
+    remove_files(folder/'live-bank', 'nothing')           # the folder itself, where it is empty now
+    remove_files(folder, _RUN)
+    folder.mkdir(parents=True, exist_ok=True)
 
 def open_run(
     folder:str|Path,       # Where the run writes
@@ -201,13 +242,12 @@ def open_run(
 )->Path: # The folder, ready
     "Make a run's folder, continue it, or refuse"
     folder,record = Path(folder),record or dict(settings=json.loads(json.dumps({k: v for k,v in config if k not in (*MAY_CHANGE, 'unused')})))
-    there = folder/'config.json'
-    if there.exists() and not (resume or overwrite):
+    there,ours = folder/'config.json',_is_run(folder)
+    if ours and not (resume or overwrite):
         raise ValueError(f"{folder} already holds a run: pass resume=True to continue it, overwrite=True to replace it, or choose another folder")
-    if there.exists() and resume: same_run(folder, record)
-    elif overwrite:
-        for path in [p for pattern in _OURS for p in folder.glob(pattern)]: shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif not resume and (stray := sorted(folder.glob('checkpoint-*'))):
+    if ours and resume: same_run(folder, record)
+    elif overwrite: _remove_run(folder)
+    elif not resume and (stray := find_checkpoints(folder)):
         raise ValueError(f"{folder} has no config.json but holds {stray[-1].name} of some other run: pass overwrite=True to remove it, or choose another folder")
     write_atomic(folder/'run.json', json.dumps(record, indent=0, ensure_ascii=False))
     write_atomic(there, json.dumps(dict(config), indent=1))      # the last one: with it there is a run
@@ -300,7 +340,7 @@ def save_checkpoint(
     except OSError as e:
         shutil.rmtree(part, ignore_errors=True)
         raise OSError(e.errno, f"the checkpoint of step {at.step} could not be written: {e.strerror}; the one before is intact: free space, then pass resume=True") from e
-    for old in set(Path(folder).glob('checkpoint-*')) - {final}: shutil.rmtree(old)
+    remove_checkpoints(folder, final)
     return final
 
 # %% ../../nbs/09_training/02_run.ipynb #4e57ac77
@@ -310,8 +350,7 @@ def load_checkpoint(
     optimiser:torch.optim.Optimizer, # Its state is replaced
 )->Progress: # Where the run stood; the very beginning where there is no checkpoint
     "Continue where the last checkpoint was written"
-    found = sorted(Path(folder).glob('checkpoint-*'))
-    if not found: return Progress()
+    if not (found := find_checkpoints(folder)): return Progress()
     try:
         weights = load_tensors((found[-1]/'model.safetensors').read_bytes())
         state = torch.load(found[-1]/'optimiser.pt', map_location='cpu', weights_only=True)
@@ -376,6 +415,7 @@ class Run:
         budget:float=0.,       # CPU seconds after which it ends, and over which the schedule runs; 0 for `epochs` alone
     ):
         self.folder,self.config,self.at,self.budget,self.ended = Path(folder),config,at or Progress(),budget,''   # `ended` will be 'finished' or 'early stop'
+        self.lock = None                                             # of the folder, while it trains
 
     @property
     def best(self)->float|None: return self.at.best     # Best score on val
@@ -424,28 +464,41 @@ class Run:
         "Open the folder; put model, optimiser and batches in their places, as they were at the last checkpoint"
         c = self.config
         self.acc = acc = make_accelerator(c.precision, c.device, c.unused)
-        if acc.is_main_process:
-            open_run(self.folder, c, run_record(c, model, {'train': train, 'val': val}, settings, plan), resume, overwrite)
-            if settings: save_settings(self.folder, settings)
-        acc.wait_for_everyone()
-        if any(p.ndim == 5 for p in model.parameters()): model.to(memory_format=torch.channels_last_3d)
-        model.to(acc.device)
-        optimiser = make_optimiser(model, c.optimiser, c.lr, c.decoder_lr, c.weight_decay)
-        self.at = load_checkpoint(self.folder, model, optimiser)
-        stage.restore(model, self.at.step)
-        if acc.is_main_process:
-            cut_log(self.folder/'steps.csv', 'step', self.at.step)
-            cut_log(self.folder/'log.csv', 'epoch', self.at.epoch)
-        acc.wait_for_everyone()
-        self.stage,self.train,self.val = stage,train,deal_batches(acc, val)
-        self.model,self.optimiser = acc.prepare(model, optimiser)
-        self.batches = deal_batches(acc, train, even=True)
-        self.n_steps = math.ceil(len(self.batches)/c.accumulate)*c.epochs
+        with ExitStack() as undo:
+            if acc.is_main_process:
+                fresh = not (self.folder/'lock').exists()
+                self.lock = lock_folder(self.folder, f"a run in {self.folder} is training right now, here or in another process: wait for its end or stop it, or choose another folder")
+                undo.callback(self.close)
+                try: open_run(self.folder, c, run_record(c, model, {'train': train, 'val': val}, settings, plan), resume, overwrite)
+                except BaseException:
+                    if fresh: (self.folder/'lock').unlink(missing_ok=True)       # a folder that is refused is left as it was
+                    raise
+                if settings: save_settings(self.folder, settings)
+            acc.wait_for_everyone()
+            if any(p.ndim == 5 for p in model.parameters()): model.to(memory_format=torch.channels_last_3d)
+            model.to(acc.device)
+            optimiser = make_optimiser(model, c.optimiser, c.lr, c.decoder_lr, c.weight_decay)
+            self.at = load_checkpoint(self.folder, model, optimiser)
+            stage.restore(model, self.at.step)
+            if acc.is_main_process:
+                cut_log(self.folder/'steps.csv', 'step', self.at.step)
+                cut_log(self.folder/'log.csv', 'epoch', self.at.epoch)
+            acc.wait_for_everyone()
+            self.stage,self.train,self.val = stage,train,deal_batches(acc, val)
+            self.model,self.optimiser = acc.prepare(model, optimiser)
+            self.batches = deal_batches(acc, train, even=True)
+            self.n_steps = math.ceil(len(self.batches)/c.accumulate)*c.epochs
+            undo.pop_all()                                   # from here on `running` gives the lock back
+
+    def close(self)->None:
+        "Let others train in this folder"
+        if self.lock: self.lock.close()
+        self.lock = None
 
     @contextmanager
     def running(self, progress:bool=True)->Iterator[None]:
         "Show a bar; note who asks to stop"
-        with note_signals() as self.asked, tqdm(total=self.n_steps, initial=self.at.step, desc='train', unit='step', disable=not (progress and self.acc.is_main_process)) as self.bar: yield
+        with closing(self), note_signals() as self.asked, tqdm(total=self.n_steps, initial=self.at.step, desc='train', unit='step', disable=not (progress and self.acc.is_main_process)) as self.bar: yield
 
     @property
     def spent(self)->bool: return 0 < self.budget <= self.at.cpu # Whether the budget is
