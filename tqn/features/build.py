@@ -107,11 +107,10 @@ def open_bank(
     folder,notes = Path(folder),{**notes, 'dtype': dtype}
     others = [p for p in bank_parts(folder.parent if folder.name.startswith('part-') else folder) if p.name.split('-of-')[1:] != folder.name.split('-of-')[1:]]
     if others and not overwrite: raise ValueError(f"{others[0]} is the bank of another number of processes: start as many as then, or pass overwrite=True")
+    for p in (others + [folder]): refuse_strange(p)
     for p in (others + [folder])*overwrite:
-        refuse_strange(p)
         with lock_bank(p): remove_files(p, BANK_FILES)
     if not (folder/'index.json').is_file():
-        refuse_strange(folder)
         with lock_bank(folder): write_atomic(folder/'build.json', json.dumps({**notes, 'skipped': {}}, indent=1))
         return FeatureBank.create(folder, lengths, d, dtype, digest)
     bank = FeatureBank.open(folder, digest)
