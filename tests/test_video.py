@@ -1,5 +1,5 @@
 "Every frame that comes is the right one, or there is a VideoError: real clips, made clips, damaged clips, workers"
-import io, json, os, pickle, resource, subprocess, sys, threading, zlib
+import io, itertools, json, os, pickle, resource, subprocess, sys, tempfile, threading, zlib
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from tqn.video import decode, video as module
 from tqn.video.transforms import Preprocess
 from tqn.video.video import FrameFolder, Video, open_video, resize, write_video
 from tqn.video.transforms import clip_grid, fit_stride
-from tqn.video.decode import VideoError, known_scan, scan
+from tqn.video.decode import VideoError, frame_files, known_scan, read_picture, scan
 
 REAL = sorted(o for o in VIDEOS.glob('*') if o.suffix in ('.mp4','.mov','.mkv','.avi')) if VIDEOS.is_dir() else []
 DAMAGED = 'decord__corrupted.mp4'
@@ -124,6 +124,38 @@ def test_streams(made):
     "The larger by default, any by number"
     assert (Video(made('two.mkv')).size, Video(made('two.mkv'), stream=0).size)==((96,128), (48,64))
     with pytest.raises(VideoError, match='from 0 to 1, got 2'): Video(made('two.mkv'), stream=2)
+
+def with_matrix(source, path, matrix):
+    "A copy of a film with a display matrix (a, b, c, d)"
+    with av.open(str(source)) as f, av.open(str(path), 'w') as out:
+        s = out.add_stream_from_template(f.streams.video[0])
+        a,b,c,d = (round(o*65536) for o in matrix)
+        s.set_display_matrix([a,b,0, c,d,0, 0,0,1<<30])
+        for p in f.demux(video=0):
+            if p.dts is not None: p.stream = s; out.mux(p)
+    return path
+
+# what EXIF says of each of its eight orientations, and where x and y go: an opinion of its own
+EIGHT = {1: (1,0,0,1), 2: (-1,0,0,1), 3: (-1,0,0,-1), 4: (1,0,0,-1), 5: (0,1,1,0), 6: (0,1,-1,0), 7: (0,-1,-1,0), 8: (0,-1,1,0)}
+
+@pytest.mark.parametrize('exif', EIGHT)
+@pytest.mark.parametrize('name', ('a.mp4','a.mov','a.mkv'))
+def test_display_matrices(made, tmp_path, exif, name):
+    "Turned and mirrored in all eight ways, as PIL shows a photograph with the same orientation"
+    from PIL import ImageOps
+    path = with_matrix(made('closed.mp4'), tmp_path/name, EIGHT[exif])
+    with av.open(str(path)) as f: stored = next(f.decode(video=0)).to_ndarray(format='rgb24')
+    image = Image.fromarray(stored); image.getexif()[0x112] = exif
+    picture = io.BytesIO(); image.save(picture, 'png', exif=image.getexif())
+    shown = np.asarray(ImageOps.exif_transpose(Image.open(picture)))
+    video = Video(path)
+    assert np.array_equal(video.frames([0])[0].numpy(), shown) and video.size==shown.shape[:2]
+    assert len(video.frames(range(50)))==50 and scan(path).ok
+    Image.fromarray(stored).save(tmp_path/'1.png', exif=image.getexif())
+    assert np.array_equal(read_picture(tmp_path/'1.png', 0), shown)
+
+def test_a_slanted_matrix_is_refused(made, tmp_path):
+    with pytest.raises(VideoError, match='slants the picture'): Video(with_matrix(made('closed.mp4'), tmp_path/'a.mp4', (.7,.7,-.7,.7))).frames([0])
 
 def add_picture(source, path, flag, first=False):
     "A copy of a film with a picture beside it that is larger than the film"
@@ -554,6 +586,67 @@ def test_folder_of_two_sizes(folder):
 def test_folder_without_frames(tmp_path):
     with pytest.raises(VideoError, match='no .jpg'): open_video(tmp_path)
     with pytest.raises(VideoError, match='expected a folder'): FrameFolder(tmp_path/'none')
+
+def fill(folder, names):
+    folder.mkdir()
+    for o,image in zip(names, itertools.cycle(drawing(40))): Image.fromarray(image).save(folder/o)
+    return folder
+
+def test_folder_of_several_kinds(tmp_path):
+    "Pictures beside optical flow, two cameras, a mask beside every frame: refused until the path says which"
+    rgb = [f'img_{i:05d}.jpg' for i in range(1, 13)]
+    flow = fill(tmp_path/'flow', rgb+[f'flow_{a}_{i:05d}.jpg' for a in 'xy' for i in range(1, 13)])
+    for read in (open_video, frame_files):
+        with pytest.raises(VideoError, match='several kinds.*which are the frames'): read(flow)
+    assert scan(flow).ok is False and 'several kinds' in scan(flow).reason
+    video = open_video(flow/'img_*.jpg')
+    assert video.names==rgb and scan(flow/'img_*.jpg').ok and scan(flow/'img_*.jpg').n_frames==12
+    assert sums(video.frames([3]))==sums(pickle.loads(pickle.dumps(video)).frames([3]))
+    cams = fill(tmp_path/'cams', [f'cam{c}_{i:05d}.jpg' for c in (1,2) for i in range(12)])
+    with pytest.raises(VideoError, match=r'cam1_\*.jpg \(12\), cam2_\*.jpg \(12\)'): open_video(cams)
+    assert open_video(str(cams/'cam2_*.jpg')).names==[f'cam2_{i:05d}.jpg' for i in range(12)]
+    with pytest.raises(VideoError, match='no picture is named so'): open_video(cams/'cam7_*.jpg')
+    masks = fill(tmp_path/'masks', [f'{i:03d}{o}.png' for i in range(9) for o in ('','_mask')])
+    with pytest.raises(VideoError, match='several kinds'): open_video(masks)
+    assert len(open_video(masks/'*.png'))==9
+
+def test_folder_with_gaps(tmp_path):
+    "Numbers that are missing are reported, and closed only when asked"
+    there = [i for i in range(40) if i not in (10,11,12,20)]
+    folder = fill(tmp_path/'gaps', [f'img_{i+1:05d}.jpg' for i in there])
+    with pytest.raises(VideoError, match='img_00010.jpg is followed by img_00014.jpg, about 4 pictures are missing in 2 places'): open_video(folder)
+    with pytest.raises(VideoError, match='gaps'): open_video(folder/'img_*.jpg')
+    assert scan(folder).ok is False
+    for video in (open_video(folder/'img_**.jpg'), FrameFolder(folder, gaps=True)): assert len(video)==36 and video.names[10]=='img_00014.jpg'
+    assert len(open_video(fill(tmp_path/'tenth', [f'{i}.png' for i in range(0, 100, 10)])))==10          # every tenth is no gap
+    assert len(open_video(fill(tmp_path/'times', [f't{i}_{40*i}ms.png' for i in range(8, 12)])))==4    # two numbers that go together
+    with pytest.raises(VideoError, match='two pictures have the number 1'): open_video(fill(tmp_path/'twice', ('1.png','01.png','2.png')))
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=20, unique=True))
+@settings(max_examples=50, deadline=None)
+def test_gaps_are_found(numbers):
+    "Against a plain loop"
+    with tempfile.TemporaryDirectory() as folder:
+        for o in numbers: Path(folder, f'f{o}.png').touch()
+        steps = {b-a for a,b in zip(sorted(numbers), sorted(numbers)[1:])}
+        if len(steps)<2: assert [o.name for o in frame_files(folder)]==[f'f{o}.png' for o in sorted(numbers)]
+        else:
+            with pytest.raises(VideoError, match='gaps'): frame_files(folder)
+
+def test_grey_of_16_bits(tmp_path):
+    "The whole range becomes 0 to 255, every value by the same rule"
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(deep).save(tmp_path/'1.png')
+    got = open_video(tmp_path).frames([0])[0].numpy()
+    assert np.array_equal(got[...,0], np.round(deep.astype(float)*255/65535)) and (got==got[...,:1]).all()
+    assert read_picture(tmp_path/'1.png', 0).dtype==np.uint8
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='makes a pipe')
+def test_a_pipe_is_no_picture(tmp_path):
+    "It would never answer"
+    fill(tmp_path/'f', ('1.png','2.png'))
+    os.mkfifo(tmp_path/'f'/'3.png')
+    with pytest.raises(VideoError, match='3.png is a folder or a device'): open_video(tmp_path/'f').frames([2])
 
 # ---------------------------------------------------------------- writing
 @pytest.mark.parametrize('h,w', ((48,64), (47,63), (33,64), (2,2)))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VideoError', 'first_line', 'file_url', 'is_film', 'open_stream', 'missing_bytes', 'seal', 'sealed', 'clean_cuts',
-           'Index', 'read_index', 'Decoder', 'reformat', 'read_frames', 'cut_short', 'make_index', 'frame_files',
-           'read_picture', 'Scan', 'cache_folder', 'known_scan', 'decord_frames', 'pixel_digest', 'doubt_decord',
-           'scan']
+           'Index', 'read_index', 'Decoder', 'display', 'upright', 'reformat', 'read_frames', 'cut_short', 'make_index',
+           'name_patterns', 'picture_folder', 'frame_files', 'read_picture', 'Scan', 'cache_folder', 'known_scan',
+           'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
 
 # %% ../../nbs/03_video/01_decode.ipynb #87b25cbe
 import json, os, re, threading, uuid, weakref, zlib
@@ -19,6 +19,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
 from ..core.files import json_digest
@@ -273,6 +274,28 @@ def _forked():
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forked)
 
+# %% ../../nbs/03_video/01_decode.ipynb #41b2b309
+def display(
+    picture:av.VideoFrame, # A decoded frame
+)->tuple[bool,bool,bool]: # Whether rows and columns change places, and then rows, columns run backwards
+    "How a stored picture lies on the screen, by its display matrix"
+    data = picture.side_data.get(Type.DISPLAYMATRIX)
+    if data is None: return False,False,False
+    (a,b),(c,d) = np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2,:2].astype(float)      # x' = a x + c y, y' = b x + d y
+    if not any((a, b, c, d)): return False,False,False
+    if min(abs(a), abs(d))>20*max(abs(b), abs(c)): return False,bool(d<0),bool(a<0)
+    if min(abs(b), abs(c))>20*max(abs(a), abs(d)): return True,bool(b<0),bool(c<0)
+    raise ValueError(f'its display matrix slants the picture ({a/65536:g}, {b/65536:g}, {c/65536:g}, {d/65536:g}), expected turns by 90 degrees and mirrors; write it anew')
+
+def upright(
+    image:np.ndarray,          # Pixels (h, w, 3) as stored
+    how:tuple[bool,bool,bool], # From `display`
+)->np.ndarray: # As shown
+    "Turn and mirror a picture"
+    swap,rows,columns = how
+    if swap: image = image.transpose(1, 0, 2)
+    return image[::-1 if rows else 1, ::-1 if columns else 1]
+
 # %% ../../nbs/03_video/01_decode.ipynb #5b745817
 def _step(decoder, index):
     "The next frame, which must be the one that the index expects, if there is an index"
@@ -280,8 +303,9 @@ def _step(decoder, index):
     except StopIteration: raise _Lost('the video ends before this frame') from None
     except _FAULTS as e: raise _Lost(f'damaged ({first_line(e)})') from None
     if picture.is_corrupt: raise _Lost('damaged')
-    shape = picture.width,picture.height,picture.rotation
-    if shape!=(decoder.shape or shape): raise _Lost(f'the picture size changes from {decoder.shape} to {shape}')
+    try: shape = picture.width,picture.height,display(picture)
+    except ValueError as e: raise _Lost(str(e)) from None
+    if shape!=(decoder.shape or shape): raise _Lost(f'the picture size changes from {decoder.shape[:2]} to {shape[:2]}, or how it lies')
     decoder.shape = shape
     if index is not None and index.pts is not None:
         if decoder.next is None:                                 # after a jump: where a frame that may begin has this timestamp
@@ -342,7 +366,7 @@ def read_frames(
         rgb = reformat(decoder.colour, picture, 'rgb24')
         plane = rgb.planes[0]
         image = np.ndarray((rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
-        yield np.rot90(image, picture.rotation//90) if picture.rotation else image
+        yield upright(image, decoder.shape[2])
 
 # %% ../../nbs/03_video/01_decode.ipynb #9d2cb33f
 def _decode_index(decoder, keep):
@@ -388,25 +412,82 @@ def make_index(
     except _Lost: decoder.rewind()
     return index
 
-# %% ../../nbs/03_video/01_decode.ipynb #219e3d1e
-def frame_files(
-    folder:str|Path, # A folder of JPEG or PNG frames
-)->list[Path]: # In natural order, in which 9 comes before 10
-    "The pictures that are the frames"
-    def natural(o): return [int(p) if p.isdecimal() else p.lower() for p in re.split(r'(\d+)', o.name)]
-    if not Path(folder).is_dir(): raise VideoError(folder, None, 'expected a folder of frames')
-    found = [o for o in Path(folder).iterdir() if o.suffix.lower() in ('.jpg','.jpeg','.png') and o.name[0]!='.']
-    if not found: raise VideoError(folder, None, 'no .jpg, .jpeg or .png in this folder')
-    return sorted(found, key=natural)
+# %% ../../nbs/03_video/01_decode.ipynb #d3c2cc88
+def name_patterns(
+    names:Iterable[str], # Of files
+)->dict[str,list[tuple[int|None,str]]]: # Pattern -> (number, name) in order
+    "File names by what is left of them when the number that counts is taken away"
+    found = {}
+    for name in names: found.setdefault(re.sub(r'\d+', '*', name.lower()), []).append(name)
+    out = {}
+    for group in found.values():
+        rows = sorted(([int(o) for o in re.findall(r'\d+', name)], name) for name in group)
+        columns = list(zip(*(o for o,_ in rows)))
+        varies = [k for k,o in enumerate(columns) if len(set(o))>1]
+        rising = [k for k in varies if all(a<b for a,b in zip(columns[k], columns[k][1:]))]
+        at = rising[0] if rising else varies[-1] if varies else len(columns)-1
+        for numbers,name in rows:
+            pieces = re.split(r'(\d+)', rows[0][1] if rising else name)              # one film: all that varies counts along
+            for k in varies if rising else [at]*bool(columns): pieces[2*k+1] = '*'
+            label = next((o for o in out if o.lower()==''.join(pieces).lower()), ''.join(pieces))
+            out.setdefault(label, []).append((numbers[at] if columns else None, name))
+    return out
 
+# %% ../../nbs/03_video/01_decode.ipynb #7bcc1e49
+def picture_folder(
+    path:str|Path, # Anything
+)->tuple[Path,str]|None: # Folder and pattern of names ('' where none is named); None where it is no folder
+    "A path that names a folder of pictures, or one and a pattern, such as folder/img_*.jpg"
+    path = Path(path)
+    if path.is_dir(): return path,''
+    return (path.parent, path.name) if '*' in path.name and path.parent.is_dir() and not path.exists() else None
+
+def frame_files(
+    path:str|Path,   # A folder of JPEG or PNG frames; folder/img_*.jpg for one of several patterns
+    gaps:bool=False, # Read pictures one after the other where numbers are missing, as ** in the pattern does
+)->list[Path]: # In the order of their numbers
+    "The pictures that are the frames"
+    if (there:=picture_folder(path)) is None: raise VideoError(path, None, 'expected a folder of frames')
+    folder,pattern = there
+    with os.scandir(folder) as found: names = [o.name for o in found if o.name[0]!='.' and o.name.lower().endswith(('.jpg','.jpeg','.png'))]
+    if not names: raise VideoError(folder, None, 'no .jpg, .jpeg or .png in this folder')
+    kinds = name_patterns(names)
+    said = ', '.join(f'{k} ({len(v)})' for k,v in list(kinds.items())[:4])+(f' and {len(kinds)-4} more' if len(kinds)>4 else '')
+    if pattern:
+        chosen = re.compile(r'\d+'.join(map(re.escape, re.split(r'\*+', pattern))), re.I)
+        if not (kept:=[o for o in names if chosen.fullmatch(o)]): raise VideoError(path, None, f'no picture is named so, in which * stands for a number; there are {said}')
+        kinds = name_patterns(kept)
+        if len(re.findall(r'\*+', pattern))>1: kinds = {pattern: sorted(((None, o) for o in kept), key=lambda o: [int(n) for n in re.findall(r'\d+', o[1])])}
+    if len(kinds)>1:
+        raise VideoError(folder, None, f'pictures of several kinds, {said}: which are the frames? Name them in the path, such as {folder/next(iter(kinds))}')
+    (label,rows), = kinds.items()
+    numbers = [n for n,_ in rows]
+    if gaps or '**' in pattern or None in numbers: return [folder/o for _,o in rows]
+    step = np.diff(np.array(numbers, object))
+    for a,b in zip(rows, rows[1:]):
+        if a[0]==b[0]: raise VideoError(folder, None, f'two pictures have the number {a[0]}, {a[1]} and {b[1]}; expected one of each')
+    wide = [k for k,o in enumerate(step) if o!=step.min()]
+    if not wide: return [folder/o for _,o in rows]
+    k,lost = wide[0],sum(int(step[o]//step.min())-1 for o in wide)
+    raise VideoError(folder, None, f'gaps in the numbers: {rows[k][1]} is followed by {rows[k+1][1]}, about {lost} pictures are missing in {len(wide)} places; '
+                     f'put them back, or name {folder/label.replace("*", "**")} to read what is there one after the other')
+
+# %% ../../nbs/03_video/01_decode.ipynb #58bed7bb
 def read_picture(
     file:Path,         # One of them
     i:int,             # Its number, for messages
     size:tuple|None=None, # Height and width that it must have, those of the first
-)->np.ndarray: # uint8 (h, w, 3)
+)->np.ndarray: # uint8 (h, w, 3); grey of 16 bits is scaled by 255/65535
     "Pixels of one image file"
+    if file.exists() and not file.is_file(): raise VideoError(file.parent, i, f'{file.name} is a folder or a device, expected a picture')
     try:
-        with Image.open(file) as image: pixels = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+        with Image.open(file) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode=='F' or image.mode[0]=='I':                                # 16 bits; PIL would clip them
+                deep = np.asarray(image).astype(np.int64)
+                if image.mode=='F' or deep.min()<0 or deep.max()>65535: raise ValueError(f'expected 8 or 16 bits, got a picture of mode {image.mode}')
+                pixels = np.repeat(((deep*255+32767)//65535).astype(np.uint8)[...,None], 3, 2)
+            else: pixels = np.asarray(image.convert('RGB'))
     except Exception as e: raise VideoError(file.parent, i, f'{file.name} does not load ({first_line(e)})') from e
     if size is None or pixels.shape[:2]==size: return pixels
     raise VideoError(file.parent, i, f'{file.name} is {pixels.shape[:2]}, expected {size} like the first')
@@ -500,7 +581,7 @@ def scan(
     "Decode a whole video strictly and remember the outcome"
     found = None if again or stream is not None else known_scan(path)
     if found is not None and (not found.ok or found.digest and (found.engine or not prove)): return found
-    sums,fault,decoder,folder = [],'',None,Path(path).is_dir()
+    sums,fault,decoder,folder = [],'',None,picture_folder(path) is not None
     try:
         if folder:
             size = None

@@ -16,7 +16,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from einops import rearrange
 from torch import Tensor
-from .decode import Decoder, VideoError, decord_frames, file_url, first_line, frame_files, known_scan, make_index, read_frames, read_picture, reformat, scan, seal, sealed
+from .decode import Decoder, VideoError, decord_frames, file_url, first_line, frame_files, known_scan, make_index, picture_folder, read_frames, read_picture, reformat, scan, seal, sealed
 from .transforms import clip_grid
 
 # %% ../../nbs/03_video/03_video.ipynb #ebbed705
@@ -222,12 +222,13 @@ class Video(FrameSource):
 class FrameFolder(FrameSource):
     "A folder of JPEG or PNG frames, read by frame number"
     def __init__(self,
-        path:str|Path, # Folder; its images in natural order are the frames
-        fps:float=25., # Frames per second, which a folder cannot tell
+        path:str|Path,   # Folder; its images in the order of their numbers are the frames; folder/img_*.jpg for one of several kinds
+        fps:float=25.,   # Frames per second, which a folder cannot tell
+        gaps:bool=False, # Read them one after the other where numbers are missing, as folder/img_**.jpg does
     ):
-        self.path,self.fps = Path(path),fps
         if not fps>0: raise ValueError(f'expected fps above 0, got {fps}')
-        self.names = [o.name for o in frame_files(path)]
+        files = frame_files(path, gaps)
+        self.path,self.fps,self.names = files[0].parent,fps,[o.name for o in files]
         self.size = read_picture(self.path/self.names[0], 0).shape[:2]
 
     def __len__(self)->int: return len(self.names)
@@ -282,14 +283,14 @@ class Excerpt(FrameSource):
 
 # %% ../../nbs/03_video/03_video.ipynb #c627bfeb
 def open_video(
-    path:str|Path,         # Video file, or folder of frames
+    path:str|Path,         # Video file, or folder of frames, or folder/img_*.jpg
     engine:str='auto',     # For a file: 'auto', 'pyav' or 'decord'
     fps:float=25.,         # For a folder: frames per second
     start:float|None=None, # Seconds where to begin, see `Excerpt`
     end:float|None=None,   # Seconds where to end
 )->FrameSource: # `Video`, `FrameFolder` or an `Excerpt` of one
     "Open whatever is there"
-    source = FrameFolder(path, fps) if Path(path).is_dir() else Video(path, engine)
+    source = Video(path, engine) if picture_folder(path) is None else FrameFolder(path, fps)
     return source if start is None and end is None else Excerpt(source, start, end)
 
 # %% ../../nbs/03_video/03_video.ipynb #aaee092d

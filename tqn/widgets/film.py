@@ -25,7 +25,7 @@ from ..data.items import Item, as_items, open_item
 from ..core.files import json_digest
 from ..core.names import refuse_unknown
 from ..video.video import Excerpt, FrameFolder, FrameSource, Video, write_video
-from ..video.decode import VideoError, cache_folder, file_url, open_stream
+from ..video.decode import VideoError, cache_folder, display, file_url, open_stream
 
 # %% ../../nbs/10_widgets/01_film.ipynb #b22d7a96
 _PLAYS = {'mp4': ('h264','vp9','av1','libdav1d','libaom-av1'), 'webm': ('vp8','vp9','libvpx','libvpx-vp9','av1','libdav1d','libaom-av1')}
@@ -57,7 +57,7 @@ def why_copy(
         if codec.name=='h264' and codec.profile not in _PROFILES: return f'its H.264 profile is {codec.profile}'
         if pts is None: return 'its frames have no timestamps to trust'
         if len(film.streams.video)>1: return 'it holds several films'
-        if next(film.decode(video=0)).rotation: return 'a flag turns its picture'
+        if any(display(next(film.decode(video=0)))): return 'a flag turns or mirrors its picture'
         if pts[0]!=0 or any([film.start_time, *(o.start_time for o in film.streams)]): return 'it does not start at time zero'
         if not video.index.plain: return 'not every frame that it stores is shown'
     if kind!='mp4': return ''
