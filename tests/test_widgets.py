@@ -255,6 +255,12 @@ def test_orders_and_focus():
     assert (name('given'), name('probability'), name('peak'), name('focus')) == ('abc','cab','bca','acb')
     assert focus(np.eye(9)[1]) == 1 and abs(focus(np.ones(9))) < 1e-9 and focus(np.ones(1)) == 1
 
+def test_stored_notebooks_hold_no_widget_that_is_gone():
+    "A live view without its kernel is an error in JupyterLab; pictures stay, and bars that are full leave nothing behind"
+    nbs = Path(__file__).parents[1]/'nbs'
+    gone = [p.relative_to(nbs).as_posix() for p in nbs.rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts and 'application/vnd.jupyter.widget-view+json\": {' in p.read_text()]
+    assert not gone, f'outputs with a live view: {gone}'
+
 # ---------------------------------------------------------------- input at fault
 
 def test_faults_of_the_input_are_messages(model, mp4, features, tmp_path):

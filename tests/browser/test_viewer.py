@@ -4,6 +4,7 @@ The film counts: frame i shows i as eight black or white squares, so that the pi
 """
 import base64, json, re, time
 import nbformat, numpy as np, pytest, torch
+from nbformat.sign import NotebookNotary
 from nbformat.v4 import new_code_cell, new_notebook
 from tqn.attention.whatif import ask_again, curves, shown
 
@@ -285,7 +286,8 @@ def test_close_and_reopen(opened, here):
     nb.page.wait_for_timeout(1000)
     stored = [o for c in json.loads((nb.lab.notebooks/nb.path).read_text())['cells'] for o in c['outputs']]
     pictures = [o['data'] for o in stored if 'image/png' in o.get('data', {})]
-    assert len(pictures) == 2 and all('application/vnd.jupyter.widget-view+json' in d for d in pictures)     # a reader without a kernel sees these
+    assert len(pictures) == 2 and not any('application/vnd.jupyter.widget-view+json' in d for d in pictures)     # a reader without a kernel sees these
+    assert nb.page.locator('.jp-RenderedImage:visible').count() == 0, 'a picture beside the live viewer'
     assert base64.b64decode(pictures[0]['image/png'])[:4] == b'\x89PNG'
     nb.open()
     v = Seen(nb, kernel)
@@ -299,6 +301,29 @@ def test_close_and_reopen(opened, here):
     v.until(lambda: v.data('video') == 'error', 20)
     assert 'cannot be read any more' in v.root.inner_text()
     kernel.run("Path('gone.mp4').rename('film.mp4')")
+
+def test_reopened_without_a_kernel(opened, browser, lab, shots):
+    "A copy of the notebook, as somebody else opens it, or its author on the next day: the pictures, and no error in their place"
+    nb, _ = opened
+    nb.menu('File', 'Save Notebook')
+    nb.page.wait_for_timeout(1000)
+    saved = json.loads((lab.notebooks/nb.path).read_text())
+    (lab.notebooks/'tomorrow.ipynb').write_text(json.dumps(saved))
+    for trusted in (False, True):
+        if trusted: NotebookNotary(data_dir=str(lab.notebooks.parent/'data')).sign(nbformat.reads(json.dumps(saved), 4))
+        context = browser.new_context(viewport=dict(width=1400, height=1000), base_url=lab.url)
+        page = context.new_page()
+        page.goto('/lab/workspaces/tomorrow/tree/tomorrow.ipynb?reset', wait_until='domcontentloaded')
+        page.wait_for_selector('.jp-Notebook .jp-Cell', timeout=60_000)
+        for s in page.request.get('/api/sessions').json():
+            if s['path'] == 'tomorrow.ipynb': page.request.delete(f"/api/kernels/{s['kernel']['id']}", headers={'X-XSRFToken': next((c['value'] for c in context.cookies() if c['name'] == '_xsrf'), '')})
+        page.wait_for_timeout(5000)
+        page.locator('.jp-Notebook .jp-Cell').last.scroll_into_view_if_needed()
+        page.screenshot(path=str(shots/f'reopened_{trusted}.png'))
+        assert page.locator('.jp-RenderedImage img:visible').count() >= 1
+        seen = page.locator('.jp-Notebook').inner_text()
+        assert 'Error displaying' not in seen and 'Loading widget' not in seen, seen[-300:]
+        context.close()
 
 def test_no_complaint_and_no_request_left_the_page(opened):
     nb, kernel = opened
