@@ -23,6 +23,7 @@ from .items import Item, Problem, open_item, split_answers
 from .manifest import guess_queries, write_manifest
 from ..questions.queries import QuerySet
 from ..video.decode import Scan, VideoError, pixel_digest, scan
+from ..video.transforms import box_text, read_box
 from ..video.video import FrameSource, write_video
 
 # %% ../../nbs/04_data/04_check.ipynb #975a1067
@@ -31,7 +32,12 @@ def scan_item(
     prove:bool=False, # Also prove decord on it, which costs a second decode and makes reading faster
 )->Scan: # What decoding all of it has shown
     "Decode one video, or the part of it that is used"
-    if item.start is None and item.end is None: return scan(item.path, prove)
+    if item.start is None and item.end is None:
+        found = scan(item.path, prove)
+        if not found.ok or item.box is None: return found
+        try: open_item(item)
+        except VideoError as e: return replace(found, ok=False, reason=e.reason)
+        return replace(found, digest=found.digest and f'{found.digest} {box_text(read_box(item.box))}')
     sums = []
     try:
         source = open_item(item)
@@ -48,7 +54,7 @@ def scan_items(
 )->dict[str,Scan]: # {id: what was seen}
     "Decode many videos"
     jobs = defaultdict(list)
-    for o in items: jobs[str(o.path), o.start, o.end].append(o)
+    for o in items: jobs[str(o.path), o.start, o.end, box_text(read_box(o.box))].append(o)
     pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
     try:
         futures = {pool.submit(scan_item, same[0], prove): same for same in jobs.values()}
@@ -326,5 +332,5 @@ def cut_items(
         futures = {pool.submit(cut_item, o, folder, height): i for i,o in enumerate(items)}
         found = {futures[f]: f.result() for f in tqdm(as_completed(futures), 'cut', len(items), unit='video', disable=not progress)}
     finally: pool.shutdown(cancel_futures=True)
-    done = [replace(o, path=cut_path(folder, o), start=None, end=None, fps=None) for i,o in enumerate(items) if found[i] is None]
+    done = [replace(o, path=cut_path(folder, o), start=None, end=None, fps=None, box=None) for i,o in enumerate(items) if found[i] is None]
     return done, [found[i] for i in range(len(items)) if found[i] is not None]

@@ -17,7 +17,7 @@ import torch
 from ..core.names import nearest
 from ..core.text import as_html, html_view
 from ..questions.queries import QuerySet
-from ..video.video import FrameSource, Composed, open_video
+from ..video.video import Composed, Cropped, FrameSource, open_video
 
 # %% ../../nbs/04_data/01_items.ipynb #9f30e132
 @dataclass
@@ -34,7 +34,8 @@ class Item:
     end:float|None=None             # Seconds in the file where it ends; None = with the file
     fps:float|None=None             # Frames per second, which a folder of frames cannot tell
     group:str|None=None             # What belongs together and must not be split, such as a competition
-    stretches:tuple=()               # Where the video is put together from others, see `Composed`: (file, first, last + 1, times)
+    stretches:tuple=()               # Where the video is put together from others, see `Composed`: (file, first, last + 1, times[, box])
+    box:tuple|None=None              # Part of the picture that counts (x0, y0, x1, y1), in pixels or in shares from 0 to 1; None = all of it
 
 # %% ../../nbs/04_data/01_items.ipynb #da062fdb
 def as_items(
@@ -52,12 +53,12 @@ def as_items(
 # %% ../../nbs/04_data/01_items.ipynb #0d87a674
 def open_item(
     item:Item|str|Path, # A video, or the path of one
-)->FrameSource: # `Video`, `FrameFolder`, an `Excerpt` of one, or a `Composed`
-    "Open the video of an item: of an excerpt only its frames"
+)->FrameSource: # `Video`, `FrameFolder`, an `Excerpt` of one, a `Composed`, or what is `Cropped` of it
+    "Open the video of an item: of an excerpt only its frames, of a picture only its box"
     if not isinstance(item, Item): return open_video(item)
-    if item.stretches: return Composed(item.stretches, item.fps or 25.)
-    if item.path is None: raise ValueError(f"video {item.id!r} has no file: set Item.path")
-    return open_video(item.path, fps=item.fps or 25., start=item.start, end=item.end)
+    if not item.stretches and item.path is None: raise ValueError(f"video {item.id!r} has no file: set Item.path")
+    source = Composed(item.stretches, item.fps or 25.) if item.stretches else open_video(item.path, fps=item.fps or 25., start=item.start, end=item.end)
+    return source if item.box is None else Cropped(source, item.box)
 
 # %% ../../nbs/04_data/01_items.ipynb #98c3939e
 def shorter_than(

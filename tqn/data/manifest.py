@@ -19,9 +19,10 @@ from functools import lru_cache
 from ..core.names import nearest, spelling
 from .items import Item, Problem, VideoSet, inside, make_set, refuse, split_answers
 from ..questions.queries import Query, QuerySet
+from ..video.transforms import box_text, read_box
 
 # %% ../../nbs/04_data/03_manifest.ipynb #8df95b77
-FIELDS = ('path', 'id', 'split', 'class', 'start', 'end', 'group', 'n_frames', 'fps')
+FIELDS = ('path', 'id', 'split', 'class', 'start', 'end', 'group', 'n_frames', 'fps', 'box')
 
 @dataclass
 class Row:
@@ -205,6 +206,8 @@ def row_item(
     if end is not None and end<=(start or 0): row.complain('end', f'expected an end after {start or 0:g} s, got {end:g}')
     useless = any(not (p.column=='split' and split) for p in row.problems[before:])
     n_frames,fps,group = row.read('n_frames', frame_count),row.read('fps', frame_rate),row.read('group', _one_line)
+    box = row.read('box', read_box)
+    if isinstance(box, dict): row.complain('box', 'expected one box for this video, got one for each size of picture'); box = None
     answers,extents = {},{}
     for q,value in row.answers.items():
         if queries is None:
@@ -230,7 +233,7 @@ def row_item(
     if useless: return None
     name = row.read('class', _one_line)
     if name is not None and queries is not None and queries.class_names: name = row.match('class', name, queries.class_names, 'there is no class')
-    return Item(id, path, answers, name, extents or None, n_frames, split, start, end, fps, group)
+    return Item(id, path, answers, name, extents or None, n_frames, split, start, end, fps, group, box=box)
 
 # %% ../../nbs/04_data/03_manifest.ipynb #38c2c347
 _MEANT = {'path': 'file files filename filenames filepath videofile videoname videopath mediafile', 'id': 'videoid clipid fileid', 'split': 'subset subsets set sets fold folds partition usage',
@@ -380,7 +383,7 @@ def write_manifest(
         full = o.path and os.path.abspath(o.path)
         near = full and os.path.relpath(full, os.path.abspath(path.parent))
         said = {'path': full and Path(full if near.startswith('..') else near).as_posix(), 'id': o.id, 'split': o.split, 'start': o.start, 'end': o.end, 'group': o.group, 'n_frames': o.n_frames,
-            'fps': o.fps, 'class': o.class_name, 'answers': o.answers, 'extents': {q: list(e) for q,e in (o.extents or {}).items() if e}}
+            'fps': o.fps, 'box': None if o.box is None else box_text(read_box(o.box)), 'class': o.class_name, 'answers': o.answers, 'extents': {q: list(e) for q,e in (o.extents or {}).items() if e}}
         return {k: v for k,v in said.items() if v not in (None, {})}
     def cell(q, a):
         if q in FIELDS or q.endswith(' extent') or any('|' in v for v in ([] if isinstance(a, str) else a)): raise ValueError(f'CSV cannot hold the answer {a!r} to {q!r}; write a .jsonl file')

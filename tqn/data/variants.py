@@ -13,6 +13,7 @@ import torch
 from ..core.names import unknown
 from ..core.seeds import sample_generator
 from .items import Item, VideoSet, open_item
+from ..video.transforms import read_box
 
 # %% ../../nbs/04_data/06_variants.ipynb #5aae7dcc
 def evidence_span(
@@ -24,17 +25,17 @@ def evidence_span(
     return min(a for a,_ in spans), max(b for _,b in spans)
 
 def _lies(item):
-    "File, first frame there, number of frames, and frames a second of an item"
+    "(File, box), first frame there, number of frames, and frames a second of an item"
     if item.stretches: raise ValueError(f"video {item.id!r} is put together from others already; make variants of the films themselves")
     last = evidence_span(item)[1]
     source = open_item(item)
     n = len(source)
     if last > n: raise ValueError(f"video {item.id!r}: its evidence lasts until frame {last}, and the film has {n}; mend its extents")
-    return str(item.path), getattr(source, 'first', 0), n, source.fps
+    return (str(item.path), read_box(item.box)), getattr(source, 'first', 0), n, source.fps
 
 def _with_evidence_later(item, by, stretches, n, fps, suffix):
     extents = {q: None if e is None else (e[0]+by, e[1]+by) for q,e in item.extents.items()}
-    return replace(item, id=f'{item.id}~{suffix}', extents=extents, stretches=tuple(stretches), n_frames=n, fps=fps, start=None, end=None)
+    return replace(item, id=f'{item.id}~{suffix}', extents=extents, stretches=tuple((p, a, b, k, *([box] if box else [])) for (p,box),a,b,k in stretches), n_frames=n, fps=fps, start=None, end=None, box=None)
 
 def _draw(item, seed): return sample_generator(seed, crc32(item.id.encode()))
 

@@ -20,7 +20,7 @@ from ..data.batches import apply_transform
 from ..data.items import Item, open_item
 from ..models.backbone import fuse
 from ..video.decode import VideoError
-from ..video.transforms import Preprocess
+from ..video.transforms import BoxError, Preprocess
 from ..video.video import FrameSource
 
 # %% ../../nbs/07_features/01_stream.ipynb #5d662177
@@ -154,7 +154,7 @@ def stream(
                 for start in range((begin or {}).get(id, 0), len(grid), most):
                     clips = rearrange(source.frames(grid[start:start+most].flatten(), size), '(n t) h w c -> n c t h w', t=p.clip_len)
                     for v,view in enumerate(views): yield (i, len(grid), start, v, ''), apply_transform(view, clips, sample_generator(seed, v, *id.encode()), start, len(grid))
-            except VideoError as e:
+            except (VideoError, BoxError) as e:
                 if on_error == 'raise': raise ValueError(f"video {id!r}: {e}; leave it out, or pass on_error='skip'") from e
                 yield (i, 0, 0, 0, str(e)), None
 

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['DIVING48_MEAN', 'DIVING48_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'to_float', 'center_box', 'random_crop_box',
-           'crop_resize', 'cut_box', 'flip', 'adjust_brightness', 'adjust_contrast', 'adjust_saturation', 'adjust_hue',
-           'draw_jitter', 'apply_jitter', 'in_pieces', 'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform',
-           'clip_grid', 'fit_stride', 'Preprocess']
+           'crop_resize', 'BoxError', 'read_box', 'box_text', 'box_pixels', 'cut_box', 'flip', 'adjust_brightness',
+           'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'draw_jitter', 'apply_jitter', 'in_pieces',
+           'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform', 'clip_grid', 'fit_stride', 'Preprocess']
 
 # %% ../../nbs/03_video/02_transforms.ipynb #127f6d30
+import math, re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 import torch
@@ -85,17 +86,55 @@ def crop_resize(
     if as_bytes: x = x.round().clamp(0, 255).byte()
     return rearrange(x, '(n t) c h w -> n c t h w', n=n).contiguous()
 
+# %% ../../nbs/03_video/02_transforms.ipynb #1825b8b1
+class BoxError(ValueError):
+    "A box that does not lie in a picture"
+
+def read_box(
+    value:str|Sequence[float]|Mapping|None, # '32,48,128,136' or four numbers; by size '160x160:32,48,128,136;360x288:104,160,200,248' or {size: four numbers}; None or '' for none
+)->tuple|dict|None: # (x0, y0, x1, y1), or {'160x160': (x0, y0, x1, y1)}; None for the whole picture
+    "A box in the picture as people write it"
+    if value is None or isinstance(value, str) and not value.strip(): return None
+    if isinstance(value, str) and ':' in value: value = dict(o.partition(':')[::2] for o in value.split(';') if o.strip())
+    if isinstance(value, Mapping):
+        sizes = {k: ''.join(str(k).split()) for k in value}
+        for k in sizes.values():
+            if not re.fullmatch(r'[1-9][0-9]*x[1-9][0-9]*', k): raise ValueError(f'expected the size of a picture before each box, width x height such as 160x160, got {k!r}')
+        return {sizes[k]: read_box(v) for k,v in value.items()} or None
+    try: box = tuple(float(o) for o in (value.split(',') if isinstance(value, str) else value))
+    except (TypeError, ValueError): box = ()
+    if len(box)!=4 or not all(map(math.isfinite, box)) or not (0<=box[0]<box[2] and 0<=box[1]<box[3]):
+        raise ValueError(f'expected a box x0,y0,x1,y1 with 0 <= x0 < x1 and 0 <= y0 < y1, in pixels or in shares from 0 to 1, got {value!r}')
+    return tuple(int(o) if o.is_integer() else o for o in box)
+
+def box_text(
+    box:tuple|dict|None, # What `read_box` returned
+)->str: # What it reads again; '' for none
+    "A box in one line"
+    if isinstance(box, Mapping): return ';'.join(f'{k}:{box_text(o)}' for k,o in box.items())
+    return ','.join(map(str, box or ()))
+
+def box_pixels(
+    box:tuple|dict, # What `read_box` returned
+    h:int,          # Height of the picture
+    w:int,          # Width of the picture
+)->tuple[int,int,int,int]: # (x0, y0, x1, y1) in pixels of this picture
+    "The pixels of a box in a picture, or what is wrong with it"
+    if isinstance(box, Mapping):
+        if f'{w}x{h}' not in box: raise BoxError(f'there is no box for a picture of {w} x {h} pixels, only for {", ".join(box)}: give one for this size, too')
+        box = box[f'{w}x{h}']
+    x0,y0,x1,y1 = (round(o*k) for o,k in zip(box, (w,h,w,h) if max(box)<=1 else (1,1,1,1)))
+    if not (0<=x0<x1<=w and 0<=y0<y1<=h): raise BoxError(f'the box {tuple(box)} (x0, y0, x1, y1) does not lie in a picture of {w} x {h} pixels: give pixels of this film, or shares from 0 to 1')
+    return x0,y0,x1,y1
+
 # %% ../../nbs/03_video/02_transforms.ipynb #48a0df6b
 def cut_box(
     clips:Tensor, # (n, 3, t, h, w)
-    box:Sequence[float]|None, # (x0, y0, x1, y1), in pixels, or in shares from 0 to 1; None: the whole picture
+    box:Sequence[float]|Mapping|None, # (x0, y0, x1, y1), in pixels, or in shares from 0 to 1, or one for each size of picture, see `read_box`; None: the whole picture
 )->Tensor: # (n, 3, t, y1-y0, x1-x0)
     "The part of the picture that a box names"
     if box is None: return clips
-    h,w = _check_clips(clips).shape[-2:]
-    scale = (w,h,w,h) if max(box)<=1 else (1,1,1,1)
-    x0,y0,x1,y1 = (round(o*k) for o,k in zip(box, scale))
-    if not (0<=x0<x1<=w and 0<=y0<y1<=h): raise ValueError(f'the box {tuple(box)} (x0, y0, x1, y1) does not lie in a picture of {w} x {h} pixels: give pixels of this film, or shares from 0 to 1')
+    x0,y0,x1,y1 = box_pixels(box, *_check_clips(clips).shape[-2:])
     return clips[...,y0:y1,x0:x1]
 
 # %% ../../nbs/03_video/02_transforms.ipynb #63e7faba
@@ -364,16 +403,14 @@ class Preprocess:
     resize:int|None=None                # Short side before the centre crop; None: 8/7 of `size`
     mean:Sequence[float]=IMAGENET_MEAN  # Of red, green, blue
     std:Sequence[float]=IMAGENET_STD    # Of red, green, blue
-    box:Sequence[float]|None=None       # Part of the picture (x0, y0, x1, y1), in pixels, or in shares from 0 to 1; None: all of it
+    box:Sequence[float]|Mapping|None=None # Part of the picture (x0, y0, x1, y1), in pixels, or in shares from 0 to 1, or one for each size of picture, see `read_box`; None: all of it
 
     def __post_init__(self):
         for name in ('clip_len', 'stride', 'hop'):
             n = getattr(self, name)
             if not (n is None and name == 'hop') and (not isinstance(n, int) or n < 1): raise ValueError(f'expected {name} as a whole number of at least 1 frame, got {n!r}')
-        for name in ('mean', 'std', 'box'):
-            if getattr(self, name) is not None: object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.box is not None and (len(self.box)!=4 or not (0<=self.box[0]<self.box[2] and 0<=self.box[1]<self.box[3])):
-            raise ValueError(f'expected a box (x0, y0, x1, y1) with 0 <= x0 < x1 and 0 <= y0 < y1, got {self.box}')
+        for name in ('mean', 'std'): object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, 'box', read_box(self.box))
         self.clean_view()                                                   # refuses what cannot work
 
     def train_view(self, stage:int=1)->TrainTransform: # Random crop, flip, colours; the crop goes deeper in stage 2
@@ -403,7 +440,8 @@ class Preprocess:
 
     def to_dict(self)->dict: # Plain numbers and lists; `hop` and `box` only where they are set
         "For JSON"
-        return {k: list(v) if isinstance(v, tuple) else v for k,v in vars(self).items() if v is not None or k == 'resize'}
+        def plain(v): return {k: plain(o) for k,o in v.items()} if isinstance(v, Mapping) else list(v) if isinstance(v, tuple) else v
+        return {k: plain(v) for k,v in vars(self).items() if v is not None or k == 'resize'}
 
     @classmethod
     def from_dict(cls, said:Mapping)->'Preprocess':
