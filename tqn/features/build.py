@@ -15,9 +15,8 @@ from tqdm.auto import tqdm
 from .bank import BANK_FILES, FeatureBank, bank_parts, lock_bank, refuse_strange
 from .stream import stream
 from ..data.items import Item, as_items, open_item
-from ..core.files import weights_digest
-from ..core.files import remove_files, write_atomic
-from ..video.transforms import Preprocess
+from ..core.files import json_digest, remove_files, weights_digest, write_atomic
+from ..video.transforms import Preprocess, box_text, read_box
 from ..video.decode import VideoError
 
 # %% ../../nbs/07_features/04_build.ipynb #58bdd841
@@ -162,6 +161,7 @@ def build_bank(
     preprocess,items,digest = Preprocess.of(model, preprocess), own_videos(as_items(items), rank, world), bank_digest(model)
     view = view or preprocess.clean_view()
     (lengths,damaged),notes = count_clips(items, preprocess, on_error, progress), row_notes(preprocess, view, seed)
+    if boxes := {o.id: box_text(read_box(o.box)) for o in items if o.box is not None}: notes['boxes'] = json_digest(boxes)
     if not lengths: raise ValueError(f"none of {len(items)} videos can be read, such as {items[0].id!r}: {damaged[items[0].id]}")
     folder = part_folder(folder, rank, world)
     bank = open_bank(folder, lengths, model.decoder.d_memory, dtype, digest, notes, overwrite)
