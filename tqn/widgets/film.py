@@ -24,7 +24,7 @@ from ..attention.answer import rollout as follow
 from ..data.items import Item, as_items, open_item
 from ..core.files import json_digest
 from ..core.names import refuse_unknown
-from ..video.video import Excerpt, FrameFolder, FrameSource, Video, write_video
+from ..video.video import Composed, Cropped, Excerpt, FrameFolder, FrameSource, Video, open_video, write_video
 from ..video.decode import VideoError, cache_folder, display, file_url, open_stream
 
 # %% ../../nbs/10_widgets/01_film.ipynb #b22d7a96
@@ -47,6 +47,8 @@ def why_copy(
     "Why a browser cannot be given this file itself"
     if isinstance(video, FrameFolder): return 'it is a folder of pictures'
     if isinstance(video, Excerpt): return 'it is a part of a longer film'
+    if isinstance(video, Cropped): return 'it is a part of a larger picture'
+    if isinstance(video, Composed): return 'it is put together from several stretches'
     if video.path.stat().st_size>most: return f'it is larger than {most>>20} MB'
     if not (kind := container(video.path)): return 'browsers play mp4 and webm'
     pts,(film,stream) = video.index.pts,open_stream(video.path, video.stream)
@@ -71,6 +73,10 @@ def shown_size(
 )->tuple[int,int]:     # Height and width
     "How large a film is shown: its pixels made square"
     if isinstance(video, Excerpt): return shown_size(video.source)
+    if isinstance(video, Cropped):
+        (h,w),(shown_h,shown_w) = video.source.size,shown_size(video.source)
+        return round(video.size[0]*shown_h/h),round(video.size[1]*shown_w/w)
+    if isinstance(video, Composed): return video.size
     if isinstance(video, FrameFolder): return video.size
     (h,w),(film,stream) = video.size,open_stream(video.path, video.stream)
     with film: ratio,turned = float(stream.sample_aspect_ratio or 1) or 1.,w!=stream.width==h
@@ -79,6 +85,8 @@ def shown_size(
 def _identity(video):
     "What changes when the film does"
     if isinstance(video, Excerpt): return [*_identity(video.source), video.first, video.last]
+    if isinstance(video, Cropped): return [*_identity(video.source), *video.pixels]
+    if isinstance(video, Composed): return [video.fps, video.stretches, *(_identity(open_video(p)) for p,_ in video.files)]
     if isinstance(video, FrameFolder):
         files = [video.path/o for o in video.names]
         return [str(video.path.resolve()), video.fps, *([f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files)]
