@@ -86,7 +86,7 @@ def test_settings_in_every_spelling():
         p = preprocess_from(dict(s, size=32), dict(num_frames=4))
         assert_close((pixels/255 - p.mean[0])/p.std[0], (theirs - s['image_mean'][0])/s['image_std'][0], rtol=1e-4, atol=1e-4)
 
-@pytest.mark.parametrize('said,message', [('{', 'not JSON'), ('[1]', 'expected a dictionary'), ('{"size": 32}', 'image_mean and image_std'), (None, 'nobody knows how')])
+@pytest.mark.parametrize('said,message', [('{', 'read as JSON'), ('[1]', 'expected a mapping'), ('{"size": 32}', 'image_mean and image_std'), (None, 'nobody knows how')])
 def test_bad_processor_files(hf, tmp_path, said, message):
     import shutil
     shutil.copytree(hf/KINDS[0], tmp_path/'m')

@@ -179,7 +179,7 @@ def test_notes_may_be_missing_but_settings_must_fit(tmp_path, net):
     path, weights = tmp_path/'a.safetensors', {k: v.contiguous() for k, v in net.state_dict().items()}
     save_file(weights, path, {'config': json.dumps(net.config)})
     assert load_backbone(path).meta == {}
-    for config, message in (('{"widht": 1}', 'make no S3D'), ('[1]', 'make no S3D'), ('{', 'are not JSON'), ('{"width": "broad"}', 'make no S3D')):
+    for config, message in (('{"widht": 1}', 'make no S3D'), ('[1]', 'expected a mapping'), ('{', 'read as JSON'), ('{"width": "broad"}', 'make no S3D')):
         save_file(weights, path, {'config': config})
         with pytest.raises(ValueError, match=message) as e: load_backbone(path)
         assert str(path) in str(e.value)

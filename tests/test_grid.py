@@ -102,7 +102,7 @@ def test_a_run_is_named_after_what_is_set(a, b):
     assert run_name(Experiment(**dict(one))) == run_name(one) == run_name(Experiment(**json.loads(json.dumps(dict(one)))))
     assert (run_name(one) == 'defaults') == (one == Experiment())
 
-@pytest.mark.parametrize('text, message', [('rows: {}', 'a row or more'), ('rows: {a: {d_modle: 3}}', "'d_modle'.*'d_model'"), ('base: b\nrows: {a: {}}', "base.*'b'"), ('- 1', 'expected title'), ('rows: [', 'not YAML'),
+@pytest.mark.parametrize('text, message', [('rows: {}', 'a row or more'), ('rows: {a: {d_modle: 3}}', "'d_modle'.*'d_model'"), ('base: b\nrows: {a: {}}', "base.*'b'"), ('- 1', 'expected title'), ('rows: [', 'read as YAML'),
     ('', 'expected title'), ('rows: {a: {}}\ntitel: x', "'titel'.*'title'"), ('seeds: [0, 0]\nrows: {a: {}}', 'different seeds'), ('rows: {a: {model: tnq}}', "model.*'tnq'.*'tqn'"), ('rows: {a: {loss: ordnal}}', "loss.*'ordinal'"),
     ('rows: {a: {attn_loss: ordr}}', 'attn_loss'), ('rows: {a: {only: classes}}', "only.*'class'"), ('rows: {a: {labels: shufled}}', "labels.*'shuffled'"), ('rows: {a: {every: 0}}', 'every'), ('preset: divng48\nrows: {a: {}}', "'divng48'.*'diving48'"),
     ('tune: {lr: [1], epochs: [2]}\nrows: {a: {}}', 'one setting'), ('tune: {lr: []}\nrows: {a: {}}', 'values to try'), ('tune: {lrr: [1]}\nrows: {a: {}}', "'lrr'.*'lr'"),

@@ -235,7 +235,7 @@ def test_a_backbone_of_ones_own_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize('damage, message', [
-    (lambda p: (p/'config.json').unlink(), 'there is no'), (lambda p: (p/'config.json').write_text('{'), 'is not JSON'), (lambda p: (p/'config.json').write_text('[]'), 'no questions'),
+    (lambda p: (p/'config.json').unlink(), 'there is no'), (lambda p: (p/'config.json').write_text('{'), 'cannot be read as JSON'), (lambda p: (p/'config.json').write_text('[]'), 'expected a mapping'),
     (lambda p: (p/'model.safetensors').unlink(), 'found none'), (lambda p: (p/'model.safetensors').write_bytes(b'x'*50), 'damaged'),
     (lambda p: (p/'model.safetensors').write_bytes((p/'model.safetensors').read_bytes()[:-7]), 'damaged')])
 def test_damaged_folders(tmp_path, damage, message):

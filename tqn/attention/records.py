@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
-from ..core.files import write_atomic
+from ..core.files import parse_plain, write_atomic
 from ..core.names import refuse_unknown, unknown
 from ..questions.queries import QuerySet
 from ..models.losses import answer_losses
@@ -266,7 +266,7 @@ def load_records(
 )->Records:               # The same records
     "Read records"
     try:
-        with safe_open(path, 'np') as f: head,columns = json.loads((f.metadata() or {})['records']),{k: f.get_tensor(k) for k in f.keys()}
+        with safe_open(path, 'np') as f: head,columns = parse_plain((f.metadata() or {})['records'], want=dict),{k: f.get_tensor(k) for k in f.keys()}
     except (OSError, SafetensorError, KeyError, ValueError) as e: raise ValueError(f'{path} holds no records ({type(e).__name__}: {e}); make them with record and save_records') from e
     sets = {q: [tuple(s) for s in seen] for q,seen in head['sets'].items()}
     return Records(head['ids'], head['names'], head['labels'], sets, columns, {o.id: o for o in items}, head['reading'], head['parts'])

@@ -20,7 +20,7 @@ from einops import rearrange
 from safetensors import safe_open
 from torch import Tensor, distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
-from ..core.files import file_name, naming_file, read_plain
+from ..core.files import file_name, naming_file, read_plain, regular
 from ..core.names import unknown
 from ..core.seeds import sample_generator
 from .items import Item, as_items, encode_targets, inside, open_item
@@ -253,7 +253,7 @@ def array_shape(
         shape,_,dtype = (np.lib.format.read_array_header_1_0 if version==(1, 0) else np.lib.format.read_array_header_2_0)(f)
         return None if dtype.hasobject else shape
     try:
-        if path.suffix=='.safetensors':
+        if regular(path).suffix=='.safetensors':
             with safe_open(path, 'pt') as f: return None if 'source' in (f.metadata() or {}) else tuple(f.get_slice('features').get_shape())
         if path.suffix=='.npy':
             with open(path, 'rb') as f: return npy(f)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
-from ..core.files import write_atomic
+from ..core.files import regular, write_atomic
 from functools import lru_cache
 from ..core.names import nearest, spelling
 from .items import Item, Problem, VideoSet, inside, make_set, refuse, split_answers
@@ -77,7 +77,7 @@ def _spellings(known): # Two tables for many look-ups: by the form of letters, a
 # %% ../../nbs/04_data/03_manifest.ipynb #ed65abd9
 def _utf8(path, problems):
     "The text of a file, or a problem"
-    raw = Path(path).read_bytes()
+    raw = regular(path).read_bytes()
     try: return raw.decode('utf-8-sig')
     except UnicodeDecodeError as e:
         line = raw[:e.start].count(b'\n') + 1
@@ -279,7 +279,7 @@ def read_manifest(
     path = Path(path)
     found,suffix,said = Manifest(path, [], [], {}),path.suffix.lower(),str(path)
     if suffix not in ('.csv', '.jsonl'): raise ValueError(f'{path}: expected a manifest that ends in .csv or .jsonl, got {suffix or "no ending"!r}')
-    if not path.is_file(): raise FileNotFoundError(2, 'No such manifest', said)
+    if not regular(path).is_file(): raise FileNotFoundError(2, 'No such manifest', said)
     rows = (csv_rows if suffix=='.csv' else json_rows)(path, found.problems)
     have,header,ids = {f for r in rows for f in r.cells},rows[0].header if rows else 1,{}
     named = {unicodedata.normalize('NFC', q): q for q in (queries.names if queries is not None else ())}   # the same letters in another form are the same name

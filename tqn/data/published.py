@@ -11,7 +11,7 @@ __all__ = ['FILES', 'KINDS', 'HARMLESS', 'find_kind', 'read_labels', 'competitio
 import io, json, math, pickle, pickletools, re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from ..core.files import packaged
+from ..core.files import packaged, read_plain
 from .grid_corpus import grid_speakers, read_grid
 from .items import Item, Problem, VideoSet, as_items, inside, make_set, refuse
 from .manifest import read_own
@@ -38,9 +38,8 @@ def read_labels(
     problems:list,  # Where problems go
 )->list[tuple[str,int]]: # Name and class of every video
     "One file of labels"
-    try: rows = json.loads(Path(path).read_text(encoding='utf-8-sig'))
-    except (ValueError, RecursionError) as e: problems.append(Problem(str(path), f'cannot be read as JSON ({e}); download it again')); return []
-    if not isinstance(rows, list): problems.append(Problem(str(path), f'expected a list of entries, got {type(rows).__name__}')); return []
+    try: rows = read_plain(path, list)
+    except ValueError as e: problems.append(Problem(str(path), f'{e}; download it again')); return []
     found = []
     for i,row in enumerate(rows):
         name,label = (row.get('vid_name'), row.get('label')) if isinstance(row, dict) else (None, None)
@@ -170,9 +169,8 @@ def read_finegym(
     if kind=='full':
         path = max(root.glob('finegym_annotation_info_v*.json'), default=None)
         if path is None: raise ValueError(f'{root}: expected finegym_annotation_info_v1.1.json, which says where the elements are in the videos')
-        try: info = json.loads(path.read_text(encoding='utf-8-sig'))
-        except (ValueError, RecursionError) as e: raise ValueError(f'{path}: cannot be read as JSON ({e}); download it again') from None
-        if not isinstance(info, dict): raise ValueError(f'{path}: expected a dict of videos, got {type(info).__name__}')
+        try: info = read_plain(path, dict)
+        except ValueError as e: raise ValueError(f'{path}: {e}; download it again') from None
     for split,file in files.items():
         for name,label,line in read_elements(file, len(queries.class_names), problems):
             if name in seen: problems.append(Problem(str(file), f'element {name} is also in {seen[name][0]}, line {seen[name][1]}', line, kind='double' if seen[name][0]==file.name else 'leak')); continue
@@ -258,7 +256,7 @@ def read_dives(
     "Rendered dives"
     items = []
     for file in sorted(Path(root).glob('*/index.json')):
-        try: rows = json.loads(file.read_text())['items']
+        try: rows = read_plain(file, dict)['items']
         except (ValueError, KeyError, TypeError) as e: raise ValueError(f'{file} is not the index of rendered dives ({e}); render them again') from None
         items += as_items({**r, 'path': inside(file.parent, r['path']), 'split': file.parent.name} for r in rows)
     return make_set('dives', root, QuerySet.load(packaged('presets', 'dives.yaml')), items, val, seed, missing)

@@ -18,7 +18,7 @@ import numpy as np, torch
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 from .diver import CLASSES, QUESTIONS, Plan, class_name, dives_queries, face_direction, make_plan, motion, place
-from ..core.files import write_atomic
+from ..core.files import read_plain, write_atomic
 from .scene import film, get_look, make_scene
 from ..video.video import write_video
 
@@ -165,7 +165,7 @@ def prepare(
     folder,made = Path(root)/look/split,dict(renderer=VERSION, look=look, split=split, seed=seed, size=size, fps=_FPS, crf=_CRF)
     path,items = folder/'index.json',[]
     if path.exists():
-        try: index = json.loads(path.read_text()); items = index['items'][:]
+        try: index = read_plain(path, dict); items = index['items'][:]
         except (ValueError, TypeError, KeyError) as e: raise ValueError(f'{path} is not the index of rendered dives ({e}); delete its folder or choose another root') from None
         for k,v in made.items():
             if index.get(k)!=v: raise ValueError(f'{folder} was rendered with {k}={index.get(k)!r}, expected {k}={v!r}; delete it or choose another root')

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from ..core.names import unknown
-from ..core.files import lock_folder, write_atomic
+from ..core.files import lock_folder, read_plain, write_atomic
 from ..core.text import plain_text
 
 # %% ../../nbs/07_features/03_bank.ipynb #0e32588e
@@ -74,8 +74,8 @@ def read_bank_index(
     "Read the index of a bank"
     path = Path(folder)/'index.json'
     if not path.is_file(): raise ValueError(f"there is no bank in {folder}: expected {path.name}; make one with FeatureBank.create")
-    try: return BankIndex(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as e: raise ValueError(f"{path} is damaged ({e}): make the bank again") from e
+    try: return BankIndex(**read_plain(path, dict))
+    except (ValueError, TypeError, AttributeError) as e: raise ValueError(f"{path} is damaged ({e}): make the bank again") from e
 
 # %% ../../nbs/07_features/03_bank.ipynb #09f1221c
 def check_ids(

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from .bank import BANK_FILES, FeatureBank, bank_parts, lock_bank, refuse_strange
 from .stream import stream
 from ..data.items import Item, as_items, open_item
-from ..core.files import json_digest, remove_files, weights_digest, write_atomic
+from ..core.files import json_digest, read_plain, remove_files, weights_digest, write_atomic
 from ..video.transforms import Preprocess, box_text, read_box
 from ..video.decode import VideoError
 
@@ -61,7 +61,7 @@ def read_notes(
     "What the builder of a bank wrote down"
     path = Path(folder)/'build.json'
     if not path.is_file(): return {}
-    try: return dict(json.loads(path.read_text(encoding='utf-8')))
+    try: return read_plain(path, dict)
     except ValueError as e: raise ValueError(f"{path} is damaged ({e}): build the bank again with overwrite=True") from e
 
 # %% ../../nbs/07_features/04_build.ipynb #3fc34d3b

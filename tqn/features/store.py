@@ -25,7 +25,7 @@ from ..models.backbone import fuse
 from ..data.items import Item, as_items, open_item
 from ..data.batches import FEATURE_FILES, FeatureDataset, array_shape, feature_file, feature_layout, feature_path, load_features, said_layout, source_stamp
 from .stream import finite_rows, stream
-from ..core.files import weights_digest
+from ..core.files import parse_plain, read_plain, weights_digest
 from ..questions.queries import QuerySet
 from ..core.files import file_name, write_atomic
 from ..video.transforms import Preprocess
@@ -60,17 +60,15 @@ def _said_timing(folder): # dict
     "What features.json says"
     path = Path(folder)/'features.json'
     if not path.is_file(): return {}
-    try: said = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as e: raise ValueError(f'{path} is not JSON ({e}); expected {{"hop": 16, "span": 32, "fps": 30}}') from None
-    if not isinstance(said, dict): raise ValueError(f'{path}: expected {{"hop": 16, "span": 32, "fps": 30}}, got {type(said).__name__}')
-    return said
+    try: return read_plain(path, dict)
+    except ValueError as e: raise ValueError(f'{path}: {e}; expected something like {{"hop": 16, "span": 32, "fps": 30}}') from None
 
 def _file_timing(folder, id): # dict
     "What a video's own file says"
     path = feature_path(folder, id)
     if not path.is_file(): return {}
     with safe_open(path, 'pt') as f: said = f.metadata() or {}
-    try: return json.loads(said.get('timing', '{}'))
+    try: return parse_plain(said.get('timing', '{}'), want=dict)
     except ValueError: return {}
 
 # %% ../../nbs/07_features/02_store.ipynb #bd80c2f8

@@ -17,7 +17,7 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.files import file_digest, tensors_digest
+from ..core.files import file_digest, read_plain, tensors_digest
 from ..core.names import unknown
 from .backbone import S3D, check_clips
 from .weights import LoadReport, assign_weights, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
@@ -209,9 +209,8 @@ def processor_settings(
     "The authors' own preprocessing, as they wrote it"
     files = [Path(folder)/name for name in _FILES if (Path(folder)/name).is_file()]
     if not files: return None
-    try: found = json.loads(files[0].read_text(encoding='utf-8'))
-    except (ValueError, RecursionError) as e: raise ValueError(f'{files[0]} is not JSON ({e}); fetch it again') from None
-    if not isinstance(found, dict): raise ValueError(f'{files[0]}: expected a dictionary, got {type(found).__name__}')
+    try: found = read_plain(files[0], dict)
+    except ValueError as e: raise ValueError(f'{files[0]}: {e}; fetch it again') from None
     return found.get('video_processor', found) or None
 
 # %% ../../nbs/06_models/03_adapters.ipynb #761df24b

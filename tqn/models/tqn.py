@@ -18,7 +18,7 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..core.files import naming_file, tensors_digest
+from ..core.files import naming_file, read_plain, tensors_digest
 from ..core.names import refuse_unknown
 from .adapters import ImageBackbone, open_backbone
 from .backbone import S3D
@@ -272,8 +272,8 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         p,config = Path(folder),Path(folder)/'config.json'
         if p.exists() or p.is_absolute() or str(folder).startswith('.') or len(p.parts)!=2:    # not the name of a hub repository
             if not config.is_file(): raise ValueError(f"expected a folder that TQN.save_pretrained wrote, but there is no {config}; check the path")
-            try: settings = json.loads(config.read_text())
-            except (json.JSONDecodeError, UnicodeDecodeError) as e: raise ValueError(f"{config} is not JSON ({e}); save the model again") from e
+            try: settings = read_plain(config, dict)
+            except ValueError as e: raise ValueError(f"{config}: {e}; save the model again") from e
             if not isinstance(settings, dict) or 'queries' not in settings: raise ValueError(f"{config} holds no questions, so it is not a saved TQN; use save_pretrained")
             refuse_unknown(settings, inspect.signature(TemporalQueryNetwork).parameters, f"{config}: TQN has no setting")
         return super().from_pretrained(folder, **kwargs)

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..core.files import file_digest, packaged, tensors_digest, write_atomic
+from ..core.files import file_digest, packaged, parse_plain, tensors_digest, write_atomic
 from .backbone import MIXED, S3D
 from ..questions.queries import QuerySet
 
@@ -167,8 +167,8 @@ def load_backbone(
     if path.suffix=='.safetensors':
         with safe_open(path, 'pt') as f: notes = f.metadata() or {}
     if 'config' not in notes: raise ValueError(f"{path} has weights but no settings; build S3D(...) yourself and use load_kinetics or load_torchvision")
-    try: config,meta = json.loads(notes['config']),json.loads(notes.get('meta', '{}'))
-    except json.JSONDecodeError as e: raise ValueError(f"the notes in {path} are not JSON ({e}); save it again with save_backbone") from e
+    try: config,meta = (parse_plain(notes.get(k, '{}'), want=dict) for k in ('config','meta'))
+    except ValueError as e: raise ValueError(f"the notes in {path} are no settings ({e}); save it again with save_backbone") from e
     try: model = S3D(**config)
     except (TypeError, ValueError, RuntimeError) as e: raise ValueError(f"the settings in {path} make no S3D ({e}); save it again with save_backbone") from e
     model.load_report,model.meta = assign_weights(model, weights, source=path),meta

@@ -12,6 +12,7 @@ import json, re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from ..core.files import naming_file, parse_plain, regular
 from ..core.names import unknown
 from ..core.text import as_html, html_view
 
@@ -314,12 +315,10 @@ def read_categories(
     path:str|Path, # Lines of FineGym's form, one name a line, or a .json list of names or of lists of words
 )->list[Category]: # In the order of their index
     "The classes of a file"
-    try: text = Path(path).read_text(encoding='utf-8-sig')
+    try: text = regular(path).read_text(encoding='utf-8-sig')
     except UnicodeDecodeError as e: raise ValueError(f'{path}: expected text in UTF-8, got other bytes ({e}); save it as UTF-8') from None
     if Path(path).suffix.lower()=='.json':
-        try: names = json.loads(text)
-        except (ValueError, RecursionError) as e: raise ValueError(f'{path}: cannot be read as JSON: {e}') from None
-        if not isinstance(names, list): raise ValueError(f'{path}: expected a list of names, got {type(names).__name__}')
+        with naming_file(path): names = parse_plain(text, want=list)
         names = [' '.join(map(str, n)) if isinstance(n, list) else n for n in names]
     elif 'clabel' in text[:4096].casefold(): return finegym_categories(path, text)
     else: names = [l.strip() for l in text.splitlines() if l.strip()]

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from ..models.weights import assign_weights, read_weights
 from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
-from ..core.files import json_digest, packaged, write_json
+from ..core.files import json_digest, naming_file, packaged, read_plain, write_json
 from ..data.items import encode_targets
 from ..data.batches import FeatureDataset, ignore_interrupt, make_loader
 from ..data.published import open_data, what_is
@@ -144,8 +144,7 @@ def load_grid(
     "Read a grid"
     path = Path(path)
     if not path.is_file(): raise ValueError(f'expected a grid (.yaml), found no file {path}')
-    try: d = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except yaml.YAMLError as e: raise ValueError(f'{path} is not YAML: {e}') from e
+    with naming_file(path): d = read_plain(path, kind='yaml')
     if not isinstance(d, dict) or not isinstance(d.get('rows'), dict) or not d['rows']: raise ValueError(f'{path}: expected title, base and a row or more as rows: {{name: settings}}')
     refuse_unknown(d, ['title','base','seeds','preset','defaults','tune','rows','figures'], f'{path}: a grid has no')
     try:
@@ -341,7 +340,7 @@ def run_one(
     "Train one row with one seed, and score it"
     folder,digest = Path(folder),run_digest(e, seed, data)
     done = folder/'result.json'
-    try: old = json.loads(done.read_text(encoding='utf-8'))
+    try: old = read_plain(done, dict)
     except (OSError, ValueError): old = None                                # not there, or cut off in the middle
     if isinstance(old, dict) and old.get('digest') == digest: return old
     data = {s: FeatureView(d, e, s) for s,d in data.items()}
@@ -356,7 +355,7 @@ def run_one(
     lost = attention_unknown(e, where)
     result |= {'not_looked': lost} if lost else {'where': attention_run(model, where, result['reading'])}
     write_json(done, result)
-    return json.loads(done.read_text(encoding='utf-8'))
+    return read_plain(done)
 
 # %% ../../nbs/11_studies/01_grid.ipynb #38af4fed
 def load_run(
@@ -366,7 +365,7 @@ def load_run(
     "The model of a run, with its best weights on val"
     folder = Path(folder)
     if not (folder/'result.json').is_file(): raise ValueError(f'expected a finished run, found no {folder/"result.json"}: run the grid first')
-    said = json.loads((folder/'result.json').read_text(encoding='utf-8'))
+    with naming_file(folder/'result.json'): said = read_plain(folder/'result.json', dict)
     e,train = Experiment(**said['settings']),data['train']
     model = build_model(e, some_questions(train.queries, e.questions), train[0]['features'].shape[1], said['seed'])
     if e.trained: assign_weights(model, read_weights(folder/'train'/'best'/'model.safetensors'))

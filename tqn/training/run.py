@@ -354,7 +354,7 @@ def load_checkpoint(
     try:
         weights = load_tensors((found[-1]/'model.safetensors').read_bytes())
         state = torch.load(found[-1]/'optimiser.pt', map_location='cpu', weights_only=True)
-        at = Progress(**json.loads((found[-1]/'progress.json').read_text(encoding='utf-8')))
+        at = Progress(**read_plain(found[-1]/'progress.json', dict))
     except Exception as e: raise ValueError(f"{found[-1]} is damaged ({type(e).__name__}: {e}): delete it and pass resume=True, or overwrite=True to start again") from e
     try: model.load_state_dict(weights); optimiser.load_state_dict(state)
     except (RuntimeError, ValueError) as e: raise ValueError(f"{found[-1]} is of another model: {e}; build the model of that run, or choose another folder") from e

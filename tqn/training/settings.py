@@ -240,6 +240,7 @@ def make_config(
     if config is None or isinstance(config, str) and config in RECIPES: config = recipe_settings(config or 'published', stage)
     elif isinstance(config, (str, Path)):
         if not Path(config).is_file(): raise ValueError(f"expected one of the recipes {list(RECIPES)} or a JSON file of settings, got {str(config)!r}")
-        config = json.loads(Path(config).read_text(encoding='utf-8'))
+        from tqn.core.files import naming_file, read_plain
+        with naming_file(config): config = read_plain(config, dict, 'json')
     elif isinstance(config, Checked): config = {k: v for k,v in config if k in TrainConfig.model_fields}
     return TrainConfig(**{**config, **changes})

@@ -22,7 +22,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
-from ..core.files import json_digest
+from ..core.files import json_digest, read_plain
 
 # %% ../../nbs/03_video/01_decode.ipynb #319154d5
 class VideoError(ValueError):
@@ -525,7 +525,7 @@ def known_scan(
 )->Scan|None: # None if there is none, or none that can be read
     "The scan of this file as it is now, if one was made"
     try:
-        kept = json.loads(_cache_file(path).read_text())
+        kept = read_plain(_cache_file(path), dict)
         scan = Scan(**kept['scan'])
         right = kept['stamp']==_stamp(path) and all(type(getattr(scan, o.name)) is o.type for o in fields(scan))
         return scan if right else None

@@ -22,7 +22,7 @@ from .browse import Companion
 from .film import sprite
 from .lanes import front_end
 from ..core.names import unknown
-from ..core.files import write_atomic
+from ..core.files import parse_plain, write_atomic
 from ..core.text import plain_text
 
 # %% ../../nbs/10_widgets/06_compare.ipynb #c6e07cad
@@ -141,7 +141,7 @@ def epoch_sides(
     sides = []
     for path in found:
         try:
-            with safe_open(path, 'np') as file: head,arrays = json.loads((file.metadata() or {})['attention']),{k: file.get_tensor(k) for k in file.keys()}
+            with safe_open(path, 'np') as file: head,arrays = parse_plain((file.metadata() or {})['attention'], want=dict),{k: file.get_tensor(k) for k in file.keys()}
         except (OSError, SafetensorError, KeyError, ValueError) as e: raise ValueError(f'{path.name} in {path.parent} is damaged ({type(e).__name__}): delete it') from e
         id = head['ids'][0] if id is None else id
         if id not in head['ids']: raise unknown('no attention was kept of the video', id, head['ids'])

@@ -51,7 +51,7 @@ def read_journal(
     out = []
     for line in journal_of(path).read_bytes().split(b'\n'):
         try: change = json.loads(line) if line.strip() else None
-        except ValueError: continue
+        except (ValueError, RecursionError): continue
         if isinstance(change, dict) and {'id','what','question','new'} <= set(change): out.append(change)
     return out
 
