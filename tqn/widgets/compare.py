@@ -18,9 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from ..attention.answer import Answer
 from ..attention.figure import GROUND, INK, FAINT, RIGHT, SOFT, WRONG, draw_lane
-from .browse import Companion
 from .film import sprite
-from .lanes import front_end
+from .lanes import Companion, front_end
 from ..core.names import unknown
 from ..core.files import parse_plain, write_atomic
 from ..core.text import plain_text

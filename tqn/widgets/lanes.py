@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SWITCH', 'STATE', 'shown_maps', 'focus', 'lane_order', 'plot_lanes', 'front_end', 'png', 'PicturedWidget', 'limits',
-           'checked', 'ViewerTraits', 'Lanes']
+           'checked', 'ViewerTraits', 'Lanes', 'Companion']
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #b85bc1fa
 import base64, io, json, os
@@ -230,3 +230,23 @@ class Lanes(ViewerTraits):
 
     def __repr__(self)->str:
         return f'AttentionViewer: {self.error}' if self.error else f"AttentionViewer: {self.meta['name']}, {self.meta['n_frames']} frames, {len(self.meta['questions'])} lanes"
+
+# %% ../../nbs/10_widgets/02_lanes.ipynb #71c8b377
+class Companion(PicturedWidget):
+    "What the companions of the viewer share"
+    notice = Unicode('', help='what went wrong last').tag(sync=True)
+
+    def __init__(self, **kwargs):
+        known = [n for n in self.traits() if not n.startswith('_') and n not in ('comm','keys','log','error','notice')]
+        refuse_unknown(kwargs, known, f'{type(self).__name__} has no setting')
+        super().__init__(**kwargs)
+        self.on_msg(self._receive)
+
+    def _receive(self, _, message, buffers):
+        try: self.receive(message)
+        except (ValueError, KeyError, TypeError) as e: self.notice = f'{type(e).__name__}: {e}'
+
+    def receive(self,
+        message:dict,  # Of the front end
+    )->None:
+        "Answer the front end"
