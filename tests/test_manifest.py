@@ -239,6 +239,38 @@ def test_a_link_out_of_the_root_is_refused(tmp_path):
     (tmp_path/'root'/'m.csv').write_text('path,q\na.mp4,x\n')
     assert len(load_items(tmp_path/'root'/'m.csv', root=tmp_path/'link')) == 1
 
+def test_cells_that_a_spreadsheet_would_run(tmp_path):
+    import csv
+    words = ['=1+1', '+a', '-side', '@x', "'=x", "''-y", '=HYPERLINK("http://x")']
+    items = [Item(f'{w}{i}', tmp_path/f'{w.replace("/", "")}.mp4', {'=q': w, 'n': '-1'}, group=w) for i,w in enumerate(words)]
+    write_manifest(tmp_path/'m.csv', items)
+    cells = [c for row in csv.reader((tmp_path/'m.csv').open(newline='')) for c in row]
+    assert not [c for c in cells if c[:1] in ('=', '+', '@') or c[:1] == '-' and c != '-1'] and '-1' in cells
+    assert load_items(tmp_path/'m.csv') == items
+    assert check([Item('x', answers={'n': a}) for a in ('-1', '1')], progress=False).ok
+
+def test_an_index_of_dives_stays_in_its_folder(tmp_path):
+    from tqn.dives.dives import SyntheticDives
+    SyntheticDives(tmp_path, 'val', n=1, size=16, workers=0, progress=False)
+    path = next(tmp_path.glob('*/*/index.json')); index = json.loads(path.read_text())
+    film(tmp_path/'out.mp4'); (path.parent/'link.mp4').symlink_to(tmp_path/'out.mp4')
+    for bad in ('../../out.mp4', str(tmp_path/'out.mp4'), 'link.mp4'):
+        path.write_text(json.dumps({**index, 'items': [{**index['items'][0], 'path': bad}]}))
+        with pytest.raises(ValueError, match='expected a path inside'): SyntheticDives(tmp_path, 'val', n=1, size=16, workers=0, progress=False)
+        with pytest.raises(ValueError, match='expected a path inside'): open_data(tmp_path, missing='keep')
+
+def test_nonsense_is_refused(tmp_path):
+    "Extents outside the film, thousands of questions"
+    from tqn.attention.localise import ClipMaps
+    for e in ((4, 40), (-1, 3), (9, 9), (9, 4)):
+        with pytest.raises(ValueError, match="extent of 'a' as frames"): ClipMaps('v', {'a': [.5, .5]}, {'a': e}, 16)
+    film(tmp_path/'a.mp4')
+    (tmp_path/'m.csv').write_text('path,side,side extent\na.mp4,l,4-40\n')
+    table = read_manifest(tmp_path/'m.csv')
+    assert [p.column for p in check(table.items, None, table.path, table.lines, table.problems, progress=False).problems if p.error] == ['side extent']
+    with pytest.raises(ValueError, match='at most 2,000 questions'): QuerySet({f'q{i}': ['a'] for i in range(2001)})
+    with pytest.raises(ValueError, match='at most 1,000 columns'): guess_queries([Item('a', answers={f'q{i}': 'a' for i in range(1001)})])
+
 # splits ----------------------------------------------------------------------------------------------------------------
 
 @settings(max_examples=40)
@@ -434,3 +466,20 @@ def test_skip_skips_what_check_refuses(tmp_path, capsys):
     for val in (rows[:6] + ['v0.mp4,val,0,0.9,b'], rows[:6] + ['torn.mp4,val,0,0.5,b']):       # of the second no val is left
         (tmp_path/'m.csv').write_text('path,split,start,end,side\n' + '\n'.join(val) + '\n')
         with pytest.warns(UserWarning, match="left out 3 of 6 videos.*v3.mp4.*end 1.3"): assert run(['train', str(tmp_path/'m.csv'), *TINY, '--damaged', 'skip', '--out', str(tmp_path/'run'), '--overwrite']) == 0
+
+@pytest.mark.parametrize('name', ['2024-05-01T12:30:00.mp4', 'file:a.mp4', 'concat:a|b.mp4', 'http://a.mp4'.replace('/', ''), '-v.mp4', '=a.mp4', "it's 50% #1?.mp4"])
+def test_a_name_that_looks_like_an_address_is_a_file(tmp_path, monkeypatch, name):
+    "Relative and absolute, in a table and on the command line, read by both readers"
+    from tqn.video.decode import scan
+    from tqn.video.video import open_video
+    monkeypatch.chdir(tmp_path)
+    film('plain.mp4'); shutil.copy('plain.mp4', f'./{name}')
+    Path('m.csv').write_text(f'path,start,end,side\n{name},0,0.4,l\n{name},0.4,0.8,r\n')
+    want = open_video('plain.mp4').frames(range(20))
+    for path in (name, Path(name), tmp_path/name): assert (open_video(path).frames(range(20)) == want).all() and scan(path, prove=True).ok
+    assert run(['check', 'm.csv', '--quiet']) == 0
+    assert run(['cut', 'm.csv', '--quiet']) == 0 and len(load_items('cuts/manifest.csv')) == 2
+    assert run(['features', 'm.csv', 'f']) == 0
+    assert run(['predict', '--', name]) == 0 and run(['view', '--no-open', '--', name]) == 0
+    write_video(name, open_video(name).frames(range(20)).numpy())
+    assert len(open_video(name)) == 20

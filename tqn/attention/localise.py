@@ -83,6 +83,8 @@ class ClipMaps:
         for q,a in self.attn.items():
             if not np.isfinite(a).all() or (a<0).any() or not a.sum()>0:
                 raise ValueError(f"{self.id}: expected attention ≥ 0 that is not all zero, got {q}: {a}")
+        for q,e in self.extents.items():
+            if e is not None and not 0<=e[0]<e[1]<=self.n_frames: raise ValueError(f'{self.id}: expected the extent of {q!r} as frames [first, last) in a film of {self.n_frames} frames, got {list(e)}; correct it, or see `tqn check`')
         self.spans = clip_spans(len(a), self.n_frames, self.clip_len, self.stride, self.hop)
 
 # %% ../../nbs/08_attention/04_localise.ipynb #01eb7102

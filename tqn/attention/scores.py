@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from tqdm.auto import tqdm
-from ..core.files import write_atomic, write_json
+from ..core.files import safe_cell, write_atomic, write_json
 from ..core.text import as_html, html_view, plain_text
 from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
@@ -431,5 +431,5 @@ def save_predictions(
             truth = '' if o['right'] is None else '|'.join(labels[i] for i in np.flatnonzero(y>.5)) if y.ndim else labels[int(y)]
             answer = '|'.join(o['answer']) if isinstance(o['answer'], list) else o['answer']
             right = '' if o['right'] is None else int(o['right'])
-            out.writerow([id, name, answer, f"{o['p']:.4f}", truth, right])
+            out.writerow([*map(safe_cell, (id, name, answer)), f"{o['p']:.4f}", safe_cell(truth), right])
     return write_atomic(path, text.getvalue())

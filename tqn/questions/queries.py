@@ -111,6 +111,7 @@ class Questions:
         if isinstance(queries, str) or not isinstance(queries, Iterable): raise ValueError(f'expected a dictionary {{question: [answers]}} or a list of Query, got {queries!r}')
         queries = [q if isinstance(q, Query) else Query.from_dict(q) for q in queries]
         if not queries: raise ValueError('expected at least one question, got none')
+        if len(queries)>2000: raise ValueError(f'expected at most 2,000 questions, got {len(queries):,}; a model attends with a query for each, so ask fewer, or make them answers of one question')
         _labels([q.name for q in queries], 'a question')
         self._queries = {q.name:q for q in queries}
 

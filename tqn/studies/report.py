@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from ..attention.figure import ACCENT, FAINT, INK, LINE, WRONG, tone_map
 from ..attention.localise import bootstrap, nan_mean
-from ..core.files import write_atomic
+from ..core.files import safe_cell, write_atomic
 from ..core.text import plain_text
 from .grid import Grid, example_maps, slug
 
@@ -390,7 +390,7 @@ def write_tables(
 )->list[Path]: # The files
     "Write a grid's tables as CSV, and its figures"
     import matplotlib.pyplot as plt
-    files = [write_atomic(out/f'{name}_{k}.csv', t.to_csv(index=False, float_format='%.5g')) for k,t in tables.items()]
+    files = [write_atomic(out/f'{name}_{k}.csv', t.map(lambda v: safe_cell(v) if isinstance(v, str) else v).to_csv(index=False, float_format='%.5g')) for k,t in tables.items()]
     for title,figure in grid_figures(grid, tables).items():
         figure.savefig(picture := io.BytesIO(), format='png', dpi=110, bbox_inches='tight')
         plt.close(figure)
