@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'DEEP', 'UNFOLDED', 'write_atomic', 'write_json', 'short_name', 'file_name', 'numbered', 'lock_folder',
-           'remove_files', 'naming_file', 'plain_format', 'regular', 'parse_plain', 'read_plain', 'file_digest',
-           'json_digest', 'tensors_digest', 'weights_digest', 'packaged']
+           'remove_files', 'safe_cell', 'plain_cell', 'naming_file', 'plain_format', 'regular', 'parse_plain',
+           'read_plain', 'file_digest', 'json_digest', 'tensors_digest', 'weights_digest', 'packaged']
 
 # %% ../../nbs/01_core/03_files.ipynb #f0a20ea3
 import errno, hashlib, itertools, json, math, os, re, stat, weakref, yaml
@@ -108,6 +108,20 @@ def remove_files(
     for p in folder.iterdir():
         if re.fullmatch(names, p.name) and p.is_file() and not p.is_symlink(): p.unlink()
     with suppress(OSError): folder.rmdir()
+
+# %% ../../nbs/01_core/03_files.ipynb #8543becc
+def safe_cell(
+    text:str, # What a cell shall say
+)->str: # The same, with an apostrophe in front where a spreadsheet would run it
+    "Text as it may stand in a table"
+    runs = re.match(r"'*[=+\-@\t\r]", text) and not re.fullmatch(r'[+-]?[0-9]+([.,][0-9]*)?(e[+-]?[0-9]+)?', text)
+    return "'" + text if runs else text
+
+def plain_cell(
+    text:str, # A cell as it stands in a table
+)->str: # What it says
+    "Text as it was before `safe_cell`"
+    return text[1:] if re.match(r"'+[=+\-@\t\r]", text) else text
 
 # %% ../../nbs/01_core/03_files.ipynb #138b5bcd
 @contextmanager

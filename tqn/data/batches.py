@@ -338,6 +338,7 @@ class FeatureDataset(Dataset):
         f = self.kept[id] if id in self.kept else load_features(self.folder, id, self.items[i], self.layout)
         if self.in_memory: self.kept[id] = f
         f = torch.as_tensor(f)
+        if not f.is_floating_point(): raise ValueError(f"video {id!r}: expected features in floating point, got {f.dtype}; convert them to float32")
         if not self.folder and self.layout and self.layout not in ('n d', 'v n d'): f = rearrange(f, f"{self.layout} -> {'v n d' if 'v' in self.layout else 'n d'}")
         if f.ndim not in (2, 3): raise ValueError(f"expected features (n, d) or (views, n, d), got {tuple(f.shape)}: store one row a clip")
         if f.ndim == 3:

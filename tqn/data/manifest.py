@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
-from ..core.files import regular, write_atomic
+from ..core.files import plain_cell, regular, safe_cell, write_atomic
 from functools import lru_cache
 from ..core.names import nearest, spelling
 from .items import Item, Problem, VideoSet, inside, make_set, refuse, split_answers
@@ -97,7 +97,7 @@ def csv_rows(
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=told[1] if told else max(',;\t', key=head.count), strict=True)
     try:
         for cells in reader:
-            line,begin,cells = begin,reader.line_num + 1,[c.strip() for c in cells]
+            line,begin,cells = begin,reader.line_num + 1,[plain_cell(c.strip()) for c in cells]
             while cells and not cells[-1] and (names is None or len(cells)>len(names)): cells.pop()
             if names is None:
                 if not cells and (told or not text.lstrip('\r\n')[:1]): continue
@@ -329,6 +329,7 @@ def guess_queries(
     classes = sorted({o.class_name for o in items if o.class_name}, key=_natural)
     if not given and classes: return QuerySet([Query('kind', classes, text='Which class is it?')], [(c, [c]) for c in classes])
     if not given: raise ValueError('expected a column with answers, or the column class, got neither; add one column for each question')
+    if len(given)>1000: raise ValueError(f'expected at most 1,000 columns of answers, got {len(given):,}, such as {list(given)[:3]}; write the questions that are meant into queries.yaml')
     def finite(text):
         try: return math.isfinite(float(text))
         except ValueError: return False
@@ -395,6 +396,7 @@ def write_manifest(
         **{f'{q} extent': f'{a}-{b}' for q,(a,b) in d.get('extents', {}).items()}} for d in dicts]
     named = dict.fromkeys(k for c in cells for k in c)
     out = io.StringIO(newline='')
-    writer = csv.DictWriter(out, [*(f for f in FIELDS if f in named or f=='path'), *(k for k in named if k not in FIELDS)], restval='', lineterminator='\n')
-    writer.writeheader(); writer.writerows(cells)
+    columns = [*(f for f in FIELDS if f in named or f=='path'), *(k for k in named if k not in FIELDS)]
+    writer = csv.writer(out, lineterminator='\n')
+    writer.writerow(map(safe_cell, columns)); writer.writerows([safe_cell(c.get(k, '')) for k in columns] for c in cells)
     return write_atomic(path, out.getvalue())

@@ -258,7 +258,7 @@ def read_dives(
     for file in sorted(Path(root).glob('*/index.json')):
         try: rows = read_plain(file, dict)['items']
         except (ValueError, KeyError, TypeError) as e: raise ValueError(f'{file} is not the index of rendered dives ({e}); render them again') from None
-        items += as_items({**r, 'path': inside(file.parent, r['path']), 'split': file.parent.name} for r in rows)
+        items += as_items({**r, 'path': inside(file.parent, r['path'], links=False), 'split': file.parent.name} for r in rows)
     return make_set('dives', root, QuerySet.load(packaged('presets', 'dives.yaml')), items, val, seed, missing)
 
 # %% ../../nbs/04_data/07_published.ipynb #c3988f74

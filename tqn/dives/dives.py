@@ -19,6 +19,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 from .diver import CLASSES, QUESTIONS, Plan, class_name, dives_queries, face_direction, make_plan, motion, place
 from ..core.files import read_plain, write_atomic
+from ..data.items import inside
 from .scene import film, get_look, make_scene
 from ..video.video import write_video
 
@@ -174,7 +175,9 @@ def prepare(
         items += [make_item(look, split, seed, i) for i in range(len(items), n)]
         write_atomic(path, json.dumps({**made, 'items':items}))
     items = [{**o, 'id':_item_id(look, split, seed, i)} for i,o in enumerate(items[:n])]  # an older index may lack look and seed
-    jobs = [(str(folder), look, split, seed, size, i) for i in range(n) if not (folder/items[i]['path']).exists()]
+    try: places = [inside(folder, o['path'], links=False) for o in items]
+    except (ValueError, KeyError, TypeError) as e: raise ValueError(f'{path} is not the index of rendered dives ({e}); delete its folder or choose another root') from None
+    jobs = [(str(folder), look, split, seed, size, i) for i in range(n) if not places[i].exists()]
     if jobs: render_files(jobs, workers, progress, f'render {look}/{split}')
     return items
 
