@@ -3,6 +3,7 @@ import copy
 import json
 import math
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -390,3 +391,25 @@ def test_a_decoder_that_does_not_fit(decoder, message):
 def test_a_video_without_a_clip_is_refused_by_number():
     "Where the value can be read at no cost, and by collate before a batch goes to a GPU"
     with pytest.raises(ValueError, match='video 1 of the batch has none'): TQN(GIVEN, d_model=16, n_layers=1)(torch.randn(2, 3, 16), torch.tensor([[True]*3, [False]*3]))
+
+class Killed(BaseException): pass
+
+@pytest.mark.parametrize('at', range(6))
+def test_saving_over_another_model_killed_anywhere_leaves_one_of_the_two(tmp_path, monkeypatch, at):
+    "Weights never meet the settings of another model: the move of the weights is the switch"
+    old,new = (TQN(QuerySet({'side': ['left', 'right']}), d_model=16, n_layers=n, n_heads=2, d_features=4, class_reading=how) for n,how in ((1, 'query'), (1, 'product')))
+    old.save_pretrained(tmp_path/'m')
+    steps = iter(range(99))
+    def step(real, *args, **kw):
+        if next(steps) == at: raise Killed
+        return real(*args, **kw)
+    replace,unlink = os.replace,Path.unlink
+    with monkeypatch.context() as m:
+        m.setattr(os, 'replace', lambda *a, **kw: step(replace, *a, **kw))
+        m.setattr(Path, 'unlink', lambda p, **kw: step(unlink, p, **kw) if p.parent == tmp_path/'m' else unlink(p, **kw))
+        try: new.save_pretrained(tmp_path/'m')
+        except Killed: pass
+    there = TQN.from_pretrained(tmp_path/'m')
+    same = {m.class_reading: all(torch.equal(a, b) for a,b in zip(m.parameters(), there.parameters())) for m in (old, new)}
+    assert same == {'query': there.class_reading == 'query', 'product': there.class_reading == 'product'}
+    if at > 3: assert there.class_reading == 'product'

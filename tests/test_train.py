@@ -434,6 +434,36 @@ def test_the_lock_goes_with_its_process_though_a_forked_child_lives(tmp_path):
         lock_folder(tmp_path, 'taken').close()
         os.killpg(p.pid, signal.SIGKILL)
 
+@pytest.mark.skipif(os.name == 'nt', reason='on Windows a process cannot be asked whether it lives')
+@pytest.mark.parametrize('where, work', [('r', "fit(tiny(), *loaders(), FOLDER, **quiet)"), ('r/best', "fit(tiny(), *loaders(), FOLDER, overwrite=True, **quiet)"),
+    ('r', "__import__('tqn.core.files').core.files.write_atomic(FOLDER + '/a.txt', '')"), ('r', "__import__('tqn.video.video').video.video.write_video(FOLDER + '/a.mp4', [torch.zeros(16, 16, 3, dtype=torch.uint8).numpy()])")])
+def test_what_a_killed_process_left_goes_when_the_next_begins(tmp_path, where, work):
+    "A file and a folder of a dead process go; those of a living one, and of names that are not ours, stay"
+    from tqn.core.files import temporary
+    (tmp_path/'r'/'best').mkdir(parents=True)
+    if where == 'r/best': shutil.copyfile(whole_config(tmp_path), tmp_path/'r'/'config.json')
+    else: (tmp_path/'r'/'best').rmdir()
+    body = f"""
+    import os, signal
+    from pathlib import Path
+    from tqn.core.files import temporary
+    with temporary({str(tmp_path/where/'film.mp4')!r}) as a, temporary({str(tmp_path/where/'checkpoint')!r}) as b:
+        a.write_text('half'); b.mkdir(); (b/'model').write_text('half'); os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert script(tmp_path, body).returncode == -signal.SIGKILL
+    assert len(list((tmp_path/where).glob('.*.tmp'))) == 2
+    (tmp_path/where/'.mine.tmp').write_text('mine')
+    with temporary(tmp_path/where/'live.mp4') as live:
+        live.write_text('half')
+        done = script(tmp_path, work.replace('FOLDER', repr(str(tmp_path/'r'))))
+        assert done.returncode == 0, done.stderr
+        assert {p.name for p in (tmp_path/where).glob('.*.tmp')} == {'.mine.tmp', live.name}
+
+def whole_config(tmp_path):
+    from tqn.training.settings import TrainConfig
+    (tmp_path/'c.json').write_text(json.dumps(dict(TrainConfig())))
+    return tmp_path/'c.json'
+
 # diverging ------------------------------------------------------------------------------------------------------------
 
 def test_nan_names_step_and_videos_and_spares_the_weights(tmp_path):

@@ -28,7 +28,7 @@ from ..data.batches import ClipDataset, FeatureDataset, WholeVideos, WindowDatas
 from ..data.published import open_data, what_is
 from ..models.adapters import open_backbone
 from ..models.backbone import S3D
-from ..models.weights import load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
+from ..models.weights import complete_model, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..models.tqn import TQN
 from ..models.losses import tqn_loss
 from ..features.bank import bank_parts
@@ -101,6 +101,7 @@ def find_model(
 )->Path: # The folder with the weights
     "Where a run keeps its best model"
     for path in (Path(folder)/'best', Path(folder)):
+        complete_model(path)
         if (path/'model.safetensors').is_file() and (path/'config.json').is_file(): return path
     raise ValueError(f"there is no model in {folder}: expected config.json and model.safetensors in {Path(folder)/'best'}, as `tqn train` writes them; train first, or name another folder")
 

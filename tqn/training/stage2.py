@@ -7,7 +7,7 @@ __all__ = ['WINDOWS', 'WholeStage', 'own_bank', 'visits', 'BankStage', 'make_sta
            'fit_stage2']
 
 # %% ../../nbs/09_training/04_stage2.ipynb #96235748
-import json, math, re, shutil
+import json, math, re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..features.bank import BankParts, FeatureBank, StoredRows, check_ids, drift, plot_ages
 from ..features.stream import stream
 from ..data.batches import WAYS, WholeVideos, WindowDataset, collate, windows_loader
-from ..core.files import weights_digest
+from ..core.files import temporary, weights_digest
 from ..core.names import unknown
 from ..core.text import plain_text
 from .run import LivePlot, Run, cut_log, log_row, make_accelerator, read_log
@@ -58,14 +58,14 @@ def own_bank(
     "This process's own copy of the rows of its videos"
     folder = Path(folder)
     if not folder.exists():
-        part,source = folder.with_name(f'.{folder.name}.part'),parts()
-        shutil.rmtree(part, ignore_errors=True)
-        bank = FeatureBank.create(part, {id: source.index.lengths[id] for id in check_ids(source.index, ids)}, source.index.d, source.index.dtype, digest, sync=False)
-        for i,id in enumerate(ids, 1):
-            bank.write([id], [0], source.read([id])[0])
-            if i % 256 == 0 or i == len(ids): bank.checkpoint(digest)  # the log of old rows stays small
-        bank.close()
-        part.rename(folder)
+        source = parts()
+        with temporary(folder) as part:
+            bank = FeatureBank.create(part, {id: source.index.lengths[id] for id in check_ids(source.index, ids)}, source.index.d, source.index.dtype, digest, sync=False)
+            for i,id in enumerate(ids, 1):
+                bank.write([id], [0], source.read([id])[0])
+                if i % 256 == 0 or i == len(ids): bank.checkpoint(digest)  # the log of old rows stays small
+            bank.close()
+            part.rename(folder)
     bank = FeatureBank.open(folder, sync=sync)
     if set(bank.index.lengths) == set(ids): return bank
     bank.close()
