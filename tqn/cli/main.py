@@ -208,7 +208,7 @@ def saved_model(
     folder:Path, # Folder of a checkpoint
 )->Path: # The same folder, which holds one
     "Refuse a folder that holds no checkpoint"
-    if (folder/'config.json').is_file(): return folder
+    if (folder/'config.json').is_file() or (folder/'model.safetensors').is_file(): return folder
     raise ValueError(f"expected a checkpoint in {folder} (config.json and model.safetensors), found none; "
                      "train one with `tqn demo`, or name another folder with --checkpoint")
 

@@ -23,7 +23,7 @@ from ..core.names import refuse_unknown
 from .adapters import ImageBackbone, open_backbone
 from .backbone import S3D
 from .decoder import QueryDecoder
-from .weights import assign_weights, new_files, published_config, published_name, read_weights, rename_weights, split_attention, union_vocabulary
+from .weights import assign_weights, complete_model, new_files, published_config, published_name, read_weights, rename_weights, split_attention, union_vocabulary
 from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
 
@@ -261,7 +261,7 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
     def _save_pretrained(self, save_directory): # called by the mixin
         weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()
                    if not (self._lean and k.startswith('backbone.'))}
-        (Path(save_directory)/'model.safetensors').write_bytes(save(weights, {'format': 'pt'}))
+        (Path(save_directory)/'model.safetensors').write_bytes(save(weights, {'format': 'pt', 'config': json.dumps(self._hub_mixin_config, sort_keys=True, indent=2)}))
 
     @classmethod
     def from_pretrained(cls,
@@ -271,6 +271,7 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         "Load a saved model with its questions"
         p,config = Path(folder),Path(folder)/'config.json'
         if p.exists() or p.is_absolute() or str(folder).startswith('.') or len(p.parts)!=2:    # not the name of a hub repository
+            complete_model(p)                                          # whose saving was killed between its files
             if not config.is_file(): raise ValueError(f"expected a folder that TQN.save_pretrained wrote, but there is no {config}; check the path")
             try: settings = read_plain(config, dict)
             except ValueError as e: raise ValueError(f"{config}: {e}; save the model again") from e

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LoadReport', 'read_weights', 'assign_weights', 'kinetics_name', 'rename_weights', 'load_kinetics', 'torchvision_name',
            'load_torchvision', 'save_backbone', 'load_backbone', 'small_backbone', 'union_vocabulary',
-           'split_attention', 'published_name', 'published_config', 'new_files']
+           'split_attention', 'published_name', 'published_config', 'kept_settings', 'complete_model', 'new_files']
 
 # %% ../../nbs/06_models/02_weights.ipynb #25fd9085
-import json, os, tempfile
+import json, os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +20,22 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from ..core.files import file_digest, packaged, parse_plain, tensors_digest, write_atomic
+from .backbone import MIXED, S3D
+from ..questions.queries import QuerySet
+
+# %% ../../nbs/06_models/02_weights.ipynb #25fd9085
+import json, os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from ..core.files import file_digest, packaged, temporary, tensors_digest, write_atomic
 from .backbone import MIXED, S3D
 from ..questions.queries import QuerySet
 
@@ -231,6 +247,20 @@ def published_config(
     return dict(heads='shared', vocabulary=vocabulary, d_model=d, d_ff=d_ff, n_layers=layers, backbone=dict(width=len(weights['backbone.Conv_1a.conv1.weight'])/64))
 
 # %% ../../nbs/06_models/02_weights.ipynb #ccf53ef4
+def kept_settings(
+    folder:str|os.PathLike, # Of a saved model
+)->str: # JSON; empty where there is none
+    "The copy of `config.json` that the weights carry"
+    try:
+        with safe_open(Path(folder)/'model.safetensors', 'pt') as f: return (f.metadata() or {}).get('config', '')
+    except (OSError, SafetensorError): return ''
+
+def complete_model(
+    folder:str|os.PathLike, # Of a saved model
+)->None:
+    "Write the settings of a model again whose saving was killed between its files"
+    if not (Path(folder)/'config.json').exists() and (kept := kept_settings(folder)): write_atomic(Path(folder)/'config.json', kept)
+
 @contextmanager
 def new_files(
     folder:str|os.PathLike, # Folder that shall get files; made if need be
@@ -238,9 +268,10 @@ def new_files(
     "Collect files beside a folder and move them in when all are written; a README that exists stays"
     folder = Path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.part-', dir=folder) as part:
-            yield Path(part)
-            for f in sorted(Path(part).iterdir(), key=lambda f: f.name=='config.json'):
+        with temporary(folder/'model') as part:
+            part.mkdir()
+            yield part
+            if (part/'config.json').is_file() and kept_settings(folder): (folder/'config.json').unlink(missing_ok=True)
+            for f in sorted(part.iterdir(), key=lambda f: (f.name=='config.json', f.name!='model.safetensors')):
                 if f.name!='README.md' or not (folder/f.name).exists(): os.replace(f, folder/f.name)
     except (OSError, SafetensorError) as e: raise OSError(f"cannot save the model in {folder}: {e}; what was there before is unchanged, choose another place") from e

@@ -9,7 +9,7 @@ __all__ = ['param_groups', 'make_optimiser', 'lr_factor', 'make_accelerator', 'm
            'NotFinite', 'Run', 'LivePlot']
 
 # %% ../../nbs/09_training/02_run.ipynb #030edc59
-import csv, io, json, math, os, re, shutil, signal, sys, threading, time, warnings
+import csv, io, json, math, os, re, signal, sys, threading, time, warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
@@ -24,7 +24,7 @@ from safetensors.torch import load as load_tensors, save as save_tensors
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
-from ..core.files import lock_folder, read_plain, remove_files, write_atomic
+from ..core.files import lock_folder, read_plain, remove_files, temporary, write_atomic
 from ..core.seeds import sample_generator
 from ..core.text import plain_text
 from ..attention.scores import Evaluation
@@ -328,17 +328,16 @@ def save_checkpoint(
 )->Path: # The checkpoint, whole
     "Write a checkpoint and remove the one before"
     final = Path(folder)/f'checkpoint-{at.epoch:04d}-{at.step:08d}'
-    part = final.with_name(f'.{final.name}.part')
     if final.exists(): return final
-    shutil.rmtree(part, ignore_errors=True)
     try:
-        write_atomic(part/'model.safetensors', save_tensors(_weights(model)))
-        torch.save(optimiser.state_dict(), state := io.BytesIO())
-        write_atomic(part/'optimiser.pt', state.getvalue())
-        write_atomic(part/'progress.json', json.dumps(asdict(at)))
-        os.replace(part, final)
+        with temporary(final) as part:
+            part.mkdir()
+            write_atomic(part/'model.safetensors', save_tensors(_weights(model)))
+            torch.save(optimiser.state_dict(), state := io.BytesIO())
+            write_atomic(part/'optimiser.pt', state.getvalue())
+            write_atomic(part/'progress.json', json.dumps(asdict(at)))
+            os.replace(part, final)
     except OSError as e:
-        shutil.rmtree(part, ignore_errors=True)
         raise OSError(e.errno, f"the checkpoint of step {at.step} could not be written: {e.strerror}; the one before is intact: free space, then pass resume=True") from e
     remove_checkpoints(folder, final)
     return final
@@ -367,7 +366,6 @@ def save_best(
 )->Path: # Folder `best`
     "Replace the best weights"
     best = Path(folder)/'best'
-    for part in best.glob('.part-*'): shutil.rmtree(part)  # of a process that was killed while it saved
     if hasattr(model, 'save_pretrained'): model.save_pretrained(best)
     else: write_atomic(best/'model.safetensors', save_tensors(_weights(model)))
     return best

@@ -9,7 +9,7 @@ __all__ = ['VideoError', 'first_line', 'file_url', 'is_film', 'open_stream', 'mi
            'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
 
 # %% ../../nbs/03_video/01_decode.ipynb #87b25cbe
-import json, os, re, threading, uuid, weakref, zlib
+import json, os, re, threading, weakref, zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -22,7 +22,7 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
-from ..core.files import json_digest, read_plain
+from ..core.files import json_digest, read_plain, write_atomic
 
 # %% ../../nbs/03_video/01_decode.ipynb #319154d5
 class VideoError(ValueError):
@@ -602,9 +602,6 @@ def scan(
     if decoder is None or stream is not None: return found
     try:
         file = _cache_file(found.path)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(f'.{uuid.uuid4().hex[:8]}')
-        part.write_text(json.dumps({'stamp': _stamp(found.path), 'scan': asdict(found)}))
-        os.replace(part, file)
+        write_atomic(file, json.dumps({'stamp': _stamp(found.path), 'scan': asdict(found)}))
     except OSError: pass
     return found

@@ -6,7 +6,7 @@
 __all__ = ['write_video', 'resize', 'FrameSource', 'Video', 'FrameFolder', 'Excerpt', 'open_video', 'Cropped', 'Composed']
 
 # %% ../../nbs/03_video/03_video.ipynb #a95ec7d7
-import itertools, os, uuid
+import itertools, os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 from einops import rearrange
 from torch import Tensor
+from ..core.files import temporary
 from .decode import Decoder, VideoError, decord_frames, file_url, first_line, frame_files, known_scan, make_index, picture_folder, read_frames, read_picture, reformat, scan, seal, sealed
 from .transforms import BoxError, box_pixels, clip_grid, read_box
 
@@ -37,29 +38,29 @@ def write_video(
         return array if h%2==0 and w%2==0 else np.pad(array, ((0,h%2), (0,w%2), (0,0)), mode='edge')
 
     path = Path(path)
-    part = path.with_name(f'.{path.name}.{uuid.uuid4().hex[:8]}.part')
     try:
-        part.touch()
-        frames = iter(frames)
-        first = next(frames, None)
-        if first is None: raise ValueError('expected at least one frame, got none')
-        shape,first = np.shape(first),checked(first, 0)
-        with av.open(file_url(part), 'w', format='mp4', options={'movflags':'+faststart'}) as out:
-            options = {'crf':str(crf), 'g':str(gop), 'x264-params':'no-mbtree=1'}              # mbtree: other bytes each time
-            stream = out.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=options)
-            (stream.height,stream.width),stream.pix_fmt,codec = first.shape[:2],'yuv420p',stream.codec_context
-            codec.thread_count = codec.color_range = 1                                         # limited range, and
-            codec.color_primaries = codec.color_trc = codec.colorspace = 6                     # BT.601, or each player guesses for itself
-            colour = VideoReformatter()
-            for i,array in enumerate(itertools.chain([first], frames)):
-                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(checked(array, i) if i else array), format='rgb24')
-                out.mux(stream.encode(reformat(colour, picture, 'yuv420p')))
-            out.mux(stream.encode())
-        seal(part)
-        os.replace(part, path)
+        path.parent.stat()                                                                     # no folder is made
+        with temporary(path) as part:
+            part.touch()
+            frames = iter(frames)
+            first = next(frames, None)
+            if first is None: raise ValueError('expected at least one frame, got none')
+            shape,first = np.shape(first),checked(first, 0)
+            with av.open(file_url(part), 'w', format='mp4', options={'movflags':'+faststart'}) as out:
+                options = {'crf':str(crf), 'g':str(gop), 'x264-params':'no-mbtree=1'}              # mbtree: other bytes each time
+                stream = out.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=options)
+                (stream.height,stream.width),stream.pix_fmt,codec = first.shape[:2],'yuv420p',stream.codec_context
+                codec.thread_count = codec.color_range = 1                                         # limited range, and
+                codec.color_primaries = codec.color_trc = codec.colorspace = 6                     # BT.601, or each player guesses for itself
+                colour = VideoReformatter()
+                for i,array in enumerate(itertools.chain([first], frames)):
+                    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(checked(array, i) if i else array), format='rgb24')
+                    out.mux(stream.encode(reformat(colour, picture, 'yuv420p')))
+                out.mux(stream.encode())
+            seal(part)
+            os.replace(part, path)
     except OSError as e:
         raise VideoError(path, None, f'cannot write here ({first_line(e)}); nothing that was there has changed') from e
-    finally: part.unlink(missing_ok=True) if part.parent.is_dir() else None
 
 # %% ../../nbs/03_video/03_video.ipynb #42480cad
 def _size(size):
