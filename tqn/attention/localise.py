@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEASURES', 'SHARES', 'WHAT', 'clip_overlap', 'clip_scores', 'map_scores', 'ClipMaps', 'attention_maps',
            'collect_maps', 'score_square', 'cosines', 'fixed_clips', 'best_fixed', 'control_scores', 'bootstrap',
-           'nan_mean', 'Localisation', 'localise', 'localisation_dict', 'plot_localisation', 'planted']
+           'nan_mean', 'Localisation', 'localise', 'video_maps', 'localisation_dict', 'plot_localisation', 'planted']
 
 # %% ../../nbs/08_attention/04_localise.ipynb #caab0242
 import math
@@ -285,6 +285,34 @@ class Localisation:
         apart = f"; wrong = the other questions but {', '.join(self.apart)}" if set(self.apart) & set(self.names) else '; wrong = the other questions'
         return f"{measure}: {WHAT[measure]}; {n} videos; {self.how}{apart}; gap = own − wrong, 95% interval over {'videos' if runs==1 else f'videos and {runs} runs'}"
 
+    def against(self,
+        measure:str='hit',  # 'hit', 'mass' or 'iou'
+    )->'pandas.DataFrame':  # One row a question whose extent is known, and their mean
+        "The own question's attention beside the wrong questions', uniform attention and the best fixed place, with 95% intervals of what it gains"
+        import pandas as pd
+        s,j = self.scores(measure),MEASURES.index(measure)
+        own,wrong = np.diagonal(s, axis1=-2, axis2=-1),nan_mean(np.where(self.wrong, s, np.nan), -1)
+        uniform,fixed = (np.broadcast_to(self.controls[c][:,j], own.shape) for c in ('uniform', 'fixed'))
+        kept = [i for i in range(len(self.names)) if not np.isnan(own[...,i]).all()]
+        def row(name, *parts): # of (runs, b)
+            o,w,u,f = parts
+            ends = {f'{k} {e}': v for k,d in (('wrong', o-w), ('fixed', o-f)) for e,v in zip(('low', 'high'), bootstrap(d, self.n_boot, seed=self.seed))}
+            mean = {k: float(nan_mean(d, (0,1))) for k,d in (('own', o), ('wrong', w), ('uniform', u), ('fixed', f), ('over wrong', o-w), ('over fixed', o-f))}
+            return dict(extent=name, n=int((~np.isnan(o[0])).sum()), **{k: mean[k] for k in ('own', 'wrong', 'uniform', 'fixed', 'over wrong')}, **{k: v for k,v in ends.items() if k[0]=='w'},
+                        **{'over fixed': mean['over fixed']}, **{k: v for k,v in ends.items() if k[0]=='f'})
+        every = (own, wrong, uniform, fixed)
+        rows = [row(self.names[i], *(o[...,i] for o in every)) for i in kept]
+        if len(kept)>1: rows.append(row('mean', *(nan_mean(o[...,kept], -1) for o in every)))
+        return pd.DataFrame(rows).set_index('extent')
+
+    def summary(self)->str: # A table in text
+        "Where the attention's peak lies, in brief"
+        t = self.against()
+        def gain(k): return [f"{m:+.2f} [{a:+.2f}, {b:+.2f}]" for m,a,b in zip(t[f'over {k}'], t[f'{k} low'], t[f'{k} high'])]
+        short = t[['n','own','wrong','uniform','fixed']].assign(**{'own − wrong': gain('wrong'), 'own − fixed': gain('fixed')})
+        return (f'attention: {WHAT["hit"]} of the own question, of the wrong ones, uniform, and of the best fixed place; 95% intervals over videos\n'
+                + short.to_string(float_format='{:.2f}'.format, na_rep='–'))
+
     def __str__(self)->str:
         def text(f): return f.to_string(float_format='{:.2f}'.format, na_rep='–')
         return '\n\n'.join([*(f'{self.about(m)}\n{text(self.to_frame(m))}' for m in MEASURES),
@@ -315,6 +343,22 @@ def localise(
     alike = np.stack([[cosines(o, names) for o in run] for run in runs])
     how = f"fixed clip chosen {'on the other half of the videos' if other is None else f'on {len(other)} other videos'}; flight = extent of {flight}"
     return Localisation(names, square, alike, control_scores(runs[0], names, flight, other), how, tuple(apart), n_boot, seed)
+
+# %% ../../nbs/08_attention/04_localise.ipynb #0d22e2a5
+def video_maps(
+    model,             # A TQN, or a module with its outputs
+    item,              # The video, with its extents
+    rows:Tensor,       # Its features (n, d)
+    preprocess,        # A `Preprocess`: how it was cut into clips
+    n_frames:int,      # Frames of the video
+)->ClipMaps|None:      # None where the rows are not one a clip; an extent beyond the end of the film is left out
+    "Every question's attention on one video"
+    p = preprocess
+    if len(rows)!=p.n_clips(n_frames): return None
+    x = rows[None].to(next((o.device for o in model.parameters()), 'cpu'))
+    maps = attention_maps(model, x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
+    extents = {q: e for q,e in (item.extents or {}).items() if e is None or e[1]<=n_frames}
+    return ClipMaps(item.id, {q: m[0].cpu().numpy() for q,m in maps.items()}, extents, n_frames, p.clip_len, fit_stride(n_frames, p.clip_len, p.stride), p.hop)
 
 # %% ../../nbs/08_attention/04_localise.ipynb #90047790
 def localisation_dict(

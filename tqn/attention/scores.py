@@ -6,7 +6,7 @@
 __all__ = ['VIEWS', 'probabilities', 'is_known', 'is_right', 'per_class', 'majority', 'majority_answers', 'confusion_matrix',
            'score_row', 'share_made', 'Evaluation', 'predictions', 'class_readings', 'eval_chunk', 'evaluate',
            'plot_scores', 'draw_confusion', 'plot_confusion', 'view_frames', 'score_features', 'Tested', 'score_videos',
-           'merge_scores', 'gather_scores', 'save_predictions']
+           'merge_scores', 'gather_objects', 'gather_scores', 'save_predictions']
 
 # %% ../../nbs/08_attention/03_scores.ipynb #5c0bdda2
 import csv, io, math
@@ -345,6 +345,7 @@ class Tested:
     evaluation:Evaluation                      # Answers and truths of every video
     damaged:dict=field(default_factory=dict)   # {id: what is wrong} of the videos that could not be read
     views:str='full'                           # Which views were averaged
+    attention:object=None                      # A `Localisation`, where extents are known
 
     def save(self, folder:str|Path)->Path: # The folder
         "Write scores.json and predictions.csv"
@@ -355,7 +356,8 @@ class Tested:
     def __str__(self)->str:
         said = f"{self.views} view{'s, softmax averaged' if self.views == 'two' else ''}"
         lost = f"; {len(self.damaged)} could not be read: {', '.join(list(self.damaged)[:3])}" if self.damaged else ''
-        return f'{said}{lost}\n{self.evaluation}'
+        where = '' if self.attention is None else f'\n\n{self.attention.summary()}'
+        return f'{said}{lost}\n{self.evaluation}{where}'
 
 # %% ../../nbs/08_attention/03_scores.ipynb #d691e0dd
 def score_videos(
@@ -372,6 +374,7 @@ def score_videos(
     workers:int=1,             # Threads that read; 0 reads in this one
     on_error:str='raise',      # A damaged video: 'raise', or 'skip' and name it
     progress:bool=True,        # Show a bar with the time left
+    see:Callable|None=None,    # Called with each video and its features, once a video
 )->Tested: # Scores of this process's videos, each counted once
     "Test a model on whole videos, a few clips in memory at a time"
     if getattr(model, 'backbone', None) is None: raise ValueError("expected a model with a backbone to read videos, got one for features: score those with tqn.attention.scores.evaluate")
@@ -385,6 +388,7 @@ def score_videos(
             for o in stream(model.backbone, left, preprocess, view, drop=drop, batch_clips=batch_clips, workers=workers, on_error=on_error):
                 if o.rows is None: done.damaged[o.video.id] = o.error
                 else: score_features(model, o.video, o.rows, done.evaluation)
+                if see and o.rows is not None and drop == drops[0]: see(o.video, o.rows)
                 bar.update()
     return done
 
@@ -406,15 +410,22 @@ def merge_scores(
     for name,videos in out.evaluation.rows.items(): out.evaluation.rows[name] = dict(sorted(videos.items(), key=lambda o: place.get(o[0], len(place))))
     return out
 
+def gather_objects(
+    mine:list, # Of this process
+)->list: # Of all processes, in every process
+    "Put lists of processes together; with one process nothing happens"
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1: return mine
+    parts = [None]*dist.get_world_size()
+    dist.all_gather_object(parts, mine)
+    return [o for part in parts for o in part]
+
 def gather_scores(
     tested:Tested,          # Of this process
     order:Sequence[str]=(), # Video ids in the order wanted
 )->Tested: # The scores of all processes, in every process
     "Merge over processes; with one process nothing happens"
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1: return tested
-    parts = [None]*dist.get_world_size()
-    dist.all_gather_object(parts, tested)
-    return merge_scores(parts, order)
+    parts = gather_objects([tested])
+    return merge_scores(parts, order) if len(parts) > 1 else tested
 
 # %% ../../nbs/08_attention/03_scores.ipynb #1f3e83c4
 def save_predictions(

@@ -102,12 +102,13 @@ def chosen_backbone(
     clip_len:int|None, # Frames in a clip; None for its own
     stride:int|None,   # One frame in this many; None for its own
     hop:int|None=None, # Frames between the starts of clips; None for its own
-    box:str='',        # Part of the picture, x0,y0,x1,y1 in pixels or shares; '' for its own
+    box:str='',        # Part of the picture, x0,y0,x1,y1 in pixels or shares, or one for each size; '' for its own
+    **sizes,           # size and resize of a preset; its own where they are left out
 )->'torch.nn.Module':  # In eval mode, with .preprocess
     "Any backbone, and how it shall read"
     from tqn.models.adapters import open_backbone
     from tqn.studies.demo import DIVE_CLIPS as small
-    from tqn.video.transforms import Preprocess
+    from tqn.video.transforms import Preprocess, read_box
     folder = Path(where)
     if (folder/'config.json').is_file() and '"queries"' in (folder/'config.json').read_text(encoding='utf-8', errors='replace'):
         from tqn.models.tqn import TQN
@@ -118,23 +119,23 @@ def chosen_backbone(
         hf = folder.is_dir() or not folder.suffix and where!='small'
         net = open_backbone(where, clip_len=clip_len) if hf else open_backbone(where)
         own = small if where=='small' else Preprocess.of(net)
-    try: part = tuple(map(float, box.split(','))) if box else own.box
-    except ValueError: raise ValueError(f'expected --box as four numbers such as .25,.5,.75,1, got {box!r}') from None
-    net.preprocess = replace(own, clip_len=clip_len or own.clip_len, stride=stride or own.stride, hop=hop or own.hop, box=part)
+    net.preprocess = replace(own, clip_len=clip_len or own.clip_len, stride=stride or own.stride, hop=own.hop if hop is None else hop, box=read_box(box) or own.box, **sizes)
     return net
 
 # %% ../../nbs/12_cli/02_data.ipynb #cd235343
 def features(
     data:Path,             # Manifest (.csv, .jsonl), or the folder of a data set
     out:Path,              # Folder of the features, one file a video; what is there already is kept
-    backbone:str='small',  # small (the kit's own), efficientnet_lite0, a file of S3D weights, a folder of a Hugging Face model or of a trained model, or a name on the hub (owner/name)
+    backbone:str='',       # small (the kit's own; if nothing else is said), efficientnet_lite0, a file of S3D weights, a folder of a Hugging Face model or of a trained model, or a name on the hub (owner/name)
     split:str='',          # One split, such as train; if not given, all
     queries:Path|None=None,# The questions of a table; if not given, queries.yaml beside it, or whatever its columns say
     root:Path|None=None,   # Folder of the videos of a table; if not given, its own
     clip_len:int=0,        # Frames in a clip; if not given, what the backbone wants
     stride:int=0,          # One frame in this many; if not given, what the backbone wants
-    hop:int=0,             # Frames between the starts of clips; if not given, what the backbone wants, mostly one clip after the other
-    box:str='',            # Part of the picture to look at, such as .25,.5,.75,1 (x0,y0,x1,y1 in shares, or in pixels); if not given, all of it
+    hop:int|None=None,     # Frames between the starts of clips; if not given, what the backbone wants, mostly one clip after the other
+    box:str='',            # Part of the picture to look at, such as .25,.5,.75,1 (x0,y0,x1,y1 in shares, or in pixels), or one for each size of picture, such as 160x160:32,48,128,136;360x288:104,160,200,248; if not given, all of it
+    preset:str='',         # Backbone, clips, size and box of stage 1 of a preset, such as grid; what is typed beside it wins
+    variant:str='',        # moved or long: films moved or set into waiting, where their extents are known
     batch_clips:int=16,    # Clips in the backbone at a time
     processes:int=1,       # Processes, each with its own videos; with GPUs, one or more on each
     device:str='',         # cpu, cuda or mps; if not given, a GPU where there is one
@@ -147,6 +148,7 @@ def features(
     from tqn.data.manifest import read_manifest, written_questions
     from tqn.data.published import open_data, what_is
     from tqn.questions.queries import QuerySet
+    from tqn.training.settings import preset_settings
     import torch
     if processes<1 or batch_clips<1: raise ValueError('expected --processes and --batch-clips of at least 1')
     form,path = what_is(data)
@@ -154,12 +156,18 @@ def features(
         table = read_manifest(path, known, root)
         refuse(table.problems)
         videos = make_set(path.stem, path.parent, QuerySet({'unasked': ['-']}), table.items, val=0, missing='skip' if skip else 'refuse')
-    else: videos = open_data(data, queries, missing='skip' if skip else 'refuse', **({'root': root} if root else {}))
+    else: videos = open_data(data, queries, missing='skip' if skip else 'refuse', variant=variant or None, **({'root': root} if root else {}))
     items = videos[split] if split else [o for s in videos for o in videos[s]]
-    store = extract(chosen_backbone(backbone, clip_len or None, stride or None, hop or None, box), items, out, processes=processes, batch_clips=batch_clips,
+    said = preset_settings(preset or None, 1)
+    sizes = {k: said[k] for k in ('size', 'resize') if said.get(k)}
+    own = {k: said.get(k) for k in ('clip_len', 'stride', 'hop')}
+    name = {'dives': 'small'}.get(said.get('backbone'), said.get('backbone'))
+    if preset and not (backbone or name): raise ValueError(f'the preset {preset} names no backbone with weights: give one with --backbone')
+    net = chosen_backbone(backbone or name or 'small', clip_len or own['clip_len'], stride or own['stride'], own['hop'] if hop is None else hop, box or said.get('box', ''), **sizes)
+    store = extract(net, items, out, processes=processes, batch_clips=batch_clips,
                     device=device or None, dtype=torch.float16 if half else torch.float32, on_error='skip' if skip else 'raise')
     done = [o for o in items if o.id in set(store.ids)]
     print(f'{len(done)} of {len(items)} videos in {out}, {store.read(done[0].id).shape[1]} wide' if done else f'no video could be read; see {out}/features.json')
-    print(f'train on them: tqn train --data {data} --features {out}')
+    print(f'train on them: tqn train {data}' + (f' --preset {preset}' if preset else '') + (f' --variant {variant}' if variant else '') + f' --features {out}')
 
 app.command()(command(features))

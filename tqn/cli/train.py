@@ -60,9 +60,9 @@ def _videos(r, queries, root, quiet):
     return data
 
 def train(
-    data:str|None=None,        # Which videos: dives (rendered), a manifest (.csv or .jsonl), or the folder of Diving48, FineGym or rendered dives
+    data:str|None=None,        # Which videos: dives (rendered), a manifest (.csv or .jsonl), or the folder of Diving48, FineGym, GRID or rendered dives
     stage:int=1,               # 1: short videos end to end; 2: a few clips of every video a step, the rest from the bank
-    preset:str|None=None,      # Published numbers: diving48, gym99, gym288; or dives
+    preset:str|None=None,      # Published numbers: diving48, gym99, gym288; or grid, dives
     config:Path|None=None,     # YAML file of settings; flags beat it
     out:Path|None=None,        # Folder of the run; if not given, runs/stage1 or runs/stage2
     start:Path=Path('runs/stage1'), # Stage 2: run or checkpoint to begin with
@@ -90,8 +90,8 @@ def train(
 
 # %% ../../nbs/12_cli/03_train.ipynb #9b899cf0
 def bank(
-    data:str|None=None,        # Which videos: dives (rendered), a manifest (.csv or .jsonl), or the folder of Diving48, FineGym or rendered dives
-    preset:str|None=None,      # Published numbers: diving48, gym99, gym288; or dives
+    data:str|None=None,        # Which videos: dives (rendered), a manifest (.csv or .jsonl), or the folder of Diving48, FineGym, GRID or rendered dives
+    preset:str|None=None,      # Published numbers: diving48, gym99, gym288; or grid, dives
     config:Path|None=None,     # YAML file of settings; flags beat it
     start:Path=Path('runs/stage1'), # Run or checkpoint whose backbone makes the rows
     out:Path=Path('runs/bank'),     # Folder of the bank; one that is half built is continued
@@ -113,11 +113,11 @@ def bank(
 
 # %% ../../nbs/12_cli/03_train.ipynb #9f06cc61
 def test(
-    data:str|None=None,        # Which videos: dives (rendered), a manifest (.csv or .jsonl), or the folder of Diving48, FineGym or rendered dives
+    data:str|None=None,        # Which videos: dives (rendered), a manifest (.csv or .jsonl), or the folder of Diving48, FineGym, GRID or rendered dives
     stage:int=2,               # Whose preset says which videos are tested
-    preset:str|None=None,      # Published numbers: diving48, gym99, gym288; or dives
+    preset:str|None=None,      # Published numbers: diving48, gym99, gym288; or grid, dives
     config:Path|None=None,     # YAML file of settings; flags beat it
-    start:Path=Path('runs/stage2'), # Run or checkpoint to test
+    start:Path|None=None,      # Run or checkpoint to test; if not given, runs/stage2, or runs/stage1 where there is no stage 2
     out:Path=Path('runs/test'),     # Folder for scores.json and predictions.csv
     features:Path|None=None,   # Folder of features made before, read in place of the videos
     queries:Path|None=None,    # Questions of a manifest, where no file beside it holds them
@@ -127,6 +127,7 @@ def test(
     flags:dict={},             # Settings that were typed
 )->None:
     "Score a model on whole test videos. Per video and per class, with the number of videos beside each score."
+    start = start or (Path('runs/stage1') if Path('runs/stage1').exists() and not Path('runs/stage2').exists() else Path('runs/stage2'))
     r = settings_of(stage, data, preset, config, flags)
     from tqn.training.chain import model_questions, run_test
     queries = queries or model_questions(r.data, start)    # a table without answers, or with some of them, is asked what the model knows

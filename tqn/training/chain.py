@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['get_videos', 'make_backbone', 'make_model', 'find_model', 'model_settings', 'readable', 'model_questions',
-           'short_videos', 'run_stage1', 'run_bank', 'run_stage2', 'run_test', 'launch']
+           'short_videos', 'run_stage1', 'learn', 'run_bank', 'run_stage2', 'run_test', 'launch']
 
 # %% ../../nbs/09_training/05_chain.ipynb #20e998e9
 import json, logging, os, tempfile, time, traceback, uuid, warnings
@@ -22,10 +22,12 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ..questions.queries import QuerySet
 from ..data.check import scan_item
 from ..data.manifest import written_questions
-from ..video.transforms import DIVING48_MEAN, DIVING48_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess
-from ..data.items import Item, VideoSet, as_items, shorter_than
+from ..video.decode import VideoError
+from ..video.transforms import DIVING48_MEAN, DIVING48_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess, box_text, read_box
+from ..data.items import Item, VideoSet, as_items, open_item, shorter_than
 from ..data.batches import ClipDataset, FeatureDataset, WholeVideos, WindowDataset, make_loader
 from ..data.published import open_data, what_is
+from ..data.variants import vary
 from ..models.adapters import open_backbone
 from ..models.backbone import S3D
 from ..models.weights import complete_model, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
@@ -33,7 +35,10 @@ from ..models.tqn import TQN
 from ..models.losses import tqn_loss
 from ..features.bank import bank_parts
 from ..features.build import build_bank, ready_items
-from ..attention.scores import Tested, evaluate, gather_scores, score_videos
+from ..features.store import FeatureStore, made_by
+from ..core.files import read_plain, write_json
+from ..attention.localise import localisation_dict, localise, video_maps
+from ..attention.scores import Tested, evaluate, gather_objects, gather_scores, score_videos
 from .settings import Resolved, Settings, save_settings
 from .run import Run, make_accelerator
 from .loop import fit
@@ -59,6 +64,7 @@ def get_videos(
     else:
         gym = dict(which=which) if which in ('gym99', 'gym288') and any(Path(where).glob('gym*_categories.txt')) else {}
         data = open_data(where, queries, missing='skip' if settings.damaged == 'skip' else 'refuse', **gym, **({'root': root} if root else {}))
+    if settings.variant != 'none': data = vary(data, settings.variant)
     if not settings.limit: return data
     return replace(data, splits={s: items[:settings.limit] for s,items in data.splits.items()})
 
@@ -82,16 +88,18 @@ def make_model(
     settings:Settings, # Of stage 1
     queries:QuerySet,  # The questions
     d_features:int|None=None, # Width of features made before; None for a model with a backbone
+    features:str|Path|None=None, # Their folder: where the frozen backbone of the settings made them, the model keeps it, and reads films as well
 )->TQN: # With initial weights that the seed decides
     "The model that stage 1 begins with"
     torch.manual_seed(settings.seed)
     s,backbone,preprocess = settings,None,None
-    if not d_features:
+    if not d_features or features and s.freeze:
         backbone = make_backbone(s)
         if s.freeze: backbone.requires_grad_(False)
         mean,std = (DIVING48_MEAN, DIVING48_STD) if s.colours == 'diving48' else (IMAGENET_MEAN, IMAGENET_STD)
         if own := getattr(backbone, 'preprocess', None): mean,std = own.mean,own.std          # a backbone that says how it wants its colours
-        preprocess = Preprocess(s.clip_len, s.stride, s.hop or None, size=s.size, resize=s.resize or None, mean=mean, std=std)
+        preprocess = Preprocess(s.clip_len, s.stride, s.hop or None, size=s.size, resize=s.resize or None, mean=mean, std=std, box=read_box(s.box))
+        if d_features and not made_by(features, backbone, preprocess): backbone,preprocess = None,None
     return TQN(queries, backbone, s.d_model, s.n_layers, s.n_heads, s.heads, s.class_query, s.positions, s.dropout, s.response_dropout, d_features,
                s.class_reading, preprocess=preprocess)
 
@@ -113,7 +121,7 @@ def model_settings(
     config,own = getattr(model, '_hub_mixin_config', {}),{}
     if model.backbone is not None:
         p = Preprocess.of(model)
-        own = dict(clip_len=p.clip_len, stride=p.stride, hop=p.hop or 0, size=p.size, resize=p.resize or 0, colours='diving48' if p.mean == DIVING48_MEAN else 'imagenet')
+        own = dict(clip_len=p.clip_len, stride=p.stride, hop=p.hop or 0, size=p.size, resize=p.resize or 0, colours='diving48' if p.mean == DIVING48_MEAN else 'imagenet', box=box_text(p.box))
     own |= {k: config[k] for k in ('d_model', 'n_layers', 'n_heads', 'dropout', 'response_dropout', 'positions', 'heads', 'class_query', 'class_reading') if k in config}
     for key,value in own.items():
         asked,origin = getattr(r.settings, key),r.origin[key]
@@ -178,7 +186,7 @@ def run_stage1(
     if features:
         def one(split): return FeatureDataset(features, data[split], data.queries, view='random' if split == s.train else 0, seed=s.seed)
         train,val = one(s.train),make_loader(one(s.val), s.batch_size) if s.val in data.splits else None
-        model = make_model(s, data.queries, d_features=train[0]['features'].shape[-1])
+        model = make_model(s, data.queries, d_features=train[0]['features'].shape[-1], features=features)
     else:
         model = make_model(s, data.queries)
         p = Preprocess.of(model)
@@ -189,6 +197,17 @@ def run_stage1(
     return fit(model, train, val, folder, s, settings=replace(r, data=r.data or str(data.root)), resume=resume, overwrite=overwrite, loss=_losses(s), stage=WholeStage(), **kw)
 
 # %% ../../nbs/09_training/05_chain.ipynb #bd85149d
+def learn(
+    model:TQN, # From stage 1
+    on:bool,   # Whether its backbone learns
+)->None:
+    "Let a backbone learn in stage 2, or leave it as it is, whatever stage 1 did with it"
+    if model.backbone is None: raise ValueError("stage 2 runs clips through the backbone, and this model has none: train stage 1 on videos, or on features that the backbone of the settings made (freeze=True)")
+    if getattr(model.backbone, 'frozen', not on) is on:
+        model.backbone.frozen = not on
+        if isinstance(getattr(model.backbone, 'config', None), dict): model.backbone.config['frozen'] = not on
+    model.backbone.requires_grad_(on)
+
 def run_bank(
     r:Resolved,           # Settings of stage 2
     data:VideoSet,        # The videos
@@ -200,6 +219,7 @@ def run_bank(
     "Fill the feature bank with every clip of every training video"
     acc,model = make_accelerator(r.settings.precision, r.settings.device),TQN.from_pretrained(find_model(start))
     s = (r := model_settings(model, r)).settings
+    learn(model, not s.freeze)                   # as in stage 2, which asks for the bank of these weights
     build_bank(model.to(acc.device), data[s.train], folder, view=Preprocess.of(model).train_view(2) if s.bank_augment else None, seed=s.seed, dtype=s.bank_dtype, rank=acc.process_index,
                world=acc.num_processes, workers=max(1, s.workers), on_error=s.damaged, overwrite=overwrite, progress=progress and acc.is_main_process).close()
     if acc.is_main_process: save_settings(folder, r, r.data or str(data.root))
@@ -226,7 +246,7 @@ def run_stage2(
     model = TQN.from_pretrained(find_model(start))
     _same_questions(model, data, start)
     s = (r := model_settings(model, r)).settings
-    model.backbone.requires_grad_(not s.freeze)
+    learn(model, not s.freeze)
     if s.way in ('sufb', 'frozen'):
         if not bank or not bank_parts(bank): raise ValueError(f"there is no bank in {bank}: build one with `tqn bank`, or train with way=full or way=sparse, which read none")
         if not (items := ready_items(bank, data[s.train])): raise ValueError(f"the bank in {bank} is complete for none of the {len(data[s.train])} videos of {s.train!r}: build it for this split")
@@ -250,13 +270,23 @@ def run_test(
     if (Path(folder)/'scores.json').exists() and not overwrite: raise ValueError(f"{folder} already holds scores: pass overwrite=True to replace them, or choose another folder")
     acc,model = make_accelerator(r.settings.precision, r.settings.device),TQN.from_pretrained(find_model(start))
     _same_questions(model, data, start)
-    items,train = data[r.settings.test], data.splits.get(r.settings.train)
-    if features: tested = Tested(evaluate(model.to(acc.device), make_loader(FeatureDataset(features, items, data.queries), 16), train))
+    items,train,seen = data[r.settings.test], data.splits.get(r.settings.train), []
+    known = [o for o in items if any((o.extents or {}).values())]
+    def see(item, rows): # keeps where the model attended
+        if not any((item.extents or {}).values()): return
+        seen.append(video_maps(model, item, rows, Preprocess.of(model), item.n_frames or len(open_item(item))))
+    if features:
+        tested,store = Tested(evaluate(model.to(acc.device), make_loader(FeatureDataset(features, items, data.queries), 16), train)), FeatureStore(features)
+        said = read_plain(store.folder/'features.json').get('preprocess') if (store.folder/'features.json').is_file() else None
+        seen = [video_maps(model.eval(), o, store.read(o.id), Preprocess.from_dict(said), n) for o in known if said and (n := store.timing(o.id).n_frames)]
     else:
         s = (r := model_settings(model, r)).settings
         tested = score_videos(model.to(acc.device), items, s.views, train=train, rank=acc.process_index, world=acc.num_processes, workers=max(1, s.workers),
-                              on_error=s.damaged, progress=progress and acc.is_main_process)
+                              on_error=s.damaged, progress=progress and acc.is_main_process, see=see)
         tested = gather_scores(tested, [o.id for o in items])
+        seen = gather_objects(seen)
+    if seen := [o for o in seen if o is not None and any(o.extents.get(q) for q in o.attn)]: tested.attention = localise(seen)
+    if acc.is_main_process and seen: write_json(Path(folder)/'attention.json', localisation_dict(tested.attention) | {'against': tested.attention.against().reset_index().to_dict('records')})
     if acc.is_main_process: tested.save(folder); save_settings(folder, r, r.data or str(data.root))
     return tested
 
