@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['VideoError', 'first_line', 'file_url', 'is_film', 'open_stream', 'missing_bytes', 'seal', 'sealed', 'clean_cuts',
-           'Index', 'read_index', 'Decoder', 'display', 'upright', 'reformat', 'read_frames', 'cut_short', 'make_index',
-           'name_patterns', 'picture_folder', 'frame_files', 'read_picture', 'Scan', 'cache_folder', 'known_scan',
-           'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
+           'Index', 'read_index', 'Decoder', 'display', 'upright', 'reformat', 'checksum', 'read_frames', 'cut_short',
+           'make_index', 'name_patterns', 'picture_folder', 'frame_files', 'read_picture', 'Scan', 'cache_folder',
+           'known_scan', 'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
 
 # %% ../../nbs/03_video/01_decode.ipynb #87b25cbe
 import json, os, re, threading, weakref, zlib
+from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import distributions
@@ -176,6 +177,7 @@ class Index:
     rate:float          # Frames per second, as the file says; 0 where it does not
     plain:bool          # Nothing that readers stumble over: every keyframe cuts cleanly, nothing is discarded
     decoded:bool=False  # Made by decoding every frame
+    span:float=0.       # Seconds from the first frame to the end of the last, as packets tell; 0 where they do not
 
     @classmethod
     def of(cls,
@@ -194,19 +196,21 @@ def read_index(
     stream:av.VideoStream, # One of its streams
 )->Index|None: # None where packets do not tell and only decoding does
     "List a file's frames by its packets, without decoding"
-    try: packets = [(o.pts, o.is_keyframe, o.is_discard) for o in container.demux(stream) if o.size]
+    try: packets = [(o.pts, o.is_keyframe, o.is_discard, o.duration or 0) for o in container.demux(stream) if o.size]
     except _FAULTS as e: raise VideoError(path, None, f'damaged or cut short ({first_line(e)})') from e
     if not packets: raise VideoError(path, None, 'expected frames, got an empty video stream')
     if container.format.name not in ('mov,mp4,m4a,3gp,3g2,mj2', 'matroska,webm') or stream.codec_context.name=='vp8': return None
     if any(o[0] is None for o in packets): return None
-    pts,key,hidden = (np.array(o) for o in zip(*packets))
+    pts,key,hidden,lasts = (np.array(o) for o in zip(*packets))
     if len(np.unique(pts))<len(pts) or not key[0] or pts.min()<pts[0] or hidden.all(): return None
     shown,clean = np.sort(pts[~hidden]),clean_cuts(pts, key)
     keys = np.searchsorted(shown, pts[clean & ~hidden])
-    return Index.of(stream, shown, keys, len(shown), plain=not hidden.any() and clean.sum()==key.sum())
+    return Index.of(stream, shown, keys, len(shown), plain=not hidden.any() and clean.sum()==key.sum(), span=float(((pts+lasts).max()-min(pts.min(), 0))*stream.time_base))
 
 # %% ../../nbs/03_video/01_decode.ipynb #b70c2676
-class _Lost(Exception): "Decoding did not yield what the index expects"
+class _Lost(Exception):
+    "Decoding did not yield what the index expects"
+    def __init__(self, reason='', pts=None): super().__init__(reason); self.pts = pts   # of the picture at fault, where one came
 
 def _stamp(path):
     "What changes when a file does"
@@ -228,6 +232,7 @@ class Decoder:
         "Open the file anew: frame 0 comes next"
         self.close()
         self.container,self.stream = open_stream(self.path, self.which)
+        self.paints = self.stream.codec_context.name=='ffv1'     # over damage, with whatever it decoded last
         now = _stamp(self.path)
         if now!=(self.stamp or now): raise VideoError(self.path, None, 'the file has changed since it was opened; open it again')
         self.stamp = now
@@ -302,7 +307,7 @@ def _step(decoder, index):
     try: picture = next(decoder.pictures)
     except StopIteration: raise _Lost('the video ends before this frame') from None
     except _FAULTS as e: raise _Lost(f'damaged ({first_line(e)})') from None
-    if picture.is_corrupt: raise _Lost('damaged')
+    if picture.is_corrupt: raise _Lost('damaged', picture.pts)
     try: shape = picture.width,picture.height,display(picture)
     except ValueError as e: raise _Lost(str(e)) from None
     if shape!=(decoder.shape or shape): raise _Lost(f'the picture size changes from {decoder.shape[:2]} to {shape[:2]}, or how it lies')
@@ -340,43 +345,65 @@ def reformat(
     try: return colour.reformat(picture, format=form, threads=1)
     except TypeError: return colour.reformat(picture, format=form)  # older PyAV never starts any
 
+def checksum(
+    image:np.ndarray, # uint8 (h, w, 3)
+)->int: # CRC-32
+    "One number for the pixels of a frame"
+    return zlib.crc32(np.ascontiguousarray(image))
+
 def read_frames(
     decoder:Decoder,      # An open file
     index:Index,          # Its index
     wanted:Iterable[int], # Frame numbers, increasing
+    sums:Sequence[int]|None=None, # CRC-32 of every frame as a scan saw it, with which each is compared
 )->Iterator[np.ndarray]: # Each uint8 (h, w, 3)
     "Exactly these frames, one by one"
+    def pixels(picture, i): # upright RGB, as the scan saw it
+        rgb = reformat(decoder.colour, picture, 'rgb24')
+        plane = rgb.planes[0]
+        image = upright(np.ndarray((rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)), decoder.shape[2])
+        if sums is not None and checksum(image)!=sums[i]: raise _Lost('it decodes to other pixels than when it was scanned; the file has changed though its size and time have not')
+        return image
+
     def again(i, lost): # without jumps this time
-        straight = Index(index.pts, index.keys[:0], index.n, index.tick, index.rate, False)
+        straight = replace(index, keys=index.keys[:0], plain=False)
         sought = decoder.sought
         decoder.close()
         try:
             if not sought: raise lost
-            picture = _reach(decoder, straight, i)
+            image = pixels(_reach(decoder, straight, i), i)
         except _Lost as e:
             at = decoder.next
             decoder.close()
             raise VideoError(decoder.path, i, str(e)+(f', at frame {at}' if at not in (None, i) else '')) from None
         index.keys = straight.keys
-        return picture
+        return image
 
     for i in wanted:
-        try: picture = _reach(decoder, index, i)
-        except _Lost as e: picture = again(i, e)
-        rgb = reformat(decoder.colour, picture, 'rgb24')
-        plane = rgb.planes[0]
-        image = np.ndarray((rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
-        yield upright(image, decoder.shape[2])
+        try: image = pixels(_reach(decoder, index, i), i)
+        except _Lost as e: image = again(i, e)
+        yield image
 
 # %% ../../nbs/03_video/01_decode.ipynb #9d2cb33f
 def _decode_index(decoder, keep):
     "List frames by decoding them all, or with `keep` those before the first fault"
     decoder.rewind()
-    pts = []
+    pts,keys = [],[0]
     try:
-        while True: pts.append(_step(decoder, None).pts)
+        while True:
+            picture = _step(decoder, None)
+            if picture.key_frame: keys.append(len(pts))
+            pts.append(picture.pts)
     except _Lost as e:
-        if not keep and not str(e).startswith('the video ends'): raise VideoError(decoder.path, len(pts), str(e)) from None
+        ended = str(e).startswith('the video ends')
+        if not keep and not ended: raise VideoError(decoder.path, len(pts), str(e)) from None
+        if not ended and e.pts is not None:                      # shown after others that lean on it
+            try:
+                with av.open(file_url(decoder.path)) as again: order = {o.pts: k for k,o in enumerate(again.demux(again.streams[decoder.stream.index])) if o.size}
+            except _FAULTS: order = {}
+            bad = order.get(e.pts)
+            n = keys[-1] if bad is None or None in pts else next((k for k,o in enumerate(pts) if order.get(o, -1)>bad), len(pts))
+            del pts[n:]
     if not pts: raise VideoError(decoder.path, None, 'no frame of this file decodes')
     known = None not in pts and (np.diff(pts)>0).all()
     return Index.of(decoder.stream, np.array(pts) if known else None, np.zeros(0, int), len(pts), decoded=True)
@@ -390,7 +417,13 @@ def cut_short(
     if sealed(decoder.path) is False: return 'damaged: its checksum no longer matches'
     if gone:=missing_bytes(decoder.path): return f'cut short: {gone} bytes are missing at the end'
     if decoder.container.format.name=='avi' and decoder.stream.frames-index.n>2:
-        return f'cut short: {decoder.stream.frames} frames were promised, {index.n} came'
+        try:
+            with av.open(file_url(decoder.path)) as again: last = max(o.dts for o in again.demux(again.streams[decoder.stream.index]) if o.dts is not None)
+        except (*_FAULTS, TypeError): last = 0
+        if decoder.stream.frames-last>3: return f'cut short: {decoder.stream.frames} frames were promised, {index.n} came'
+    promised = float((decoder.stream.duration or 0)*(decoder.stream.time_base or 0))
+    if index.span and decoder.stream.frames and decoder.container.format.name.startswith('mov') and promised-index.span>.5+2/(index.rate or 25):
+        return f'cut short, or its index lies: {promised:.2f} s were promised, its frames end at {index.span:.2f} s'
     told = re.match(r'(\d+):(\d+):([\d.]+)', decoder.stream.metadata.get('DURATION', ''))
     if told is None or index.pts is None: return ''
     told,last = sum(float(o)*k for o,k in zip(told.groups(), (3600,60,1))),index.pts[-1]*index.tick
@@ -502,6 +535,11 @@ class Scan:
     engine:str   # 'decord' where it is proved to be exact, else 'pyav'; '' where that was not tried
     reason:str   # What is wrong with the file; else why decord is not used
     digest:str=''# Of the pixels of all frames: the same for films that show the same; '' where a fault ended it
+    sums:str=field(default='', repr=False) # CRC-32 of every frame, base64 of uint32; '' where there is no digest
+
+    def checksums(self)->np.ndarray|None: # uint32 (n_frames,)
+        "What each frame is compared with when it is read; None where that is not known"
+        return np.frombuffer(b64decode(self.sums), '<u4') if self.sums else None
 
 # %% ../../nbs/03_video/01_decode.ipynb #980aa1cf
 def cache_folder()->Path:
@@ -517,7 +555,7 @@ def _engines():
 
 def _cache_file(path):
     "Where the scan of a file is kept"
-    return cache_folder()/'scans'/f'{json_digest([2, _engines(), *_stamp(path)])}.json'
+    return cache_folder()/'scans'/f'{json_digest([3, _engines(), *_stamp(path)])}.json'
 
 # %% ../../nbs/03_video/01_decode.ipynb #d2e28acf
 def known_scan(
@@ -528,7 +566,7 @@ def known_scan(
         kept = read_plain(_cache_file(path), dict)
         scan = Scan(**kept['scan'])
         right = kept['stamp']==_stamp(path) and all(type(getattr(scan, o.name)) is o.type for o in fields(scan))
-        return scan if right else None
+        return scan if right and len(scan.sums and scan.checksums())==(scan.n_frames if scan.digest else 0) else None
     except (OSError, ValueError, TypeError, KeyError): return None
 
 # %% ../../nbs/03_video/01_decode.ipynb #7be0bbee
@@ -545,8 +583,6 @@ def decord_frames(
         _limit_open(decoder)
     for k in range(0, len(wanted), batch): yield from decoder.fast.get_batch(wanted[k:k+batch]).asnumpy()
 
-def _checksum(image): return zlib.crc32(np.ascontiguousarray(image))
-
 def pixel_digest(
     sums:Iterable[int], # CRC-32 of every frame, in order
 )->str: # 32 hexadecimal digits
@@ -562,10 +598,10 @@ def doubt_decord(
     "Compare decord with the strict decode"
     if not index.plain: return 'frames are hidden, stored outside their group or without timestamps'
     try:
-        if [_checksum(o) for o in decord_frames(decoder, list(range(index.n)))]!=sums: return 'decord returns other frames'
+        if [checksum(o) for o in decord_frames(decoder, list(range(index.n)))]!=sums: return 'decord returns other frames'
         if len(decoder.fast)!=index.n: return 'decord counts other frames'
         for i in np.random.default_rng(0).integers(0, index.n, n_random).tolist():
-            if _checksum(next(decord_frames(decoder, [i])))!=sums[i]: return f'decord returns another frame for {i}'
+            if checksum(next(decord_frames(decoder, [i])))!=sums[i]: return f'decord returns another frame for {i}'
     except ImportError: return 'decord is not installed'
     except Exception as e: return f'decord fails ({first_line(e)})'
     finally: decoder.close()
@@ -587,18 +623,22 @@ def scan(
             size = None
             for i,file in enumerate(frame_files(path)):
                 image = read_picture(file, i, size)
-                sums.append(_checksum(image)); size = image.shape[:2]
+                sums.append(checksum(image)); size = image.shape[:2]
         else:
             decoder = Decoder(path, stream)
             index = make_index(decoder)
-            sums.extend(map(_checksum, read_frames(decoder, index, range(index.n))))
+            sums.extend(map(checksum, read_frames(decoder, index, range(index.n))))
+            try:
+                if decoder.next==index.n: _step(decoder, None); fault = 'more frames decode than its index lists; the index lies'
+            except _Lost as e: fault = '' if str(e).startswith('the video ends') else str(e)
     except VideoError as e: fault = e.reason
+    known = {} if fault else {'digest': pixel_digest(sums), 'sums': b64encode(np.array(sums, '<u4').tobytes()).decode()}
     if fault: found = Scan(str(path), False, len(sums), 'pyav', fault)
-    elif folder: found = Scan(str(path), True, len(sums), 'pyav', 'a folder of frames', pixel_digest(sums))
-    elif not prove or stream is not None: found = Scan(str(path), True, len(sums), '', 'decord was not tried', pixel_digest(sums))
+    elif folder: found = Scan(str(path), True, len(sums), 'pyav', 'a folder of frames', **known)
+    elif not prove or stream is not None: found = Scan(str(path), True, len(sums), '', 'decord was not tried', **known)
     else:
         doubt = doubt_decord(decoder, index, sums)
-        found = Scan(str(path), True, len(sums), 'pyav' if doubt else 'decord', doubt, pixel_digest(sums))
+        found = Scan(str(path), True, len(sums), 'pyav' if doubt else 'decord', doubt, **known)
     if decoder is None or stream is not None: return found
     try:
         file = _cache_file(found.path)

@@ -8,6 +8,7 @@ __all__ = ['write_video', 'resize', 'FrameSource', 'Video', 'FrameFolder', 'Exce
 # %% ../../nbs/03_video/03_video.ipynb #a95ec7d7
 import itertools, os
 from collections.abc import Iterable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 import av
@@ -17,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 from einops import rearrange
 from torch import Tensor
 from ..core.files import temporary
-from .decode import Decoder, VideoError, decord_frames, file_url, first_line, frame_files, known_scan, make_index, picture_folder, read_frames, read_picture, reformat, scan, seal, sealed
+from .decode import Decoder, VideoError, checksum, decord_frames, file_url, first_line, frame_files, known_scan, make_index, picture_folder, read_frames, read_picture, reformat, scan, seal, sealed
 from .transforms import BoxError, box_pixels, clip_grid, read_box
 
 # %% ../../nbs/03_video/03_video.ipynb #ebbed705
@@ -173,9 +174,11 @@ class Video(FrameSource):
         self.index,self._stamp = make_index(decoder, keep_damaged),decoder.stamp
         if check is None: check = self.index.n<=1000 and not self.index.decoded and not sealed(self.path)
         self._unchecked = check and not keep_damaged             # still to be decoded whole
-        self._fast = False
-        if engine=='pyav' or stream is not None or keep_damaged: return
+        self._fast,self._sums = False,None                       # what a scan saw, with which each frame is compared
+        if stream is not None or keep_damaged: return
         found = scan(self.path) if engine=='decord' else known_scan(self.path)
+        if found is not None and found.ok and found.n_frames==len(self): self._sums = found.checksums()
+        if engine=='pyav': return
         self._fast = found is not None and found.engine=='decord'
         if engine=='decord' and not self._fast: raise VideoError(path, None, f"decord is not proved for this file: {found.reason}; use engine='auto'")
 
@@ -193,15 +196,25 @@ class Video(FrameSource):
             if self._unchecked:
                 found = scan(self.path, prove=False, stream=self.stream)
                 if not found.ok: raise VideoError(self.path, found.n_frames, f'{found.reason}; keep_damaged=True reads the frames before that')
-                self._unchecked = False
+                if found.n_frames!=len(self): raise VideoError(self.path, None, f'{found.n_frames} frames were found when it was scanned, {len(self)} now; the file has changed though its size and time have not')
+                self._unchecked,self._sums = False,found.checksums()
             return _gather(self, self._read, indices, size)
 
     def _read(self, wanted, size):
         "Increasing frame numbers, by the engine that may"
         if self._fast:
-            try: return _stack(decord_frames(self._decoder, wanted), len(wanted), size)
+            try: return _stack(self._compared(decord_frames(self._decoder, wanted), wanted), len(wanted), size)
             except Exception: self._fast = False
-        return _stack(read_frames(self._decoder, self.index, wanted), len(wanted), size)
+        index = self.index
+        if self._sums is None and self._decoder.paints: index = replace(index, keys=index.keys[:0])
+        return _stack(read_frames(self._decoder, index, wanted, self._sums), len(wanted), size)
+
+    def _compared(self, images, wanted):
+        "Frames that must be those of the scan"
+        for i,image in zip(wanted, images):
+            if self._sums is not None and checksum(image)!=self._sums[i]: raise VideoError(self.path, i, 'other pixels than when it was scanned')
+            yield image
+
     @property
     def size(self)->tuple[int,int]:
         "Height and width of the picture, after rotation"
