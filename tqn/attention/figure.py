@@ -40,7 +40,7 @@ def draw_heat(
 )->None:
     "Draw a matrix of shares with labels that can be read"
     import seaborn as sns
-    sns.heatmap(values, ax=ax, vmin=0, vmax=1, cmap=tone_map(ground=True), annot=notes, fmt=fmt, cbar=False, linewidths=.5, linecolor='white', **{'xticklabels': cols, 'yticklabels': rows, **kwargs})
+    sns.heatmap(values, ax=ax, vmin=0, vmax=1, cmap=tone_map(ground=True), annot=notes if np.size(values)<=2500 else False, fmt=fmt, cbar=False, linewidths=.5, linecolor='white', **{'xticklabels': cols, 'yticklabels': rows, **kwargs})
     ax.set(xlabel='', ylabel=''); ax.tick_params(length=0)
     ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     ax.set_xticklabels(ax.get_xticklabels(), rotation=35, ha='right', rotation_mode='anchor')

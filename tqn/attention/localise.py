@@ -381,7 +381,7 @@ def plot_localisation(
     f = loc.to_frame(measure)
     f = f[f.n>0]                                               # an extent that no video has is no row
     mat,names,k,y = loc.matrix(measure).loc[f.index],list(loc.controls),len(loc.names),np.arange(len(f))+.5
-    fig,axs = plt.subplots(1, 3, figsize=(.62*(k+len(names))+4.4, .46*len(f)+1.6), width_ratios=[k,len(names),3.6], layout='constrained')
+    fig,axs = plt.subplots(1, 3, figsize=(min(.62*(k+len(names))+4.4, 60), min(.46*len(f)+1.6, 60)), width_ratios=[k,len(names),3.6], layout='constrained')
     for ax,frame in zip(axs, (mat, f[names])): draw_heat(ax, frame, list(frame.index), list(frame.columns), annot_kws={'fontsize': 9})
     for i,e in enumerate(f.index): axs[0].add_patch(plt.Rectangle((loc.names.index(e)+.04,i+.04), .92, .92, fill=False, ec=HEAD, lw=2))
     axs[0].set(ylabel='whose extent', xlabel='whose attention'); axs[1].set(yticks=[], ylabel='', xlabel='controls')

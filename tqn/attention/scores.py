@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['VIEWS', 'probabilities', 'is_known', 'is_right', 'per_class', 'majority', 'majority_answers', 'confusion_matrix',
            'score_row', 'share_made', 'Evaluation', 'predictions', 'class_readings', 'eval_chunk', 'evaluate',
-           'plot_scores', 'draw_confusion', 'plot_confusion', 'view_frames', 'score_features', 'Tested', 'score_videos',
-           'merge_scores', 'gather_objects', 'gather_scores', 'save_predictions']
+           'plot_scores', 'busiest', 'draw_confusion', 'plot_confusion', 'view_frames', 'score_features', 'Tested',
+           'score_videos', 'merge_scores', 'gather_objects', 'gather_scores', 'save_predictions']
 
 # %% ../../nbs/08_attention/03_scores.ipynb #5c0bdda2
 import csv, io, math
@@ -195,7 +195,12 @@ class Evaluation:
         **extra,           # More to write beside it, such as seed=0
     )->Path:               # The same path
         "Write scores and confusion matrices as JSON"
-        confusion = {o: dict(labels=self.labels(o), counts=confusion_matrix(*self.truth(o))) for o in self.rows}
+        def counted(o):
+            counts = confusion_matrix(*self.truth(o))
+            if len(counts)<=256: return dict(labels=self.labels(o), counts=counts)
+            there = np.argwhere(counts)                             # of many answers, most pairs never occur
+            return dict(labels=self.labels(o), entries=[[int(i), int(j), int(counts[i,j])] for i,j in there])
+        confusion = {o: counted(o) for o in self.rows}
         data = dict(extra, n_videos=len(self), majority_from='scored' if self.common is None else 'train', scores=self.table(), confusion=confusion)
         return write_json(path, {**data, 'videos': predictions(self)} if videos else data)
 
@@ -268,19 +273,29 @@ def plot_scores(
 )->'matplotlib.axes.Axes': # The axes
     "Draw every accuracy as the way made from the majority answer"
     import matplotlib.pyplot as plt
-    rows = ev.table()[::-1]
+    rows,k = ev.table()[::-1],len(ev.queries.names)
+    if k>50: worst = sorted((r for r in rows[-k:] if r['n']), key=lambda r: r['accuracy'])[:50]; rows = rows[:-k]+[r for r in rows[-k:] if r in worst]
     if ax is None: ax = plt.subplots(figsize=(6, .9+.34*len(rows)), layout='constrained')[1]
     for i,r in enumerate(rows):
         ax.plot([r['majority'],r['accuracy']], [i,i], color=FAINT, lw=2.5, solid_capstyle='round', zorder=1)
         ax.plot(r['majority'], i, 'o', mfc='white', mec='.35', ms=7, clip_on=False, label='majority' if not i else None)
         ax.plot(r['accuracy'], i, 'o', color=ACCENT, ms=8, clip_on=False, label='model' if not i else None)
         ax.text(1.05, i, f"{r['accuracy']:.2f}   N {r['n']}", va='center', fontsize=9)
-    ax.set(yticks=range(len(rows)), yticklabels=[r['name'] for r in rows], xlim=(0,1), xlabel='accuracy')
+    ax.set(yticks=range(len(rows)), yticklabels=[r['name'] for r in rows], xlim=(0,1), xlabel='accuracy'+f' (of {k} questions, the 50 lowest)'*(k>50))
     ax.spines[['top','right','left']].set_visible(False); ax.tick_params(left=False); ax.grid(axis='x', color=LINE)
     ax.legend(loc='lower center', bbox_to_anchor=(.5,1), ncols=2, frameon=False)
     return ax
 
 # %% ../../nbs/08_attention/03_scores.ipynb #835ea22f
+def busiest(
+    counts:np.ndarray,  # (rows, columns)
+    most:int=64,        # Rows that fit
+)->np.ndarray:          # Rows to show, in order
+    "The answers that take part in most confusions"
+    if len(counts)<=most: return np.arange(len(counts))
+    wrong = counts[:,1:3].sum(1) if counts.shape[1]==4!=len(counts) else counts.sum(0)+counts.sum(1)-2*counts.diagonal()
+    return np.sort(np.argsort(-wrong, kind='stable')[:most])
+
 @plain_text
 def draw_confusion(
     ax,                 # Axes to draw in
@@ -298,18 +313,24 @@ def draw_confusion(
 @plain_text
 def plot_confusion(
     ev:Evaluation,               # What was collected
-    names:list[str]|None=None,   # Which questions (or readings of the class); default: all questions
+    names:list[str]|None=None,   # Which questions (or readings of the class); default: all questions, of more than 12 those with most mistakes
     size:float=.55,              # Inches a cell
 )->'matplotlib.figure.Figure':   # The figure
     "Draw the confusion matrices as heat maps"
     import matplotlib.pyplot as plt
-    names = list(names or ev.queries.names)
-    mats = [confusion_matrix(*ev.truth(o)) for o in names]
-    text = [.09*max(len(a) for a in ev.labels(o)) for o in names]     # inches that the labels take
+    shown = list(names or ev.queries.names)
+    if names is None and len(shown)>12: shown = sorted(sorted(shown, key=lambda o: np.mean(is_right(*ev.truth(o))) if len(ev.truth(o)[1]) else 1)[:12], key=shown.index)
+    found = {o: confusion_matrix(*ev.truth(o)) for o in shown}
+    keep = {o: busiest(m, 40) for o,m in found.items()}
+    mats = [m[np.ix_(keep[o], keep[o])] if m.shape[0]==m.shape[1] else m[keep[o]] for o,m in found.items()]
+    labels = [[ev.labels(o)[i] for i in keep[o]] for o in shown]
+    text = [.09*max(len(a) for a in said) for said in labels]     # inches that the labels take
     width = [size*m.shape[1]+t+.5 for m,t in zip(mats, text)]
     height = max(size*m.shape[0]+.8*t for m,t in zip(mats, text))+1
-    fig,axs = plt.subplots(1, len(names), figsize=(sum(width), height), squeeze=False, width_ratios=width, layout='constrained')
-    for ax,name,m in zip(axs[0], names, mats): draw_confusion(ax, m, name, ev.labels(name))
+    fig,axs = plt.subplots(1, len(shown), figsize=(sum(width), height), squeeze=False, width_ratios=width, layout='constrained')
+    for ax,name,m,said in zip(axs[0], shown, mats, labels):
+        draw_confusion(ax, m, name, said)
+        if len(said)<len(found[name]): ax.set_title(f'{name}: {len(said)} of {len(found[name])} answers, those mixed up most', fontsize=10)
     return fig
 
 # %% ../../nbs/08_attention/03_scores.ipynb #088f1c5e

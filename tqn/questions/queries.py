@@ -8,6 +8,7 @@ __all__ = ['KINDS', 'Query', 'encode_answer', 'decode_answer', 'Questions', 'cla
 
 # %% ../../nbs/02_questions/02_queries.ipynb #5bf7c6b0
 import json, re, warnings, yaml
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index as as_index
@@ -16,21 +17,23 @@ import torch
 from torch import Tensor
 from ..core.files import naming_file, plain_format, read_plain, write_atomic
 from ..core.names import refuse_unknown, unknown
-from ..core.text import as_html, html_view
+from ..core.text import as_html, brief, html_view
 from .phrases import Rules, read_categories, read_names
 
 # %% ../../nbs/02_questions/02_queries.ipynb #9c4b06e7
 def _label(x, what): # `x` itself, if it can name something
     "Refuse what cannot be the name of a question, an answer or a class"
-    if not isinstance(x, str): raise ValueError(f'{what} must be text, got {x!r} ({type(x).__name__}); put it in quotes')
-    if x!=x.strip() or len(x.splitlines())!=1: raise ValueError(f'{what} must be one line of text without blanks at its ends, got {x!r}')
+    if not isinstance(x, str): raise ValueError(f'{what} must be text, got {brief(x)} ({type(x).__name__}); put it in quotes')
+    if x!=x.strip() or len(x.splitlines())!=1: raise ValueError(f'{what} must be one line of text without blanks at its ends, got {brief(x)}')
     return x
 
 def _labels(xs, what): # A tuple of different names
     "Refuse anything but a list of different names"
-    if isinstance(xs, str) or not isinstance(xs, Iterable): raise ValueError(f'{what}s must be a list of text, got {xs!r}')
+    if isinstance(xs, str) or not isinstance(xs, Iterable): raise ValueError(f'{what}s must be a list of text, got {brief(xs)}')
     xs = tuple(_label(x, what) for x in xs)
-    twice = [x for i,x in enumerate(xs) if x in xs[:i]]
+    most = 10_000 if what=='a question' else 100_000               # a model has a query for each question, and a row for each answer
+    if len(xs)>most: raise ValueError(f'expected up to {most:,} different names ({what}), got {len(xs):,}')
+    twice = [x for x,n in Counter(xs).items() if n>1] if len(set(xs))<len(xs) else []
     if twice: raise ValueError(f'{what} {twice[0]!r} occurs more than once; each may occur once')
     return xs
 
@@ -57,10 +60,10 @@ class Query:
         d:Mapping, # name, answers, and where they are known kind and text
     )->'Query':
         "A question from its plain form in a file"
-        if not isinstance(d, Mapping): raise ValueError(f"expected a question such as {{'name': ..., 'answers': [...]}}, got {d!r}")
+        if not isinstance(d, Mapping): raise ValueError(f"expected a question such as {{'name': ..., 'answers': [...]}}, got {brief(d)}")
         refuse_unknown(d, ('name','answers','kind','text'), f"question {d.get('name')!r} has an unknown key")
         for key in ('name','answers'):
-            if key not in d: raise ValueError(f'a question needs {key!r}, got only {dict(d)}')
+            if key not in d: raise ValueError(f'a question needs {key!r}, got only {brief(dict(d))}')
         return cls(**d)
 
     def __len__(self): return len(self.answers)
@@ -267,7 +270,7 @@ class QuerySet(ClassTable):
         "Questions from their plain form"
         if not isinstance(d, Mapping): raise ValueError(f"expected {{'queries': [...], 'classes': [...]}}, got {d!r:.80}")
         refuse_unknown(d, ('queries','classes'), 'questions have an unknown key')
-        if 'queries' not in d: raise ValueError(f"expected the key 'queries', got only {list(d)}")
+        if 'queries' not in d: raise ValueError(f"expected the key 'queries', got only {brief(list(d))}")
         return cls(d['queries'], d.get('classes'))
 
     @classmethod

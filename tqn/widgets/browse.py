@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PAGE', 'FILTERS', 'MANY', 'pack_page', 'unpack_page', 'Opens', 'Opener', 'opener', 'bar_pixels', 'plot_records',
-           'DataBrowser', 'browse_model', 'confusion', 'videos_in', 'busiest', 'plot_confused', 'Confusions']
+           'DataBrowser', 'browse_model', 'confusion', 'videos_in', 'plot_confused', 'Confusions']
 
 # %% ../../nbs/10_widgets/05_browse.ipynb #872b38da
 import json
@@ -19,7 +19,7 @@ from ..core.text import plain_text, shorten
 from ..data.batches import FeatureDataset
 from ..attention.figure import INK, LINE, RIGHT, SOFT, WRONG, tone_map
 from ..attention.records import SORTS, VERDICTS, Records, choose, record, sort_values
-from ..attention.scores import draw_confusion
+from ..attention.scores import busiest, draw_confusion
 from .lanes import Companion, front_end
 from .viewer import view
 
@@ -275,16 +275,6 @@ def videos_in(
     else: found = (r.truth[:,k]==row)&(r.said[:,k]==col)
     at = np.flatnonzero(found)
     return at[np.argsort(-np.nan_to_num(r.loss[at,k]), kind='stable')]
-
-# %% ../../nbs/10_widgets/05_browse.ipynb #f03acf27
-def busiest(
-    counts:np.ndarray,  # (rows, columns)
-    most:int=64,        # Rows that fit
-)->np.ndarray:          # Rows to show, in order
-    "The answers that take part in most confusions"
-    if len(counts)<=most: return np.arange(len(counts))
-    wrong = counts[:,1:3].sum(1) if counts.shape[1]==4!=len(counts) else counts.sum(0)+counts.sum(1)-2*counts.diagonal()
-    return np.sort(np.argsort(-wrong, kind='stable')[:most])
 
 # %% ../../nbs/10_widgets/05_browse.ipynb #8691119c
 @plain_text
