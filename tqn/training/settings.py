@@ -74,7 +74,7 @@ class Videos(Checked):
     clip_len:Positive=8      # Frames in a clip
     stride:Positive=1        # One frame in so many; fewer are left out where a video is short
     hop:Count=0              # Frames between the starts of clips; 0: one clip after the other
-    box:Box=''               # Part of the picture x0,y0,x1,y1 in pixels or in shares from 0 to 1, or one for each size of picture, 160x160:...;360x288:...
+    box:Box=''               # Part of the picture x0,y0,x1,y1 in pixels or in shares from 0 to 1, or one for each size, as 160x160:32,48,128,136;360x288:104,160,200,248
     variant:Literal['none', 'moved', 'long']='none' # Films as they are (none), each begun earlier or later (moved), or set into waiting (long), where extents are known
     size:Positive=224        # Height and width of the picture that the backbone sees
     resize:Count=0           # Short side before the centre crop of a clean view; 0 is 8/7 of the size
