@@ -618,6 +618,66 @@ def test_damaged_ffv1_does_not_depend_on_order(tmp_path):
                 try: assert sums(Video(path, check=check).frames([i]))==[want[i]], (seed, i)
                 except VideoError: pass
 
+@pytest.mark.parametrize('name,form,codec,pix', (('pi.h264','h264','libx264','yuv420p'), ('a.264','h264','libx264','yuv420p'), ('a.gif','gif','gif','rgb8'), ('a.y4m','yuv4mpegpipe','wrapped_avframe','yuv420p')))
+def test_bare_streams_and_moving_pictures(tmp_path, name, form, codec, pix):
+    "A stream without a container, a GIF, a Y4M: films like any other"
+    with av.open(str(tmp_path/name), 'w', format=form) as out:
+        s = out.add_stream(codec, rate=25)
+        s.width,s.height,s.pix_fmt = 64,48,pix
+        for image in drawing(24): out.mux(s.encode(av.VideoFrame.from_ndarray(image, format='rgb24').reformat(format=pix)))
+        out.mux(s.encode())
+    check(tmp_path/name)
+    assert len(Video(tmp_path/name))==24 and scan(tmp_path/name).ok
+    if form=='h264':                                             # only where the name says so
+        (tmp_path/'b.mp4').write_bytes((tmp_path/name).read_bytes())
+        with pytest.raises(VideoError, match='not a video'): Video(tmp_path/'b.mp4')
+
+def test_an_avi_with_empty_packets_is_whole(made, tmp_path):
+    "A camera says 'as before' with an empty packet; its header counts those, too"
+    path = tmp_path/'a.avi'
+    with av.open(str(made('simple.avi'))) as f, av.open(str(path), 'w') as out:
+        s,k = out.add_stream_from_template(f.streams.video[0]),0
+        for p in f.demux(video=0):
+            if p.dts is None: continue
+            p.stream,p.pts,p.dts = s,k,k
+            k += 1+5*(k%7==3)
+            out.mux(p)
+    with av.open(str(path)) as f: assert f.streams.video[0].frames>100
+    assert sums(Video(path).frames(range(50)))==truth(made('simple.avi'))
+    data = path.read_bytes()
+    path.write_bytes(data[:len(data)//2])
+    with pytest.raises(VideoError, match='cut short|damaged'): Video(path)
+
+def test_a_matroska_file_with_a_hole(made, tmp_path):
+    "Lengths that are wrong make FFmpeg skip frames without a word"
+    for name in ('closed.mkv','vfr.mkv','late.mkv'):
+        source = made(name) if name in KINDS else make(tmp_path/name, options={'x264-params':GOP})
+        assert decode.broken_matroska(source) is None
+        data = source.read_bytes()
+        at = data.index(bytes.fromhex('1f43b675'))
+        for k in (0, 3, 4, 6):
+            b = bytearray(data); b[at+k] ^= 4
+            (tmp_path/'bad.mkv').write_bytes(b)
+            with pytest.raises(VideoError): Video(tmp_path/'bad.mkv').frames([0])
+
+def test_pictures_larger_than_the_cap(made, folder, monkeypatch):
+    "Refused with what to set, films and pictures alike; read in pieces by bytes"
+    monkeypatch.setenv('TQN_MAX_PIXELS', '3000')
+    for path in (made('closed.mp4'), folder):
+        with pytest.raises(VideoError, match='48 x 64, more than 3000 pixels; set TQN_MAX_PIXELS=3072'): open_video(path).frames([0])
+    monkeypatch.setenv('TQN_MAX_PIXELS', '3072')
+    for path in (made('closed.mp4'), folder): assert len(open_video(path).frames([0]))==1
+    monkeypatch.setenv('TQN_MAX_PIXELS', 'many')
+    with pytest.raises(ValueError, match='a whole number of pixels'): open_video(made('closed.mp4'))
+
+def test_memory_is_pieces_by_bytes(monkeypatch):
+    "32 pictures of a small film at a time, one of a very large film"
+    assert [decode.pieces(*o) for o in ((48,64), (256,340), (1080,1920), (8000,8000))]==[32, 32, 10, 1]
+    seen,plain = [],module.resize
+    monkeypatch.setattr(module, 'resize', lambda x, size: seen.append(len(x)) or plain(x, size))
+    images = [np.zeros((2000,3000,3), np.uint8)]*7
+    assert module._stack(iter(images), 7, (20,30)).shape==(7,20,30,3) and seen==[3,3,1]
+
 # ---------------------------------------------------------------- folders
 @pytest.fixture
 def folder(tmp_path):

@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 from einops import rearrange
 from torch import Tensor
 from ..core.files import temporary
-from .decode import Decoder, VideoError, checksum, decord_frames, file_url, first_line, frame_files, known_scan, make_index, picture_folder, read_frames, read_picture, reformat, scan, seal, sealed
+from .decode import Decoder, VideoError, checksum, decord_frames, file_url, first_line, frame_files, known_scan, make_index, picture_folder, pieces, read_frames, read_picture, reformat, scan, seal, sealed
 from .transforms import BoxError, box_pixels, clip_grid, read_box
 
 # %% ../../nbs/03_video/03_video.ipynb #ebbed705
@@ -138,7 +138,7 @@ def _numbers(path, indices, n):
     return i.astype(np.int64)
 
 def _stack(images, n, size, batch=32):
-    "Gather n images (h, w, 3) into one tensor, resized a batch at a time"
+    "Gather n images (h, w, 3) into one tensor, resized a batch at a time, of 64 MB at most"
     out,part = None,[]
     for k,image in enumerate(images, 1):
         if out is None:
@@ -147,7 +147,7 @@ def _stack(images, n, size, batch=32):
         if size is None: array[k-1] = image
         else:
             part.append(image)
-            if len(part)==batch or k==n: out[k-len(part):k],part = resize(torch.from_numpy(np.stack(part)), size),[]
+            if len(part)==pieces(*image.shape[:2], batch) or k==n: out[k-len(part):k],part = resize(torch.from_numpy(np.stack(part)), size),[]
     return out
 
 def _gather(source, read, indices, size):
