@@ -33,7 +33,7 @@ def checkpoint(p):
 
 READERS = {'q.json': QuerySet.load, 'q.yaml': QuerySet.load, 'vocab.json': QuerySet.diving48, 's.yaml': lambda p: read_file(p, 1), 's.json': make_config, 'grid.yaml': load_grid, 'names.json': read_categories,
            'b/index.json': lambda p: read_bank_index(p.parent), 'b/build.json': lambda p: read_notes(p.parent), 'f/features.json': lambda p: FeatureStore(p.parent).timing('v'), 'm/config.json': lambda p: TQN.from_pretrained(p.parent),
-           'hf/preprocessor_config.json': lambda p: processor_settings(p.parent), 'r/checkpoint-1/progress.json': checkpoint, 'd/plain/test/index.json': lambda p: prepare(p.parent.parent.parent, 'plain', 'test', 1, 32, 0, progress=False)}
+           'hf/preprocessor_config.json': lambda p: processor_settings(p.parent), 'r/checkpoint-0001-00000001/progress.json': checkpoint, 'd/plain/test/index.json': lambda p: prepare(p.parent.parent.parent, 'plain', 'test', 1, 32, 0, progress=False)}
 LAUGHS = '\n'.join(['a: &a [x, x, x, x, x, x, x, x, x]', *(f'{b}: &{b} [{", ".join([f"*{a}"]*9)}]' for a,b in zip('abcdefgh', 'bcdefghi'))])
 BAD = {'deep': '['*10**5+']'*10**5, 'deep dicts': '{"a":'*3000+'1'+'}'*3000, 'cut': '{"a": [1, 2', 'number': '7', 'null list': '[null, [1]]', 'long text': json.dumps('x'*10**6), 'long list': json.dumps(list(range(10**5))), 'bytes': '\x00\x01'}
 
