@@ -19,6 +19,7 @@ LENGTHS = [8, 3, 83, 41, 200, 1, 12, 16]
 
 class Film:
     "A video in memory"
+    size = 8, 10
     def __init__(self, item): self.i,self.bad = int(str(item.path)),item.id.startswith('bad')
     def __len__(self): return LENGTHS[self.i]
     def frames(self, at, size=None):
@@ -31,7 +32,7 @@ class Mean(nn.Module):
     def forward(self, x): return self.layer(4*x.mean((2, 3, 4)))
 
 @pytest.fixture
-def films(monkeypatch): monkeypatch.setattr('tqn.data.batches.open_item', Film)
+def films(monkeypatch): monkeypatch.setattr('tqn.features.stream.open_item', Film)
 
 def item(i, id=None): return Item(id or f'v{i}', str(i), {'colour': 'red', 'seen': ['ball'], 'turns': '1'} if i != 2 else {'colour': 'blue'}, 'abc'[i%3] if i != 4 else None)
 
@@ -135,10 +136,11 @@ from tqn.features.build import build_bank
 from tqn.attention.scores import score_videos
 torch.set_num_threads(1)
 class Film:
+    size = 32, 32
     def __init__(self, item): self.n = item.n_frames
     def __len__(self): return self.n
     def frames(self, at, size=None): return torch.zeros(len(at), 32, 32, 3, dtype=torch.uint8)
-tqn.data.batches.open_item = Film
+tqn.features.stream.open_item = Film
 model = TQN(QuerySet({'q': ['a', 'b']}), backbone=S3D(width=.0625), d_model=64, preprocess=dict(size=32, resize=32)).eval()
 def peak(n):
     item = tqn.data.items.Item(f'v{n}', 'film', {'q': 'a'}, n_frames=8*n)
