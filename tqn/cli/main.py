@@ -9,12 +9,13 @@ __all__ = ['hints', 'app', 'full', 'ORDER', 'comments', 'with_help', 'Stopped', 
            'notebooks', 'lab', 'main']
 
 # %% ../../nbs/12_cli/01_main.ipynb #07b2d677
-import contextlib, errno, functools, inspect, io, json, os, pkgutil, re, sys, tempfile, traceback
+import contextlib, errno, functools, inspect, io, json, os, pkgutil, re, signal, sys, tempfile, threading, traceback
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Callable
 import typer
+from ..core.processes import Terminated
 
 # %% ../../nbs/12_cli/01_main.ipynb #915b4e0a
 def comments(
@@ -177,14 +178,18 @@ def run(
 )->int: # Exit status
     "Run one command line"
     name = next((a for a in args if not a.startswith('-')), None)
+    def end(sig, frame): raise Terminated
+    main = threading.current_thread() is threading.main_thread()
+    old = signal.signal(signal.SIGTERM, end) if main else None      # so that files and processes are put away
     load_commands(name or '')
     try: app(args if name == 'lab' else [a for a in args if a != '--debug'], prog_name='tqn')
     except SystemExit as e: return int(e.code or 0)
-    except Stopped: return say('stopped', 130)
+    except Stopped as e: return say('stopped', 143 if isinstance(e.__cause__, Terminated) else 130)
     except Exception as e:
         if '--debug' in args: traceback.print_exc()
         elif not about_input(e): raise
         return say(in_flags(explain(e), parameters(name)), 2 if about_input(e) else 1)
+    finally: signal.signal(signal.SIGTERM, old or signal.SIG_DFL) if main else None
     return 0
 
 # %% ../../nbs/12_cli/01_main.ipynb #e07b9400

@@ -10,14 +10,14 @@ __all__ = ['SPLASH', 'UNSEEN', 'SEEN', 'SPLITS', 'VERSION', 'REGRESSION', 'LABEL
 # %% ../../nbs/05_dives/04_dives.ipynb #e2bb253a
 import itertools, json, os, zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 import numpy as np, torch
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 from .diver import CLASSES, QUESTIONS, Plan, class_name, dives_queries, face_direction, make_plan, motion, place
+from ..core.processes import process_pool
 from ..core.files import read_plain, write_atomic
 from ..data.items import inside
 from .scene import film, get_look, make_scene
@@ -141,13 +141,12 @@ def render_files(
         if not workers:
             for job in jobs: render_file(*job); bar.update()
             return
-        with ProcessPoolExecutor(workers, get_context('spawn'), torch.set_num_threads, (1,)) as pool:
+        with process_pool(workers, 1) as pool:
             futures = [pool.submit(render_file, *job) for job in jobs]
             try:
                 for f in as_completed(futures): f.result(); bar.update()
             except BrokenProcessPool as e:
                 raise OSError("a rendering process died; in a script, put the call under `if __name__=='__main__':`, or pass workers=0; what was rendered is kept") from e
-            finally: pool.shutdown(cancel_futures=True)     # all stop at the first failure
 
 # %% ../../nbs/05_dives/04_dives.ipynb #eb68611a
 VERSION = 1 # Of the renderer: other pixels, another number

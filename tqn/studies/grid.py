@@ -8,9 +8,9 @@ __all__ = ['Experiment', 'make_experiment', 'preset_row', 'run_name', 'slug', 'G
            'run_digest', 'attention_unknown', 'run_one', 'load_run', 'example_maps', 'run_grid']
 
 # %% ../../nbs/11_studies/01_grid.ipynb #8c051019
-import json, multiprocessing, re, time
+import json, re, time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -24,9 +24,10 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from ..models.weights import assign_weights, read_weights
 from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
+from ..core.processes import process_pool
 from ..core.files import json_digest, naming_file, packaged, read_plain, write_json
 from ..data.items import encode_targets
-from ..data.batches import FeatureDataset, ignore_interrupt, make_loader
+from ..data.batches import FeatureDataset, make_loader
 from ..data.published import open_data, what_is
 from ..models.losses import focus_loss, order_loss, ordinal_tqn_loss
 from ..attention.localise import attention_maps, collect_maps, localise
@@ -412,15 +413,9 @@ def _run_jobs(jobs, source, out, workers, bar):
             for j in jobs: found[j] = _job(*args(*j)); bar.update()
         finally: torch.set_num_threads(threads)
         return found
-    with ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), ignore_interrupt, (0,)) as pool:
+    with process_pool(workers) as pool:      # after an error, runs that have begun go on to their end, unless somebody asked to stop
         waiting = {pool.submit(_job, *args(*j)): j for j in jobs}
-        try:
-            for done in as_completed(waiting): found[waiting[done]] = done.result(); bar.update()
-        except BaseException as e:
-            pool.shutdown(wait=False, cancel_futures=True)      # runs that have begun go on to their end ...
-            if isinstance(e, KeyboardInterrupt):
-                for p in list((pool._processes or {}).values()): p.terminate()    # ... unless somebody asked to stop
-            raise
+        for done in as_completed(waiting): found[waiting[done]] = done.result(); bar.update()
     return found
 
 # %% ../../nbs/11_studies/01_grid.ipynb #e52ec4de

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from ..core.files import lock_folder, read_plain, remove_files, temporary, write_atomic
+from ..core.processes import Terminated
 from ..core.seeds import sample_generator
 from ..core.text import plain_text
 from ..attention.scores import Evaluation
@@ -392,7 +393,7 @@ def note_signals()->Iterator[list]: # Grows by one entry when somebody asks to s
     "Turn Ctrl-C and SIGTERM into a request; the second time they stop at once"
     asked = []
     def note(sig, frame):
-        if asked: raise KeyboardInterrupt
+        if asked: raise Terminated if sig == signal.SIGTERM else KeyboardInterrupt
         asked.append(sig)
     if threading.current_thread() is not threading.main_thread(): yield asked; return
     old = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -496,7 +497,12 @@ class Run:
     @contextmanager
     def running(self, progress:bool=True)->Iterator[None]:
         "Show a bar; note who asks to stop"
-        with closing(self), note_signals() as self.asked, tqdm(total=self.n_steps, initial=self.at.step, desc='train', unit='step', disable=not (progress and self.acc.is_main_process)) as self.bar: yield
+        with closing(self), note_signals() as self.asked, tqdm(total=self.n_steps, initial=self.at.step, desc='train', unit='step', disable=not (progress and self.acc.is_main_process)) as self.bar:
+            try: yield
+            except RuntimeError as e:
+                if not (lost := re.search(r'DataLoader (?:worker \(pid\(?s?\)? ([\d, ]+)|timed out after (\d+))', str(e))): raise
+                what = f'a process that reads videos ({lost[1].strip(", ")}) was ended from outside, perhaps for want of memory' if lost[1] else f'no process that reads videos has given a batch for {lost[2]} seconds: one was stopped, or waits for a disk'
+                raise OSError(f"{what}; start again with fewer workers, and with resume=True to continue from the last checkpoint") from e
 
     @property
     def spent(self)->bool: return 0 < self.budget <= self.at.cpu # Whether the budget is
@@ -560,7 +566,7 @@ class Run:
         if acc.is_main_process: log_row(self.folder/'steps.csv', {'step': at.step - 1, 'epoch': at.epoch, 'lr': lr, 'loss': self.total/self.n, 'grad_norm': norm, **more})
         asked = mean_over(acc, {'asked': float(bool(self.asked))})[0]['asked'] > 0
         if asked or self.config.save_every and at.step % self.config.save_every == 0: self.save()
-        if asked: raise KeyboardInterrupt(f'stopped after step {at.step}; the run is saved in {self.folder}: pass resume=True to continue')
+        if asked: raise (Terminated if signal.SIGTERM in self.asked else KeyboardInterrupt)(f'stopped after step {at.step}; the run is saved in {self.folder}: pass resume=True to continue')
 
     def finish_epoch(self,
         scored:tuple[Evaluation,float]|None=None, # Of `validate`
