@@ -9,10 +9,9 @@ __all__ = ['Timing', 'FeatureStore', 'check_features', 'is_cached', 'extract_som
 import json, os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from urllib.parse import unquote
 import numpy as np
@@ -25,6 +24,7 @@ from ..models.backbone import fuse
 from ..data.items import Item, as_items, open_item
 from ..data.batches import FEATURE_FILES, FeatureDataset, array_shape, feature_file, feature_layout, feature_path, load_features, said_layout, source_stamp
 from .stream import finite_rows, stream
+from ..core.processes import process_pool
 from ..core.files import parse_plain, read_plain, weights_digest
 from ..questions.queries import QuerySet
 from ..core.files import file_name, write_atomic
@@ -200,7 +200,7 @@ def extract(
     items:Iterable, # Items or index rows, all with a file
     out:str|Path, # Folder of the features
     preprocess:Preprocess|Mapping|None=None, # How it wants its video; of a mapping, what it holds, over the backbone's own
-    processes:int=1, # Processes, each with its own videos
+    processes:int=1, # Processes, each with its own videos; another number may change the last bits of the features
     workers:int=1, # Threads that read, in each
     batch_clips:int|None=None, # Clips in a forward pass; None: as many as fit, see `stream`
     device:str|None=None, # 'cpu', 'cuda', ...; None takes a GPU where there is one
@@ -235,7 +235,7 @@ def extract(
             if processes == 1: skipped = extract_some(backbone, todo, out, p, dtype, device, bar=bar, **how)
             else:
                 n_gpu,start = torch.cuda.device_count(),bar.n
-                with ProcessPoolExecutor(processes, mp_context=get_context('spawn')) as pool:
+                with process_pool(processes) as pool:
                     running = {pool.submit(extract_some, backbone, todo[k::processes], out, p, dtype, f'cuda:{k%n_gpu}' if device.startswith('cuda') and n_gpu else device,
                                            max(1, (os.cpu_count() or 1)//processes), **how) for k in range(processes)}
                     try:
@@ -244,9 +244,8 @@ def extract(
                             for f in done: skipped.update(f.result())
                             bar.update(start + sum(is_cached(out, o) for o in todo) - bar.n)
                     except BrokenProcessPool as e: raise ValueError('a process was ended from outside, perhaps for want of memory; what is finished stays: run the same again, with fewer processes or a smaller batch') from e
-                    finally: pool.shutdown(wait=True, cancel_futures=True)
     finally: backbone.train(was)
-    _claim(out, {**settings, 'skipped': skipped})
+    _claim(out, {**settings, 'skipped': skipped, **({'processes': processes} if todo else {})})
     return FeatureStore(out)
 
 # %% ../../nbs/07_features/02_store.ipynb #1bf1a704

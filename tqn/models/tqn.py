@@ -176,8 +176,6 @@ class TemporalQueryNetwork(nn.Module):
     )->None:
         super().__init__()
         if not isinstance(queries, QuerySet): raise ValueError(f"expected a QuerySet, got {type(queries).__name__}; build one with tqn.QuerySet({{question: [answers]}})")
-        for what,n,most in (('questions', len(queries), 10_000), ('n_layers', n_layers, 1_000), ('d_model', d_model, 65_536), ('d_ff', d_ff or 0, 1_048_576), ('n_positions', n_positions, 10_000_000), ('d_features', d_features or 0, 1_048_576)):
-            if isinstance(n, int) and n > most: raise ValueError(f"expected {what} of at most {most:,}, got {n:,}: a network of that size would fill any memory; correct the configuration")
         if heads not in ('per_query','shared'): raise ValueError(f"heads must be 'per_query' or 'shared', got {heads!r}")
         if class_reading not in READINGS: raise ValueError(f"class_reading must be one of {READINGS}, got {class_reading!r}")
         self.queries, self.backbone, self.class_reading = queries, as_backbone(backbone), class_reading

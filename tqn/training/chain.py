@@ -328,7 +328,7 @@ def launch(
             found = [json.loads(p.read_text(encoding='utf-8')) for p in Path(reports).glob('*.json')]
             if not found: raise RuntimeError(f"one of {processes} processes was ended from outside: {e.get_first_failure()[1].message}; a run can be resumed with resume=True") from None
             first = min(found, key=lambda o: o['time'])
-            if first['kind'] == 'KeyboardInterrupt': raise KeyboardInterrupt(first['said']) from None
+            if first['kind'] in ('KeyboardInterrupt', 'Terminated'): raise KeyboardInterrupt(first['said']) from None
             if 'in forked subprocess' in first['said']: raise ValueError(_USED) from None
             raise RuntimeError(f"process {first['rank']} of {processes} failed: {first['kind']}: {first['said']}\n\n{first['trace']}") from None
         except SignalException as e: raise KeyboardInterrupt(f'stopped by {e.sigval.name}: a run can be resumed with resume=True') from None
