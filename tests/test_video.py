@@ -726,6 +726,7 @@ def test_folder_of_several_kinds(tmp_path):
     video = open_video(flow/'img_*.jpg')
     assert video.names==rgb and scan(flow/'img_*.jpg').ok and scan(flow/'img_*.jpg').n_frames==12
     assert sums(video.frames([3]))==sums(pickle.loads(pickle.dumps(video)).frames([3]))
+    assert decode.is_there(flow/'img_*.jpg') and not decode.is_there(tmp_path/'none'/'img_*.jpg')   # a table may name it
     cams = fill(tmp_path/'cams', [f'cam{c}_{i:05d}.jpg' for c in (1,2) for i in range(12)])
     with pytest.raises(VideoError, match=r'cam1_\*.jpg \(12\), cam2_\*.jpg \(12\)'): open_video(cams)
     assert open_video(str(cams/'cam2_*.jpg')).names==[f'cam2_{i:05d}.jpg' for i in range(12)]

@@ -22,7 +22,7 @@ from ..core.names import nearest, spelling
 from .items import Item, Problem, open_item, split_answers
 from .manifest import guess_queries, write_manifest
 from ..questions.queries import QuerySet
-from ..video.decode import Scan, VideoError, pixel_digest, scan
+from ..video.decode import Scan, VideoError, is_there, pixel_digest, scan
 from ..video.transforms import box_text, read_box
 from ..video.video import FrameSource, write_video
 
@@ -254,7 +254,7 @@ def check(
 )->CheckReport: # Everything that is wrong
     "Decode every video of a data set and compare it with the table and with all others"
     items,lines,start = list(items),lines or {},time.perf_counter()
-    seen = {} if features else scan_items([o for o in items if o.path is not None and os.path.exists(o.path)], workers, prove, progress)
+    seen = {} if features else scan_items([o for o in items if o.path is not None and is_there(o.path)], workers, prove, progress)
     seconds,ranked = time.perf_counter()-start,sorted(items, key=_rank)
     faults = [*([] if features else reading_faults(items, seen, clip_len)), *(label_faults(items, queries) if queries else [*spelling_faults(items), *rare_answers(items)]), *double_faults(ranked, seen), *leak_faults(items, seen, groups)]
     order = {o.id: i for i,o in enumerate(items)}
@@ -310,7 +310,7 @@ def cut_item(
         source = open_item(item)
         write_video(out, stream_frames(source, height), fps=source.fps)
     except (VideoError, ValueError) as e:
-        kind = 'missing' if item.path is None or not os.path.exists(item.path) else 'corrupt'
+        kind = 'missing' if item.path is None or not is_there(item.path) else 'corrupt'
         return Problem(str(item.path), f'video {item.id!r} was not cut: {getattr(e, "reason", None) or e}', kind=kind)
 
 # %% ../../nbs/04_data/04_check.ipynb #cb7fd1d9

@@ -17,6 +17,7 @@ import torch
 from ..core.names import nearest
 from ..core.text import as_html, html_view
 from ..questions.queries import QuerySet
+from ..video.decode import is_there
 from ..video.video import Composed, Cropped, FrameSource, open_video
 
 # %% ../../nbs/04_data/01_items.ipynb #9f30e132
@@ -198,7 +199,7 @@ def missing_files(
     items:Iterable[Item], # Of any data set
 )->list[Item]: # Those whose file or folder is not there
     "Items whose video cannot be found"
-    return [o for o in items if o.path is not None and not os.path.exists(o.path)]
+    return [o for o in items if o.path is not None and not is_there(o.path)]
 
 def make_set(
     name:str,             # Of the data set

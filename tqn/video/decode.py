@@ -6,8 +6,8 @@
 __all__ = ['VideoError', 'first_line', 'file_url', 'pieces', 'max_pixels', 'too_large', 'is_film', 'open_stream', 'missing_bytes',
            'broken_matroska', 'seal', 'sealed', 'clean_cuts', 'Index', 'read_index', 'Decoder', 'display', 'upright',
            'reformat', 'checksum', 'read_frames', 'cut_short', 'make_index', 'name_patterns', 'picture_folder',
-           'frame_files', 'read_picture', 'Scan', 'cache_folder', 'known_scan', 'decord_frames', 'pixel_digest',
-           'doubt_decord', 'scan']
+           'is_there', 'frame_files', 'read_picture', 'Scan', 'cache_folder', 'known_scan', 'decord_frames',
+           'pixel_digest', 'doubt_decord', 'scan']
 
 # %% ../../nbs/03_video/01_decode.ipynb #87b25cbe
 import json, os, re, threading, weakref, zlib
@@ -537,6 +537,12 @@ def picture_folder(
     path = Path(path)
     if path.is_dir(): return path,''
     return (path.parent, path.name) if '*' in path.name and path.parent.is_dir() and not path.exists() else None
+
+def is_there(
+    path:str|Path, # Anything
+)->bool: # Whether there is a file, a folder, or a folder of pictures and a pattern of their names
+    "Whether a path of a table leads somewhere"
+    return os.path.exists(path) or picture_folder(path) is not None
 
 def frame_files(
     path:str|Path,   # A folder of JPEG or PNG frames; folder/img_*.jpg for one of several patterns
