@@ -19,23 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from ..core.files import file_digest, packaged, parse_plain, tensors_digest, write_atomic
-from .backbone import MIXED, S3D
-from ..questions.queries import QuerySet
-
-# %% ../../nbs/06_models/02_weights.ipynb #25fd9085
-import json, os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
-
-from ..core.files import file_digest, packaged, temporary, tensors_digest, write_atomic
+from ..core.files import file_digest, packaged, parse_plain, temporary, tensors_digest, write_atomic
 from .backbone import MIXED, S3D
 from ..questions.queries import QuerySet
 
