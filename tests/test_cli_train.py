@@ -34,7 +34,7 @@ DIVES = '--train train --val val --test test --device cpu --quiet --limit 2'
 CHAIN = [f'train dives --stage 1 --size 32 --resize 32 --d-model 32 --n-layers 1 --epochs 1 {DIVES}', f'bank dives {DIVES}', f'train dives --stage 2 --epochs 1 --k 2 {DIVES}', f'test dives {DIVES}',
          'train --stage 2 --resume --epochs 2 --quiet']
 REFUSED = [(f'train dives --stage 1 {DIVES}', 'already holds a run'), (f'train dives --stage 1 --resume --seed 5 {DIVES}', 'cannot resume'), (f'test dives {DIVES}', 'already holds scores'),
-           (f'train dives --stage 2 --size 48 --out x {DIVES}', 'trained with size=32, and the flag says 48'), (f'train dives --stage 2 --bank nowhere --out x {DIVES}', 'tqn bank'),
+           (f'train dives --stage 2 --size 48 --out x {DIVES}', 'trained with --size 32, and the flag says 48'), (f'train dives --stage 2 --bank nowhere --out x {DIVES}', 'tqn bank'),
            (f'bank dives --bank-augment {DIVES}', 'was built with'), (f'bank dives --start nowhere {DIVES}', 'there is no model in nowhere'), (f'bank dives --start runs/stage2 {DIVES}', 'again with these weights')]
 
 @pytest.fixture(scope='module')
