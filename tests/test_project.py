@@ -168,6 +168,13 @@ def test_index_shows_the_scores_that_are_committed():
     exec(shown.source.split('\ntables()')[0], names)
     assert shown.outputs[0]['data']['text/markdown'] == names['tables'](scores)
 
+@pytest.mark.parametrize('page', ['CONTRIBUTING.md', 'nbs/00_tour.ipynb'])
+def test_every_place_that_is_named_is_there(page):
+    text = (ROOT/page).read_text()
+    named = set(re.findall(r'(?<![\w./])((?:nbs|tests|tqn|tools)/[\w/.]+\.(?:ipynb|py|js|md))', text))
+    assert named and [n for n in named if not (ROOT/n).exists()] == []
+    assert {w for w in re.findall(r'^\| `(\w+)` \|', text, re.M)} in (set(), set(WINGS))
+
 def test_readme_gives_the_two_commands():
     text = (ROOT/'README.md').read_text()
     assert "\npython -m pip install -c constraints.txt -e . && tqn demo\n" in text
