@@ -236,13 +236,21 @@ def test_a_backbone_of_ones_own_is_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize('damage, message', [
-    (lambda p: (p/'config.json').unlink(), 'there is no'), (lambda p: (p/'config.json').write_text('{'), 'cannot be read as JSON'), (lambda p: (p/'config.json').write_text('[]'), 'expected a mapping'),
+    (lambda p: [o.unlink() for o in p.iterdir()], 'there is no'), (lambda p: (p/'config.json').write_text('{'), 'cannot be read as JSON'), (lambda p: (p/'config.json').write_text('[]'), 'expected a mapping'),
     (lambda p: (p/'model.safetensors').unlink(), 'found none'), (lambda p: (p/'model.safetensors').write_bytes(b'x'*50), 'damaged'),
     (lambda p: (p/'model.safetensors').write_bytes((p/'model.safetensors').read_bytes()[:-7]), 'damaged')])
 def test_damaged_folders(tmp_path, damage, message):
     network().save_pretrained(tmp_path)
     damage(tmp_path)
     with pytest.raises(ValueError, match=message): TQN.from_pretrained(tmp_path)
+
+
+def test_weights_carry_a_copy_of_their_settings(tmp_path):
+    network().save_pretrained(tmp_path)
+    before = (tmp_path/'config.json').read_text()
+    (tmp_path/'config.json').unlink()
+    assert TQN.from_pretrained(tmp_path).queries == questions()
+    assert json.loads((tmp_path/'config.json').read_text()) == json.loads(before)
 
 
 def test_other_questions_do_not_fit(tmp_path):
