@@ -1,5 +1,5 @@
 "Training from the shell: the whole chain on rendered dives and, by preset, on a folder laid out like Diving48; on one process and on two"
-import csv, json, os, subprocess, sys
+import csv, json, os, re, subprocess, sys
 from pathlib import Path
 import pytest
 import torch
@@ -96,18 +96,21 @@ def make_diving48(root, n_train=10, n_test=4):
 
 SMALL = '--size 32 --width 0.0625 --d-model 32 --n-layers 1 --epochs 1 --batch-size 4'
 PRESET = 'diving48 --preset diving48 --device cpu --quiet'
+STAGE2 = f'train {PRESET} --stage 2 --epochs 1 --batch-size 4'
 
 @pytest.fixture(scope='module')
 def diving48(tmp_path_factory):
     folder = tmp_path_factory.mktemp('diving48')
     make_diving48(folder/'diving48')
-    return folder, *tqn(folder, f'train {PRESET} --stage 1 {SMALL}', f'bank {PRESET}', f'train {PRESET} --stage 2 --epochs 1 --batch-size 4', f'test {PRESET}')
+    return folder, *tqn(folder, f'train {PRESET} --stage 1 {SMALL}', f'bank {PRESET}', STAGE2, f'test {PRESET}')
 
 @pytest.mark.xdist_group('cli_train')
 def test_the_whole_chain_on_a_folder_like_diving48_by_preset(diving48):
     folder,r,statuses,said = diving48
     assert statuses == [0]*4, r.stderr
     assert '48 classes' in said[0] and '4 questions' in said[0]
+    advice = re.search(r'next: tqn (train .*)', said[1])[1]
+    assert advice == 'train diving48 --stage 2 --preset diving48' and set(advice.split()) <= set(STAGE2.split()), 'what is advised was run'
     model = TQN.from_pretrained(folder/'runs/stage2/best')
     assert (model.preprocess.stride, model.preprocess.mean[0], len(model.queries.class_names)) == (2, .3381, 48)
     saved = json.loads((folder/'runs/test/scores.json').read_text())

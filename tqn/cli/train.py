@@ -10,6 +10,7 @@ import inspect, os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from .main import app, command, comments, full, with_help, writable
 
 # %% ../../nbs/12_cli/03_train.ipynb #409f96c8
@@ -109,7 +110,9 @@ def bank(
     run_bank(r, _videos(r, queries, root, quiet), start, out, overwrite, progress=not quiet)
     lost = {id: why for part in bank_parts(out) for id,why in read_notes(part).get('skipped', {}).items()}
     for id,why in lost.items(): _tell(f'left out {id}: {why}')
-    _tell(f'the bank is in {out}; next: tqn train --stage 2')
+    more = dict(preset=preset, config=config, queries=queries, root=root, start=None if start == Path('runs/stage1') else start, bank=None if out == Path('runs/bank') else out)
+    typed = ''.join(f' --{k} {quote(str(v))}' for k,v in more.items() if v)
+    _tell(f'the bank is in {out}; next: tqn train {quote(str(data or r.data))} --stage 2{typed}')
 
 # %% ../../nbs/12_cli/03_train.ipynb #9f06cc61
 def test(

@@ -275,7 +275,7 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
             if not config.is_file(): raise ValueError(f"expected a folder that TQN.save_pretrained wrote, but there is no {config}; check the path")
             try: settings = read_plain(config, dict)
             except ValueError as e: raise ValueError(f"{config}: {e}; save the model again") from e
-            if not isinstance(settings, dict) or 'queries' not in settings: raise ValueError(f"{config} holds no questions, so it is not a saved TQN; use save_pretrained")
+            if 'queries' not in settings: raise ValueError(f"{config} holds no questions, so it is not a saved TQN; use save_pretrained")
             refuse_unknown(settings, inspect.signature(TemporalQueryNetwork).parameters, f"{config}: TQN has no setting")
         return super().from_pretrained(folder, **kwargs)
 
