@@ -75,7 +75,7 @@ def test_one_clip_leaves_nothing_to_hide(extents):
     assert own.tolist() == other.tolist() == [[False]]
 
 def test_an_extent_beyond_the_video_is_refused():
-    with pytest.raises(ValueError, match='inside the 16 frames'): hiding_masks(ClipMaps('v', {'q': [1., 1.]}, {'q': (8, 17)}, 16), ['q'], np.random.default_rng(0))
+    with pytest.raises(ValueError, match='in a film of 16 frames'): hiding_masks(ClipMaps('v', {'q': [1., 1.]}, {'q': (8, 17)}, 16), ['q'], np.random.default_rng(0))
 
 
 # Lost probability

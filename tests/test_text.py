@@ -102,7 +102,7 @@ def test_bad_files(tmp_path, text, message):
 def test_bad_bytes_and_json(tmp_path):
     (tmp_path/'c.txt').write_bytes(b'\xff\xfe\x00salto')
     with pytest.raises(ValueError, match='UTF-8'): quiet(tmp_path/'c.txt')
-    for text, message in {'{': 'JSON', '{"a": 1}': 'list of names', '[1]': 'as text', '[' * 100_000: 'JSON'}.items():
+    for text, message in {'{': 'JSON', '{"a": 1}': 'expected a list', '[1]': 'as text', '[' * 100_000: 'JSON'}.items():
         (tmp_path/'c.json').write_text(text)
         with pytest.raises(ValueError, match=message): quiet(tmp_path/'c.json')
     with pytest.raises(FileNotFoundError): quiet(tmp_path/'none.txt')

@@ -261,7 +261,12 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
     def _save_pretrained(self, save_directory): # called by the mixin
         weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()
                    if not (self._lean and k.startswith('backbone.'))}
-        (Path(save_directory)/'model.safetensors').write_bytes(save(weights, {'format': 'pt', 'config': json.dumps(self._hub_mixin_config, sort_keys=True, indent=2)}))
+        data = save(weights, {'format': 'pt', 'config': json.dumps(self._hub_mixin_config, sort_keys=True, indent=2)})
+        size = int.from_bytes(data[:8], 'little')                      # safetensors writes these two in any order: ours is fixed, so that equal models are equal files
+        header = json.loads(data[8:8+size])
+        text = json.dumps({'__metadata__': dict(sorted(header.pop('__metadata__').items())), **header}, separators=(',', ':')).encode()
+        text += b' '*(-len(text)%8)
+        (Path(save_directory)/'model.safetensors').write_bytes(len(text).to_bytes(8, 'little') + text + data[8+size:])
 
     @classmethod
     def from_pretrained(cls,
