@@ -27,7 +27,7 @@ from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.scores import Evaluation, evaluate, plot_confusion, plot_scores, score_videos
 from ..attention.localise import Localisation, collect_maps, localisation_dict, localise, plot_localisation
-from ..models.tqn import READINGS, TQN
+from ..models.tqn import READINGS, RENDERED, TQN
 from ..models.losses import tqn_loss
 from ..core.files import numbered, packaged, write_atomic, write_json
 from ..training.loop import fit
@@ -86,7 +86,7 @@ def dive_model(
 )->TQN:                 # Reads clips, and features of the same backbone
     "A small TQN for the six questions of the dives"
     torch.manual_seed(seed)
-    return TQN(dives_queries(), backbone=backbone, preprocess=DIVE_CLIPS, **MODEL)
+    return TQN(dives_queries(), backbone=backbone, preprocess=DIVE_CLIPS, provenance=RENDERED, **MODEL)
 
 def train_dives(
     model:TQN,                      # What to train; its backbone stays as it is
@@ -222,7 +222,7 @@ def small_model(
     path = Path(path or packaged('weights', 'tqn_dives.safetensors'))
     weights = read_weights(path)
     with safe_open(path, 'pt') as f: meta = f.metadata()
-    model = TQN(dives_queries(), backbone=small_backbone(), preprocess=DIVE_CLIPS, class_reading=meta['reading'], **json.loads(meta['model']))
+    model = TQN(dives_queries(), backbone=small_backbone(), preprocess=DIVE_CLIPS, class_reading=meta['reading'], provenance=RENDERED, **json.loads(meta['model']))
     own = {f'backbone.{k}': v for k,v in model.backbone.state_dict().items()}
     assign_weights(model, {**own, **{k: v.float() for k,v in weights.items()}})
     return model.eval()

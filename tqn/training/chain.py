@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['get_videos', 'make_backbone', 'make_model', 'find_model', 'model_settings', 'readable', 'model_questions',
-           'short_videos', 'run_stage1', 'learn', 'run_bank', 'run_stage2', 'run_test', 'launch']
+           'short_videos', 'trained_on', 'run_stage1', 'learn', 'run_bank', 'run_stage2', 'run_test', 'launch']
 
 # %% ../../nbs/09_training/05_chain.ipynb #20e998e9
 import json, logging, os, tempfile, time, traceback, uuid, warnings
@@ -31,7 +31,7 @@ from ..data.variants import vary
 from ..models.adapters import open_backbone
 from ..models.backbone import S3D
 from ..models.weights import complete_model, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
-from ..models.tqn import TQN
+from ..models.tqn import RENDERED, TQN
 from ..models.losses import tqn_loss
 from ..features.bank import bank_parts
 from ..features.build import build_bank, ready_items
@@ -172,6 +172,17 @@ def _losses(settings):
     "The loss with its weights"
     return partial(tqn_loss, class_weight=settings.class_weight, smoothing=settings.smoothing)
 
+def trained_on(
+    data:VideoSet, # The videos
+    n:int,         # How many it learns from
+    backbone:str='s3d', # Setting that says where the backbone's weights came from
+)->str: # Kept with the model as `provenance`
+    "What a model learns from, in a few words"
+    from tqn.dives.diver import dives_queries
+    if data.name == 'dives' and data.queries == dives_queries(): return RENDERED
+    first = {'s3d': '', 'dives': ', with a backbone pre-trained on rendered dives', 'efficientnet_lite0': ', with a backbone pre-trained on ImageNet'}
+    return f"{n} videos of {data.root.resolve().name if data.name == 'manifest' else data.name}" + first.get(backbone, f', with a backbone from {Path(backbone).name}')
+
 def run_stage1(
     r:Resolved,           # Settings of stage 1
     data:VideoSet,        # The videos
@@ -193,6 +204,7 @@ def run_stage1(
         view = p.train_view(1) if s.augment else p.clean_view()
         train = ClipDataset(short_videos(readable(data[s.train], s), s), data.queries, s.clip_len, s.stride, transform=view, seed=s.seed, hop=s.hop or None)
         val = _val(data, s, p.clean_view())
+    model.provenance = trained_on(data, len(train), s.backbone if model.backbone is not None else 's3d')
     train = make_loader(train, s.batch_size, shuffle=True, seed=s.seed, workers=0 if features else s.workers)
     return fit(model, train, val, folder, s, settings=replace(r, data=r.data or str(data.root)), resume=resume, overwrite=overwrite, loss=_losses(s), stage=WholeStage(), **kw)
 
@@ -253,6 +265,8 @@ def run_stage2(
     else: items,bank = readable(data[s.train], s),None
     p = Preprocess.of(model)
     train = WindowDataset(items, data.queries, s.way, s.k, s.clip_len, s.stride, transform=p.train_view(2) if s.augment else p.clean_view(), seed=s.seed, hop=s.hop or None)
+    _,also,first = model.provenance.partition(', with a backbone')
+    model.provenance = trained_on(data, len(items)) + also + first
     return fit_stage2(model, train, _val(data, s, p.clean_view()), folder, bank, s, settings=replace(r, data=r.data or str(data.root)), batch_size=s.batch_size, workers=s.workers,
                       batch_norm=s.batch_norm, resume=resume, overwrite=overwrite, loss=_losses(s), **kw)
 

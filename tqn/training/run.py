@@ -146,7 +146,7 @@ def run_record(
     known = {**(dict(settings.settings) if settings else {}), **dict(config)}
     queries = getattr(model, 'queries', None)
     asked = _asked(queries.to_dict()) if queries is not None else {}
-    built = {k: v for k,v in getattr(model, '_hub_mixin_config', {}).items() if k not in ('queries', 'preprocess')}
+    built = {k: v for k,v in getattr(model, '_hub_mixin_config', {}).items() if k not in ('queries', 'preprocess', 'provenance')}
     built |= {f'shape of {k}': list(v.shape) for k,v in model.state_dict().items()}
     videos = {}
     for name,data in splits.items():
