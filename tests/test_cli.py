@@ -151,7 +151,7 @@ def test_debug_shows_the_traceback(world, tmp_path):
 @pytest.mark.skipif(os.name == 'nt', reason='signals as on POSIX')
 def test_ctrl_c_is_one_line_and_130(world, tmp_path):
     "A demo that sleeps where the work would begin is stopped there"
-    wait = 'import tqn.cli.main, time; tqn.cli.main.writable = lambda folder: (print("here", flush=True), time.sleep(60))'
+    wait = 'import tqn.cli.films, tqn.cli.main, time; tqn.cli.films.writable = lambda folder: (print("here", flush=True), time.sleep(60))'
     p = subprocess.Popen([sys.executable, '-c', f'{wait}; {SCRIPT[2]}', 'demo', '--out', str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert p.stdout.readline() == 'here\n'
     p.send_signal(signal.SIGINT)

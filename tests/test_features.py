@@ -8,7 +8,8 @@ from tqn import QuerySet, S3D, TQN
 from tqn.models.weights import save_backbone
 from tqn.data.items import Item
 from tqn.data.batches import collate
-from tqn.features.store import FeatureStore, Timing, check_features, extract
+from tqn.features.store import FeatureStore, check_features, extract
+from tqn.features.stream import Timing
 from tqn.attention.answer import answer_features
 from tqn.video.transforms import EvalTransform
 from tqn.video.video import open_video, write_video

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..core.files import naming_file
 from ..models.decoder import watch_attention
 from ..data.items import Item, open_item
-from ..features.store import FeatureStore, Timing
 from ..features.stream import clip_features, finite_rows
 from ..video.transforms import Preprocess
 from ..video.transforms import clip_grid
@@ -249,7 +248,7 @@ def _split(spans, n):
 # %% ../../nbs/08_attention/01_answer.ipynb #1369c76f
 def answer_features(
     model:nn.Module, # A TQN for features of this width
-    store:FeatureStore, # The folder
+    store:'tqn.features.store.FeatureStore', # The folder
     id:str, # Of the video
     video=None, # Its file, an `Item` or an open `Video`: for true times and pictures
     reading:str|None=None, # Of the class: 'query', 'product', 'both'; None: the model's own

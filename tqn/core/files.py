@@ -9,13 +9,12 @@ __all__ = ['SMALL', 'DEEP', 'UNFOLDED', 'remove_leftovers', 'temporary', 'write_
            'packaged']
 
 # %% ../../nbs/01_core/03_files.ipynb #f0a20ea3
-import errno, hashlib, itertools, json, math, os, platform, re, shutil, stat, time, weakref, yaml, zlib
+import errno, hashlib, itertools, json, math, os, platform, re, reprlib, shutil, stat, time, weakref, yaml, zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from urllib.parse import quote
-from .text import brief
 try: import fcntl
 except ImportError: fcntl = None   # Windows: no lock
 
@@ -236,7 +235,7 @@ def parse_plain(
             finally: loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as e: raise ValueError(f'cannot be read as {kind.upper()}: {e}') from None
     names = {dict: 'a mapping {name: value}', list: 'a list'}
-    if want and not isinstance(found, want): raise ValueError(f'expected {names[want]}, got {brief(found, 60)}')
+    if want and not isinstance(found, want): raise ValueError(f'expected {names[want]}, got {reprlib.repr(found)}')
     return found
 
 def read_plain(

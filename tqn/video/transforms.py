@@ -6,12 +6,14 @@
 __all__ = ['DIVING48_MEAN', 'DIVING48_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'to_float', 'center_box', 'random_crop_box',
            'crop_resize', 'BoxError', 'read_box', 'box_text', 'box_pixels', 'cut_box', 'flip', 'adjust_brightness',
            'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'draw_jitter', 'apply_jitter', 'in_pieces',
-           'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform', 'clip_grid', 'fit_stride', 'Preprocess']
+           'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform', 'apply_transform', 'clip_grid', 'fit_stride',
+           'Preprocess']
 
 # %% ../../nbs/03_video/02_transforms.ipynb #127f6d30
 import math, re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
@@ -366,6 +368,19 @@ class EvalTransform:
         clips = crop_resize(clips, (0,0,h,w), to)
         top,left = ((s-self.size)//2 for s in to)
         return normalize(clips[...,top:top+self.size,left:left+self.size].contiguous(), self.mean, self.std)
+
+# %% ../../nbs/03_video/02_transforms.ipynb #135c54b1
+def apply_transform(
+    transform:Callable|None,   # clips -> clips, or (clips, generator) -> clips; None scales to 0..1
+    clips:Tensor,              # uint8 (n, 3, t, h, w)
+    generator:torch.Generator, # Given to a transform that takes one
+    first:int=0,               # Place of these clips in the video, where they are a piece of it
+    total:int|None=None,       # Clips in the video; None where these are all
+)->Tensor: # Float (n, 3, t, h', w')
+    "Transform the clips of one video; a transform is told what its signature asks for"
+    if transform is None: return clips.float()/255
+    offered = dict(generator=generator, first=first, total=total)
+    return transform(clips, **{k: v for k,v in offered.items() if k in signature(transform).parameters})
 
 # %% ../../nbs/03_video/02_transforms.ipynb #f4c9b247
 def clip_grid(
