@@ -6,7 +6,8 @@ import pytest
 import torch
 from tqn.attention.answer import Answer
 from tqn.attention.figure import PALETTE, pool_max
-from tqn.widgets.lanes import focus, front_end, lane_order, shown_maps
+from tqn.widgets.lanes import focus, lane_order, shown_maps
+from tqn.widgets.film import front_end
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT/'tqn'/'static'

@@ -11,7 +11,7 @@ from conftest import FLAGS, chromium
 from test_page import CLIP, harness, numbered
 from tqn.attention.answer import Answer
 from tqn.widgets.page import page
-from tqn.widgets.film import view_data
+from tqn.widgets.lanes import view_data
 from tqn.video.video import Video, write_video
 
 CLICKS = """async n => {

@@ -58,7 +58,7 @@ def make_film(path, minutes):
 def payload_bytes():
     "Everything but the film for the largest case that is promised"
     from tqn.attention.answer import Answer
-    from tqn.widgets.film import view_data
+    from tqn.widgets.lanes import view_data
     n, names = 2500, [f'question {i}' for i in range(12)]+['class']
     spans = np.stack([np.arange(n)*8, np.arange(1, n+1)*8], -1)
     attn = torch.rand(4, 4, 13, n).softmax(-1)
@@ -78,7 +78,7 @@ def main():
     from conftest import FLAGS, Kernel, Lab, Notebook, chromium
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
-    from tqn.widgets.lanes import front_end
+    from tqn.widgets.film import front_end
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         folder = Path(folder)
         os.environ['TQN_CACHE'] = str(folder/'cache')

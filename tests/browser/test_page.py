@@ -9,7 +9,7 @@ import pytest
 import torch
 from tqn.attention.answer import Answer
 from tqn.widgets.page import page, save_page
-from tqn.widgets.film import view_data
+from tqn.widgets.lanes import view_data
 from tqn.attention.figure import pool_max
 from tqn.widgets.lanes import shown_maps
 from tqn.video.video import Video, write_video

@@ -20,7 +20,7 @@ from ..data.batches import FeatureDataset
 from ..attention.figure import INK, LINE, RIGHT, SOFT, WRONG, tone_map
 from ..attention.records import SORTS, VERDICTS, Records, choose, record, sort_values
 from ..attention.scores import busiest, draw_confusion
-from .lanes import Companion, front_end
+from .film import Companion, front_end
 from .viewer import view
 
 # %% ../../nbs/10_widgets/05_browse.ipynb #2421c6c1

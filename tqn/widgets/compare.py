@@ -19,7 +19,7 @@ from safetensors.numpy import save
 from ..attention.answer import Answer
 from ..attention.figure import GROUND, INK, FAINT, RIGHT, SOFT, WRONG, draw_lane
 from .film import sprite
-from .lanes import Companion, front_end
+from .film import Companion, front_end
 from ..core.names import unknown
 from ..core.files import parse_plain, write_atomic
 from ..core.text import plain_text

@@ -17,8 +17,9 @@ from ..core.names import unknown
 from ..questions.queries import QuerySet
 from ..data.items import Item, open_item, split_answers
 from ..data.manifest import guess_queries, load_items, write_manifest, written_questions
-from .film import Film, ViewData, film_part, playable
-from .lanes import Companion, front_end
+from .film import Film, playable
+from .lanes import ViewData, film_part
+from .film import Companion, front_end
 
 # %% ../../nbs/10_widgets/07_label.ipynb #17509e9b
 def journal_of(

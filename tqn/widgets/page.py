@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
-from .film import ViewData
+from .lanes import ViewData
 from ..attention.figure import PALETTE
-from .lanes import front_end, plot_lanes
+from .lanes import plot_lanes
+from .film import front_end
 from ..core.files import write_atomic, packaged
 from ..core.text import as_html
 from ..video.video import write_video

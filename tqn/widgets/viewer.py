@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from ..core.names import refuse_unknown
 from ..attention.whatif import ask_again, changes, curves, shown
-from .film import ViewData, ask_about, film_part, unpack, view_data
+from .lanes import ViewData, ask_about, film_part, unpack, view_data
 from .lanes import Lanes, STATE
 from .page import save_page, save_video
 
