@@ -11,6 +11,7 @@ setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license='Apache-2.0',
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    package_dir={'': '.'},        # said, and an editable install is one line in a .pth: import tqn then works in the folder that contains the clone, too
     packages=find_packages(include=['tqn', 'tqn.*']), include_package_data=True,
     package_data={'tqn': ['static/*', 'static/*/*', 'weights/*', 'grids/*', 'presets/*', 'py.typed']},
     python_requires='>=' + cfg['min_python'], install_requires=cfg['requirements'].split(),
