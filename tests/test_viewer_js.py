@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from tqn.attention.answer import Answer
-from tqn.attention.figure import PALETTE, pool_max
+from tqn.attention.figure import PALETTE, darkness, pool_max
 from tqn.widgets.lanes import focus, lane_order, shown_maps
 from tqn.widgets.film import front_end
 
@@ -76,6 +76,8 @@ def test_each_part_stays_in_the_page(file):
     assert not [l for l in text.splitlines() if l.startswith('import ')], 'anywidget sends the file as text: nothing beside it can be imported'
     assert '://' not in text.replace('http://www.w3.org/2000/svg', ''), 'an address in the file'
     assert not [l for l in text.splitlines() if len(l) > 160], 'a line of more than 160 columns'
+    comments = [l.strip() for l in text.splitlines() if l.strip().startswith('/*')]
+    assert all(l.startswith('/**') and l.endswith('*/') for l in comments), 'what is sent drops comments line by line'
 
 @pytest.mark.parametrize('file', sorted(STATIC.glob('*.css')), ids=lambda f: f.name)
 def test_styles_stay_inside(file):
@@ -91,13 +93,19 @@ def test_what_is_sent_is_small_and_every_part_is_sent():
         js, css = front_end(name)
         assert len(js.encode()) + (len((STATIC/'page.js').read_bytes()) if name == 'viewer' else 0) <= 60_000 and len(css.encode()) <= 30_000, name
         assert js.count('export default {render}') == 1 and parts[name][0] == 'common'
-        declared = re.findall(r'^(?:export )?(?:async )?(?:function|const|let) (\w+)', js, re.M)
+        declared = [n for p in parts[name] for n in re.findall(r'^(?:export )?(?:async )?(?:function|const|let) (\w+)', (STATIC/f'{p}.js').read_text(), re.M)]
         assert len(declared) == len({*declared}), 'a name that two parts declare'
 
 def test_a_wheel_carries_every_part():
     patterns = re.search(r"package_data=\{'tqn': (\[.*?\])", (ROOT/'setup.py').read_text())[1]
     carried = {f for p in ast.literal_eval(patterns) for f in (ROOT/'tqn').glob(p)}
     assert {f for f in STATIC.rglob('*') if f.is_file()} <= carried
+
+def test_one_rule_for_tones():
+    "Absolute colour: the browser and Python darken attention alike, by how many times uniform it is"
+    given = [0, .3, 1, 1.5, 2, 3.7, 8, 15.9, 16, 1e4]
+    drawn = json.loads(run('--input-type=module', '-e', LOAD + f"console.log(JSON.stringify({given}.map(v.darkness)))", STATIC/'common.js').stdout)
+    np.testing.assert_allclose(drawn, darkness(np.array(given)), atol=1e-9)
 
 def test_one_palette():
     "Colours that are drawn and colours that are styled are those of Python"

@@ -10,7 +10,7 @@ import torch
 from tqn.attention.answer import Answer
 from tqn.widgets.page import page, save_page
 from tqn.widgets.lanes import view_data
-from tqn.attention.figure import pool_max
+from tqn.attention.figure import PALETTE, pool_max
 from tqn.widgets.lanes import shown_maps
 from tqn.video.video import Video, write_video
 
@@ -188,7 +188,7 @@ def test_plays_at_every_speed_and_stops(opened, saved):
     p.until(f"document.querySelector('.tqn-viewer').dataset.frame == {N - 1} && !document.querySelector('.is-playing')")
     assert p.page.get_by_role('button', name='Play').count() == 1 and p.errors == []
 
-CHOICES = [(('mean', 'mean', 'attention', 'each lane'), (-1, -1, 'attn')), (('2 of 3', '1 of 2', 'attention', 'each lane'), (1, 0, 'attn')),
+CHOICES = [(('mean', 'mean', 'attention', 'each lane'), (-1, -1, 'attn')), (('1', '0', 'attention', 'each lane'), (1, 0, 'attn')),
            (('mean', 'max', 'attention', 'shared'), (-1, -2, 'attn')), (('mean', 'mean', 'rollout', 'shared'), (-1, -1, 'rollout'))]
 
 def test_lanes_show_the_numbers(opened, saved):
@@ -205,6 +205,26 @@ def test_lanes_show_the_numbers(opened, saved):
             wrong = np.abs(np.array(got) - np.maximum(want*(H - 4), 1)) > 1.5
             assert wrong.mean() < .02, (options, name, wrong.sum(), len(got))
             assert abs(max(got) - want.max()*(H - 4)) <= 1.5, (options, name)
+
+def test_a_flat_lane_is_pale_and_the_legend_says_why(opened, data, tmp_path):
+    "Height is relative to a lane's peak, colour is not: uniform attention cannot pass for a decision"
+    attn = np.full((3, 2, 5, 31), 1/31, np.float32)
+    attn[:, :, 1] = np.eye(31, dtype=np.float32)[20]
+    flat = replace(data, attn=attn.tobytes(), film=None, source=None, meta={**data.meta, 'attn_dtype': 'float32'})
+    p = opened(save_page(flat, tmp_path/'flat.html'), wait='none')
+    def darkest(name):
+        "The mean of the darkest column's lowest pixel"
+        return p.lane(name).locator('canvas').evaluate("""c => { const {width: W, height: H} = c, d = c.getContext('2d').getImageData(0, H - 2, W, 1).data
+            return Math.min(...Array.from({length: W}, (_, x) => d[4*x + 3] < 255 ? 255 : (d[4*x] + d[4*x + 1] + d[4*x + 2])/3)) }""")
+    (tall, H), tones = p.heights('class'), [sum(bytes.fromhex(c[1:]))/3 for c in PALETTE['light']['tones']]
+    assert min(tall) >= H - 5, 'a flat lane is as high as any'
+    assert abs(darkest('class') - tones[0]) < 2 and abs(darkest('somersault') - tones[-1]) < 2
+    legend = p.page.get_by_label('Legend').inner_text()
+    assert all(o in legend for o in ('times uniform 1×', '16×', 'uniform', 'evidence')) and 'hidden from the model' not in legend, 'nothing can be hidden here'
+    about = p.page.get_by_text('attention followed through all layers')
+    assert about.is_hidden()
+    p.page.get_by_label('Show', exact=True).hover()
+    assert about.is_visible() and 'through all layers' in p.page.get_by_label('Show', exact=True).get_attribute('aria-description')
 
 def test_hover_gives_the_number_and_the_frame(opened, saved):
     p = opened(saved)

@@ -62,6 +62,8 @@ test('a strip becomes bars from the ground up', () => {
   const alpha = x => [0, 1, 2, 3].map(y => px[4 * (y * 4 + x) + 3] ? 1 : 0)
   assert.deepEqual([0, 1, 2, 3].map(alpha), [[0, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1], [0, 0, 0, 1]])
   assert.equal(px[4 * (3 * 4 + 2)], 255)
+  const tone = (a, uniform) => b.bars(a, 1, 1, ramp, uniform)[0]
+  assert.deepEqual([tone([1], 1), tone([1], .25), tone([1], 1 / 16)], [0, 128, 255], 'a flat strip is pale, however high')
 })
 
 test('a row says what is drawn', () => {
@@ -98,9 +100,9 @@ test('differences go up and down from the middle, in their colours', () => {
   assert.deepEqual([0, 1, 2, 3, 4, 5, 6, 7].map(y => at(2, y)), Array(8).fill(0))
 })
 
-test('history: a row a side, each scaled to its own peak', () => {
-  const grey = Array.from({length: 256}, (_, i) => [i, i, i]), px = c.history([Float32Array.from([1, 0]), Float32Array.from([0, .2])], grey)
-  assert.deepEqual([px[0], px[4], px[8], px[12]], [255, 0, 0, 255])
+test('history: a row a side, coloured by times uniform', () => {
+  const grey = Array.from({length: 256}, (_, i) => [i, i, i]), px = c.history([Float32Array.from([16, 0]), Float32Array.from([1, 4])], grey)
+  assert.deepEqual([px[0], px[4], px[8], px[12]], [255, 0, 0, 128])
 })
 
 test('what a column says', () => {

@@ -187,7 +187,7 @@ function makeRow(id) {
       c.truth.textContent = c.truth.title = o?.right === 0 ? `truth: ${o.truth}` : ''
       const m = max(1, o?.strip.length ?? 1)
       c.canvas.width = m
-      if (o?.strip.length) paintPixels(c.canvas, bars(o.strip, 255, 16, look.ramp), m, 16)
+      if (o?.strip.length) paintPixels(c.canvas, bars(o.strip, 255, 16, look.ramp, sum(o.strip) / m), m, 16)
     }
   }
   return {el, fill, index: -1}

@@ -104,6 +104,9 @@ export const PALETTE = {
   dark: {right: '#7cc4ea', wrong: '#ff9a52', tones: ['#1b4058', '#23658d', '#3f9aca', '#8bcdec', '#e6f6ff']},
 }
 
+/** Where on the tones attention is drawn, from 0 to 1, by how many times uniform it is: tqn.attention.figure.darkness. */
+export const darkness = times => clamp(Math.log2(max(times, 1)) / 4, 0, 1)
+
 /** '#0a6aa1' as [10, 106, 161]. */
 export const rgb = hex => [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16))
 

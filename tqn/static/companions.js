@@ -2,12 +2,12 @@
 
 export const thousands = n => String(n).replace(/\B(?=(\d{3})+$)/g, ',')
 
-/** Bars from the ground up as pixels (rows, a.length, 4); a bar of `top` is as high as the rows. */
-export function bars(a, top, rows, colours) {
+/** Bars from the ground up as pixels (rows, a.length, 4): a bar of `top` is as high as the rows, and its colour says times uniform. */
+export function bars(a, top, rows, colours, uniform = 1) {
   const m = a.length, out = new Uint8ClampedArray(4 * m * rows)
   for (let x = 0; x < m; x++) {
-    const v = min(1, a[x] / (top || 1)), high = v > 0 ? max(1, round(v * rows)) : 0
-    for (let y = rows - high; y < rows; y++) out.set([...colours[round(255 * v)], 255], 4 * (y * m + x))
+    const v = min(1, a[x] / (top || 1)), high = v > 0 ? max(1, round(v * rows)) : 0, tone = colours[round(255 * darkness(a[x] / uniform))]
+    for (let y = rows - high; y < rows; y++) out.set([...tone, 255], 4 * (y * m + x))
   }
   return out
 }

@@ -28,13 +28,10 @@ export function signs(d, top, rows, [more, less]) {
   return out
 }
 
-/** A picture of all sides, one row each, each scaled to its own peak: pixels (sides, columns, 4). */
+/** A picture of all sides in times uniform, one row each: pixels (sides, columns, 4). */
 export function history(rows, colours) {
   const m = rows[0].length, out = new Uint8ClampedArray(4 * rows.length * m)
-  rows.forEach((a, s) => {
-    const top = peak(a) || 1
-    for (let x = 0; x < m; x++) out.set([...colours[round(255 * (a[x] || 0) / top)], 255], 4 * (s * m + x))
-  })
+  rows.forEach((a, s) => { for (let x = 0; x < m; x++) out.set([...colours[round(255 * darkness(a[x] || 0))], 255], 4 * (s * m + x)) })
   return out
 }
 
@@ -58,8 +55,8 @@ export function reading(name, a, b, x, [nA, nB], edges, seconds) {
 // ---------------------------------------------------------------- page
 
 const h = elements('tqc-')
-const KEY = 'Both lanes have one scale, each with its own clips. Difference: up and blue where B looks more, down and orange where A does. '
-  + 'Overlap 1: the same map.'
+const KEY = 'Both lanes have one scale, each with its own clips; colours say times uniform, darkest from 16 on. '
+  + 'Difference: up and blue where B looks more, down and orange where A does. Overlap 1: the same map.'
 
 /** What a side answers to one question. */
 function makeAnswer() {
@@ -145,7 +142,7 @@ function render({model, el}) {
   if (attn.length !== want) { trouble(`Expected ${want} attention values, got ${attn.length}; make the comparison again.`); return end }
   const sides = makeSides(model, meta, tell, signal), blocks = meta.names.map(n => makeBlock(n, meta.many))
   const pick = (name, options) => choice(name, options, signal, v => tell({[name]: name === 'order' ? v : +v}))
-  const each = n => [[-1, 'mean'], ...range(n, i => [i, String(i + 1)])]
+  const each = n => [[-1, 'mean'], ...range(n, i => [i, String(i)])]
   const picks = {
     layer: L > 1 && pick('layer', each(L)), head: H > 1 && pick('head', each(H)),
     order: Q > 1 && pick('order', [['given', 'as given'], ['difference', 'difference']]),
@@ -163,7 +160,7 @@ function render({model, el}) {
     paintPixels(k.b.canvas, bars(pb, top, 40, colours), pb.length, 40)
     paintPixels(k.d.canvas, signs(pd, top, 36, [rgb(PALETTE[theme].right), rgb(PALETTE[theme].wrong)]), pd.length, 36)
     if (k.all) {
-      paintPixels(k.all.canvas, history(maps.map(o => pixels(part(o, q))), colours), px, S)
+      paintPixels(k.all.canvas, history(maps.map((o, s) => pixels(part(o, q).map(v => v * counts[s]))), colours), px, S)
       k.marks.forEach((mark, i) => { mark.style.top = `${((at[i] + .5) / S) * 100}%` })
     }
     const said = at.map((s, i) => `${'AB'[i]}, ${meta.sides[s].name}: ${k.answers[i].fill(meta.sides[s].said[q], meta.sides[s].truth[q])}`)

@@ -46,14 +46,15 @@ function lanes(v) {
     if (s.range && !$.pop.hidden) v.popover()
   }
 
-  /** One lane: bars, a dotted line at uniform attention, and a bracket around the evidence. */
+  /** One lane: bars, whose height is relative to the lane and whose tone says times uniform; a dotted line at uniform; a bracket around the evidence. */
   v.drawLane = (r, ink, soft, ground) => {
     const [g, W, H, k] = sharp(r.canvas), top = get('scale') === 'shared' ? s.top : s.info[r.i].top, room = H - 4 * k
     const e = r.q.extent, [from, to] = (e ?? [0, 0]).map(f => v.x(at(f)) * W)
     const image = g.createImageData(W, H), dots = new Uint32Array(image.data.buffer)
     pool(v.map(r.i), edges, ...s.view, W).forEach((a, c) => {
       const share = min(1, a / top)
-      if (share > 0) for (let y = round(H - max(k, share * room)); y < H; y++) dots[y * W + c] = s.ramp[round(share * 255)]
+      const tone = s.ramp[round(255 * darkness(a / v.uniform))]
+      if (share > 0) for (let y = round(H - max(k, share * room)); y < H; y++) dots[y * W + c] = tone
     })
     g.putImageData(image, 0, 0)
     g.globalCompositeOperation = 'destination-over'; g.globalAlpha = .06; g.fillStyle = ink; g.fillRect(from, 0, to - from, H)

@@ -15,6 +15,18 @@ function button(kind, label, act, ...kids) {
   return b
 }
 
+/** What each selector does, shown where it stands. */
+const ABOUT = {
+  speed: 'How fast the film plays.',
+  how: 'attention: where a question looks, in the layer and head chosen. rollout: attention followed through all layers, '
+    + 'also by way of the other questions; no layer or head to choose.',
+  layer: 'Layers of the decoder, numbered from 0 as in Python; the last gives the answer. mean: of all layers.',
+  head: 'Heads of a layer, numbered from 0 as in Python. mean: of all heads; max: the highest of them at each clip.',
+  scale: 'Height of the bars. each lane: up to its own peak; shared: up to the highest peak of all. Colours are not scaled.',
+  order: 'probability: surest answer first. time of peak: as they look. '
+    + 'focus: most concentrated first; all on one clip is 1, uniform is 0.',
+}
+
 /** The numbers of a view, its state, and how a value is shared with Python; the other parts add what they do. */
 function makeView(model, signal) {
   const data = read(model), {meta, times, spans, columns, end, ratio} = data
@@ -53,14 +65,14 @@ function makeView(model, signal) {
 function layout(v) {
   const {meta, $, get, live, F, N, t0, end} = v
   const nav = (label, name, act) => button('nav', label, act, icon(name))
-  const pick = (label, key, options) => {
-    const list = $[key] = h('select', {'aria-label': label}, options.map(([value, text]) => h('option', {value, text})))
+  const pick = (label, key, about, options) => {
+    const list = $[key] = h('select', {'aria-label': label, 'aria-description': about}, options.map(([value, text]) => h('option', {value, text})))
     list.pick = () => { list.selectedIndex = options.findIndex(o => o[0] === get(key)) }
     list.pick()
     list.onchange = () => { v.set(key, options[list.selectedIndex][0]); v.changed(key) }
-    return h('label.choice', h('span', label), list)
+    return h('label.choice', h('span', label), list, h('p.about', MUTE, about))
   }
-  const numbered = n => range(n, i => [i, `${i + 1} of ${n}`])
+  const numbered = n => range(n, i => [i, String(i)])
   const facts = [`${F.toLocaleString('en')} frames`, meta.fps && `${+meta.fps.toFixed(2)} fps`, v.when(end), `${N.toLocaleString('en')} clips`]
   const header = h('div.header', h('strong', meta.name), h('span.facts', facts.filter(Boolean).map(f => f.replaceAll(' ', '\xa0')).join('  ·  ')))
   const top = h('div.top',
@@ -73,10 +85,12 @@ function layout(v) {
       nav('Next frame', 'frameOn', () => v.go(v.s.frame + 1)), nav('Next clip', 'clipOn', () => v.clip(1))),
     h('div.clock', $.time = h('b'), $.place = h('span')),
     h('div.choices',
-      pick('Speed', 'speed', SPEEDS.map(x => [x, `${x}×`])), pick('Show', 'how', [['attn', 'attention'], ...(v.roll ? [['rollout', 'rollout']] : [])]),
-      pick('Layer', 'layer', [[-1, 'mean'], ...numbered(meta.layers)]), pick('Head', 'head', [[-1, 'mean'], [-2, 'max'], ...numbered(meta.heads)]),
-      pick('Scale', 'scale', [['lane', 'each lane'], ['shared', 'shared']]),
-      pick('Order', 'order', [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']])))
+      pick('Speed', 'speed', ABOUT.speed, SPEEDS.map(x => [x, `${x}×`])),
+      pick('Show', 'how', ABOUT.how, [['attn', 'attention'], ...(v.roll ? [['rollout', 'rollout']] : [])]),
+      pick('Layer', 'layer', ABOUT.layer, [[-1, 'mean'], ...numbered(meta.layers)]),
+      pick('Head', 'head', ABOUT.head, [[-1, 'mean'], [-2, 'max'], ...numbered(meta.heads)]),
+      pick('Scale', 'scale', ABOUT.scale, [['lane', 'each lane'], ['shared', 'shared']]),
+      pick('Order', 'order', ABOUT.order, [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']])))
   const slider = {role: 'slider', tabindex: '0', 'aria-label': 'Frame', 'aria-valuemin': '0', 'aria-valuemax': F - 1}
   const board = $.board = h('div.board',
     h('div.row.filmrow', h('div.name'), $.slider = h('div.track', slider, $.film = h('canvas')),
@@ -90,7 +104,12 @@ function layout(v) {
     $.tip1 = h('b'), $.tip2 = h('span'), $.tip3 = h('span'))
   v.root = outermost('viewer', {role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1'})
   const notes = h('div.notes', (meta.notes ?? []).map(n => h('p', n)))
-  v.root.append(header, top, bar, board, $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), notes, tip,
+  const sign = (kind, text) => h('span.sign', h(`i.${kind}`, MUTE), text)
+  const legend = h('div.legend', {role: 'note', 'aria-label': 'Legend'},
+    h('span.sign', 'times uniform 1×', $.tones = h('i.tones', MUTE), '16×'), sign('dots', 'uniform'),
+    v.asked.some(q => q.extent) && sign('bracket', 'evidence'), live && sign('hatch', 'hidden from the model'),
+    live && sign('tick', 'probability before'))
+  v.root.append(header, top, bar, board, legend, $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), notes, tip,
     $.pop = h('div.pop', {role: 'group', 'aria-label': 'Chosen range'}), $.live = h('div.live', {role: 'status'}))
   for (const k of ['whole', 'range', 'hover', 'tip', 'pop', 'what', 'panel']) $[k].hidden = true
 }

@@ -50,6 +50,7 @@ function mount(model, el) {
   themes(model, dark => {
     s.ramp = ramp(dark ? 'dark' : 'light').map(([r, g, b]) => r + 256 * g + 65536 * b + 255 * 2 ** 24)  // as a pixel lies in memory
     v.root.classList.toggle('is-dark', dark)
+    $.tones.style.background = `linear-gradient(90deg, ${PALETTE[dark ? 'dark' : 'light'].tones})`
     v.redraw()
   }, signal)
   const watch = new ResizeObserver(() => { v.measure(); v.draw(); v.shade() })
