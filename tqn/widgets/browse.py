@@ -17,7 +17,7 @@ import traitlets as tl
 from ..core.names import unknown
 from ..core.text import plain_text, shorten
 from ..data.batches import FeatureDataset
-from ..attention.figure import INK, LINE, RIGHT, SOFT, WRONG, tone_map
+from ..attention.figure import INK, LINE, RIGHT, SOFT, WRONG, darkness, tone_map
 from ..attention.records import SORTS, VERDICTS, Records, choose, record, sort_values
 from ..attention.scores import busiest, draw_confusion
 from .film import Companion, front_end
@@ -120,12 +120,12 @@ def opener(
 
 # %% ../../nbs/10_widgets/05_browse.ipynb #2cb37417
 def bar_pixels(
-    a:np.ndarray,    # Heights from 0 to 1 (m,)
+    a:np.ndarray,    # Heights from 0 to 1, the strip's peak (m,)
     rows:int=24,     # Pixels from the ground to 1
 )->np.ndarray:       # Picture (rows, m, 4), uint8, transparent above the bars
-    "Bars from faint to strong as a picture"
+    "A strip of attention as a picture: high relative to its peak, dark by how far it rises over its own mean"
     filled = np.arange(rows)[::-1,None]<np.maximum(np.rint(a*rows), a>0)
-    return (255*np.where(filled[...,None], tone_map()(a), 0)).astype(np.uint8)
+    return (255*np.where(filled[...,None], tone_map()(darkness(a/max(a.mean(), 1e-9))), 0)).astype(np.uint8)
 
 # %% ../../nbs/10_widgets/05_browse.ipynb #e0fddc92
 @plain_text

@@ -30,7 +30,9 @@ def front_end(
     "What a browser is given to show a widget, put together from its parts"
     read = lambda name: packaged('static', name).read_text(encoding='utf-8')
     parts = json.loads(read('parts.json'))[widget]
-    return ''.join(read(f'{p}.js') for p in parts), read('common.css')+read(f'{widget}.css')
+    lines = (l.strip() for p in parts for l in read(f'{p}.js').splitlines())
+    script = '\n'.join(l for l in lines if l and not l.startswith(('//','/**')))+'\n'      # comments and indentation stay here
+    return script, read('common.css')+read(f'{widget}.css')
 
 # %% ../../nbs/10_widgets/01_film.ipynb #7137464a
 def png(
