@@ -6,7 +6,7 @@ import numpy as np, pandas as pd, pytest, torch
 from made_grids import QUESTIONS, SMALL, save_toys, toys
 from safetensors.torch import save_file
 from tqn.cli.main import run
-from tqn.studies.grid import feature_source
+from tqn.studies.grid import example_maps, feature_source
 from tqn.studies.report import make_tables, write_tables
 from tqn.data.batches import FeatureDataset
 from tqn.studies.grid import Experiment, Grid, load_grid, run_grid, run_name, run_one
@@ -19,7 +19,7 @@ RAW = dict(SMALL, trained=False)
 def written(tmp_path, rows, base, **settings):
     data, grid = toys(), Grid('g', {n: Experiment(**{**RAW, **r}) for n, r in rows.items()}, base, (0,), **settings)
     results = run_grid(grid, data, tmp_path/'runs', progress=False)
-    return [p.name for p in write_tables('g', grid, make_tables(grid, results, data, tmp_path/'runs'), tmp_path)]
+    return [p.name for p in write_tables('g', grid, make_tables(grid, results, example_maps(grid, results, data, tmp_path/'runs')), tmp_path)]
 
 @pytest.mark.parametrize('text', ['', '{"digest": "ab', '[1]', 'null', '{"digest": 3}', '\xff'])
 def test_a_result_that_cannot_be_read_is_made_again(tmp_path, text):

@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 from PIL import Image
 from tqn.studies.report import make_tables, write_tables
-from tqn.studies.grid import Experiment, Grid, run_grid
+from tqn.studies.grid import Experiment, Grid, example_maps, run_grid
 from tqn.attention.localise import bootstrap
 from tqn.questions.queries import Query, QuerySet
 from tqn.studies.report import confusions, headline, attention_scores, squares, steps_off, summary
@@ -326,10 +326,10 @@ def test_tables_of_a_grid_that_was_run(tmp_path):
     data |= {'unseen': data['val'], 'long_test': data['test']}
     grid = Grid('g', {'a': Experiment(**SMALL), 'b': Experiment(**SMALL, trained=False)}, 'a', (0, 1), tune={'lr': [.01]})
     results = run_grid(grid, data, tmp_path, progress=False)
-    tables = make_tables(grid, results, data, tmp_path)
+    tables = make_tables(grid, results, example_maps(grid, results, data, tmp_path))
     assert list(tables) == ['test', 'unseen', 'long_test', 'where', 'squares', 'confusions', 'maps']
     for s in ('test', 'unseen', 'long_test'): pd.testing.assert_frame_equal(tables[s], summary(results, 'a', s, ['lr']))
     assert list(tables['maps'].id.unique()) == [data['long_test'].items[0].id] and set(tables['where'].by) == {'attention', 'gradient', 'hidden'}
     blind = toys(extents=False)
     results = run_grid(grid, blind, tmp_path/'blind', progress=False)
-    assert list(make_tables(grid, results, blind, tmp_path/'blind')) == ['test', 'confusions']
+    assert list(make_tables(grid, results, example_maps(grid, results, blind, tmp_path/'blind'))) == ['test', 'confusions']

@@ -23,7 +23,8 @@ from tqn.features.build import build_bank
 from tqn.features.store import extract
 from tqn.models.tqn import TQN
 from tqn.models.weights import load_backbone, small_backbone
-from tqn.studies.demo import DIVE_CLIPS, LOSS, dive_model, train_dives
+from tqn.studies.demo import LOSS, dive_model, train_dives
+from tqn.models.weights import DIVE_CLIPS
 from tqn.training.stage2 import fit_stage2
 from tqn.video.transforms import TrainTransform
 

@@ -107,7 +107,7 @@ def chosen_backbone(
 )->'torch.nn.Module':  # In eval mode, with .preprocess
     "Any backbone, and how it shall read"
     from tqn.models.adapters import open_backbone
-    from tqn.studies.demo import DIVE_CLIPS as small
+    from tqn.models.weights import DIVE_CLIPS as small
     from tqn.video.transforms import Preprocess, read_box
     folder = Path(where)
     if (folder/'config.json').is_file() and '"queries"' in (folder/'config.json').read_text(encoding='utf-8', errors='replace'):

@@ -168,7 +168,7 @@ def compare(
     "Run grids of experiments and write their tables. With mean, spread and paired differences; runs that are there already are not repeated."
     from tqn.studies.demo import dive_source
     from tqn.studies.report import make_tables, write_tables
-    from tqn.studies.grid import feature_source, grid_paths, load_grid, run_grid
+    from tqn.studies.grid import example_maps, feature_source, grid_paths, load_grid, run_grid
     paths = grid_paths(grids)
     if len({p.stem for p in paths}) < len(paths): raise ValueError(f'expected grids whose files have different names, got {[str(p) for p in paths]}')
     found = {p.stem: load_grid(p, preset) for p in paths}
@@ -180,6 +180,6 @@ def compare(
         videos = source(**({} if features else {'progress': True}))   # whatever is missing is made once, before the processes start
         if quick: grid = replace(grid, rows={n: e.replace(epochs=2) for n,e in grid.rows.items()}, seeds=grid.seeds[:2], tune={})
         results = run_grid(grid, source, out/'runs', workers)
-        print(grid.title, *write_tables(name, grid, make_tables(grid, results, videos, out/'runs'), tables or out), sep='\n  ')
+        print(grid.title, *write_tables(name, grid, make_tables(grid, results, example_maps(grid, results, videos, out/'runs')), tables or out), sep='\n  ')
 
 app.command()(command(compare, arguments=('grids',)))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'DEEP', 'UNFOLDED', 'remove_leftovers', 'temporary', 'write_atomic', 'write_json', 'short_name', 'file_name',
-           'numbered', 'lock_folder', 'remove_files', 'safe_cell', 'plain_cell', 'naming_file', 'plain_format',
+           'slug', 'numbered', 'lock_folder', 'remove_files', 'safe_cell', 'plain_cell', 'naming_file', 'plain_format',
            'regular', 'parse_plain', 'read_plain', 'file_digest', 'json_digest', 'tensors_digest', 'weights_digest',
            'packaged']
 
@@ -102,6 +102,12 @@ def file_name(
 )->str: # What cannot stand in a file name is quoted; other texts have other names
     "The name of the file that belongs to a text"
     return short_name(quote(str(text), safe=' ()[]+,=@', errors='surrogatepass')) + suffix
+
+def slug(
+    text:str, # Anything
+)->str: # Letters, digits and dashes
+    "A name that every file system takes"
+    return re.sub(r'\W+', '-', text.lower()).strip('-')[:80] or 'row'
 
 # %% ../../nbs/01_core/03_files.ipynb #ba86126d
 def numbered(

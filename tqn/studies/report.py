@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 from ..attention.figure import ACCENT, FAINT, INK, LINE, WRONG, tone_map
 from ..attention.localise import bootstrap, nan_mean
-from ..core.files import safe_cell, write_atomic
+from ..core.files import safe_cell, slug, write_atomic
 from ..core.text import plain_text
-from .grid import Grid, example_maps, slug
 
 # %% ../../nbs/11_studies/02_report.ipynb #522cae01
 def _add_means(right, shared=None):
@@ -351,7 +350,7 @@ def plot_counts(
 
 # %% ../../nbs/11_studies/02_report.ipynb #fe0de5a8
 def grid_figures(
-    grid:Grid,   # The grid
+    grid:'tqn.studies.grid.Grid', # The grid
     tables:dict, # Of `make_tables`
 )->dict[str,'matplotlib.figure.Figure']: # By the end of a file's name
     "One figure for each question that a grid answers, and what else its tables show"
@@ -372,19 +371,18 @@ def grid_figures(
 
 # %% ../../nbs/11_studies/02_report.ipynb #9cc4845c
 def make_tables(
-    grid:Grid,     # The grid
+    grid:'tqn.studies.grid.Grid', # The grid
     results:dict,  # Of `run_grid`
-    data:dict,     # {split: FeatureDataset}
-    runs:Path,     # Folder of all runs
+    maps:'pandas.DataFrame', # Of `tqn.studies.grid.example_maps`; may be empty
 )->dict: # {what: DataFrame}: 'test' and other splits, 'where', 'squares', 'confusions', 'maps'
     "All tables of a grid"
     splits = [s for s in ('test','unseen','long_test') if s in results[grid.base][0]]
     tables = {s: summary(results, grid.base, s, grid.tune) for s in splits}
-    return {k: t for k,t in (tables | dict(where=attention_scores(results), squares=squares(results), confusions=confusions(results), maps=example_maps(grid, results, data, runs))).items() if len(t)}
+    return {k: t for k,t in (tables | dict(where=attention_scores(results), squares=squares(results), confusions=confusions(results), maps=maps)).items() if len(t)}
 
 def write_tables(
     name:str,      # Of the grid's file
-    grid:Grid,     # The grid
+    grid:'tqn.studies.grid.Grid', # The grid
     tables:dict,   # Of `make_tables`
     out:Path,      # Folder
 )->list[Path]: # The files

@@ -28,7 +28,6 @@ from ..core.files import lock_folder, read_plain, remove_files, temporary, write
 from ..core.processes import Terminated
 from ..core.seeds import sample_generator
 from ..core.text import plain_text
-from ..attention.scores import Evaluation
 from .settings import MAY_CHANGE, Resolved, TrainConfig, resolve, save_settings
 
 # %% ../../nbs/09_training/02_run.ipynb #c4bd9be6
@@ -569,16 +568,10 @@ class Run:
         if asked: raise (Terminated if signal.SIGTERM in self.asked else KeyboardInterrupt)(f'stopped after step {at.step}; the run is saved in {self.folder}: pass resume=True to continue')
 
     def finish_epoch(self,
-        scored:tuple[Evaluation,float]|None=None, # Of `validate`
+        row:dict={}, # What val says: val_loss, val_answers, ...; empty where there is none
     )->None:
         "Log the epoch, keep the best weights, save a checkpoint"
-        at,row = self.at,{}
-        if scored:
-            ev,loss = scored
-            accuracy = ev.to_frame()['accuracy']
-            classes = [v for k,v in accuracy.items() if k.startswith('class (')]
-            row = {'val_loss': loss, 'val_answers': float(accuracy['mean answer'])} | ({'val_class': float(max(classes))} if classes else {})
-            row |= {f'val_{q}': float(accuracy[q]) for q in ev.queries.names}
+        at = self.at
         new,at.best = better(row, self.config.metric, at.best)
         if new: at.best_epoch = at.epoch
         line = {'epoch': at.epoch, 'step': at.step - 1, **{k: v/max(1, at.n) for k,v in at.sums.items()}, **row, 'best': int(new),
