@@ -1,0 +1,179 @@
+"Moments: spans and average precision against naive loops, times against the film's own, and what films can do wrong"
+import math
+import numpy as np, pandas as pd, pytest, torch
+from hypothesis import given, settings, strategies as st
+from numpy.testing import assert_allclose
+from tqn.attention.answer import clip_spans
+from tqn.attention.moments import METHODS, clip_maps, find_films, lost_by_hiding, moments, places_elsewhere, span_clips, windows
+from tqn.attention.spans import Reading, average_precision, density, read_spans, smooth, span_iou
+from tqn.attention.whatif import ask_again, shown
+from tqn.data.items import Item
+from tqn.models.backbone import S3D
+from tqn.models.tqn import TQN
+from tqn.questions.queries import QuerySet
+from tqn.video.transforms import Preprocess
+from tqn.video.video import open_video, write_video
+
+fast = settings(max_examples=40, deadline=None)
+frames_pairs = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=5)
+
+@fast
+@given(frames_pairs, frames_pairs)
+def test_overlap_equals_counting_frames(one, other):
+    one,other = ([(a, a+n) for a,n in o] for o in (one, other))
+    got = span_iou(np.array(one).reshape(-1, 2), np.array(other).reshape(-1, 2))
+    assert got.shape==(len(one), len(other))
+    for i,a in enumerate(one):
+        for j,b in enumerate(other):
+            x,y = set(range(*a)),set(range(*b))
+            assert_allclose(got[i,j], len(x&y)/len(x|y))
+
+def naive_ap(found, truth, iou):
+    "By the book: walk down the list, match greedily, then integrate the monotone precision over recall"
+    total,taken,points,tp = sum(map(len, truth.values())),set(),[],0
+    for n,(film,a,b,_) in enumerate(sorted(found, key=lambda o: -o[3]), 1):
+        best,at = -1,None
+        for j,(c,d) in enumerate(truth.get(film, [])):
+            x,y = set(range(int(a), int(b))),set(range(c, d))
+            if (film,j) not in taken and len(x&y)/len(x|y)>best: best,at = len(x&y)/len(x|y),j
+        if at is not None and best>=iou: taken.add((film, at)); tp += 1
+        points.append((tp/total, tp/n))
+    area,before = 0.,0.
+    for i,(recall,_) in enumerate(points):
+        area += (recall-before)*max(p for _,p in points[i:]); before = recall
+    return area
+
+@fast
+@given(st.integers(0, 10**6), st.sampled_from([.3, .5, .7]))
+def test_average_precision_equals_a_naive_loop(seed, iou):
+    g = np.random.default_rng(seed)
+    truth = {f'v{i}': [(a, a+n) for a,n in zip(g.integers(0, 40, k), g.integers(1, 20, k))] for i,k in enumerate(g.integers(0, 3, 6))}
+    scores = g.permutation(30)
+    found = [(f'v{g.integers(7)}', a, a+n, s) for a,n,s in zip(g.integers(0, 40, 30), g.integers(1, 20, 30), scores)][:g.integers(0, 31)]
+    got = average_precision(found, truth, iou)
+    if not any(truth.values()): assert math.isnan(got)
+    else: assert_allclose(got, naive_ap(found, truth, iou), atol=1e-12)
+
+@fast
+@given(st.integers(1, 60), st.integers(0, 10**6), st.floats(0, 3), st.floats(.05, .95), st.integers(1, 4))
+def test_spans_lie_in_the_film_apart_and_in_order(n, seed, width, threshold, most):
+    g = np.random.default_rng(seed)
+    frames,score = clip_spans(n, 8*n-3 if n>1 else 8),g.gamma(.3, 1, n)
+    got = read_spans(score, frames, Reading(smooth=width, threshold=threshold, least=1.2, again=.2), most)
+    assert len(got)<=most and (np.diff(got[:,2])<=1e-12).all()
+    assert (got[:,0]<got[:,1]).all() and (got[:,0]>=0).all() and (got[:,1]<=frames[-1,1]).all() and (got[:,:2]==got[:,:2].round()).all()
+    for a,b in zip(got, got[1:]): assert not span_iou([a[:2]], [b[:2]]).any()
+    d = density(smooth(score, width))
+    assert_allclose(d.mean(), 1)
+    for a,b,peak in got: assert a <= frames[int(np.abs(d-peak).argmin())].mean() <= b or most>1
+    assert n>1 or not len(got)
+
+def test_a_mirrored_map_has_mirrored_spans():
+    g = np.random.default_rng(3)
+    score = g.gamma(.5, 1, 30)
+    a,b = read_spans(score, clip_spans(30, 240), most=3), read_spans(score[::-1], clip_spans(30, 240), most=3)
+    assert len(a)==len(b)>1
+    assert np.abs(a[:,0]-(240-b[:,1])).max()<=1 and np.abs(a[:,1]-(240-b[:,0])).max()<=1       # but for rounding
+
+@fast
+@given(st.integers(1, 40), st.integers(0, 39), st.integers(1, 40))
+def test_places_elsewhere_never_touch_the_span(n, a, size):
+    a,b = min(a, n-1),min(min(a, n-1)+size, n)
+    got = places_elsewhere((a,b), n)
+    assert len(got)<=6
+    for c,d in got: assert 0<=c<d<=n and d-c==b-a and (d<=a or c>=b)
+    assert len(got) or n-b<b-a and a<b-a                                                        # none only where there is no room
+
+def model_of(seed=0, backbone=False, **kw):
+    torch.manual_seed(seed)
+    net = S3D(width=.125).eval() if backbone else None
+    questions = QuerySet({'way': ['left','right'], 'far': ['no','yes','=1+1']})
+    return TQN(questions, backbone=net, d_model=32, n_layers=2, n_heads=2, preprocess=Preprocess(size=32), **({} if backbone else {'d_features': 8}), **kw).eval()
+
+def test_lost_by_hiding_is_asking_again():
+    model,x = model_of(),torch.randn(9, 8)
+    spans = windows(9, 3)
+    lost = lost_by_hiding(model, x, spans)
+    before = ask_again(model, x)
+    for i,(a,b) in enumerate(spans):
+        after = ask_again(model, x, shown(9, [(a,b)]))
+        for q in ('way','far'): assert_allclose(lost[q][i], before[q][0][1]-dict(after[q])[before[q][0][0]], atol=1e-6)
+
+def test_needed_is_what_hiding_the_clips_of_the_span_costs():
+    model,x = model_of(),torch.randn(20, 8)
+    item = Item('v', None, n_frames=160)
+    t = moments(model, [item], features={'v': x}, progress=False, reading=Reading(smooth=0, least=1., threshold=.99))
+    assert len(t.dropna())==len(t)>=2
+    frames = clip_spans(20, 160)
+    for r in t.itertuples():
+        a,b = span_clips((r.first, r.last), frames)
+        before,after = ask_again(model, x),ask_again(model, x, shown(20, [(a,b)]))
+        assert_allclose(r.needed, before[r.question][0][1]-dict(after[r.question])[r.answer], atol=1e-6)
+        assert r.start==r.first/25 and r.end==r.last/25
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_gives_a_map_for_every_question(method):
+    found = clip_maps(model_of(), torch.randn(7, 8), method=method)
+    assert {'way','far'} <= set(found) and all(m.shape==(7,) and (m>=0).all() and np.isfinite(m).all() for m in found.values())
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory):
+    "Three films; the second has a rate that is not even"
+    import av
+    folder = tmp_path_factory.mktemp('films')
+    g = np.random.default_rng(0)
+    for i,n in enumerate((80, 64, 40)): write_video(folder/f'f{i}.mp4', g.integers(0, 255, (n, 48, 64, 3), dtype=np.uint8), fps=20.)
+    with av.open(folder/'f1.mp4') as src, av.open(folder/'uneven.mkv', 'w') as out:
+        stream = out.add_stream_from_template(src.streams.video[0]); shift = 0
+        for i,p in enumerate(o for o in src.demux(video=0) if o.size):
+            p.pts += shift; p.dts = p.pts if p.dts is None else p.dts + shift
+            if i==30: shift = int(1.7/p.time_base)
+            p.stream = stream; out.mux(p)
+    (folder/'f1.mp4').unlink()
+    return folder
+
+def test_times_are_those_of_the_film(films):
+    model = model_of(1, backbone=True)
+    t = moments(model, films, reading=Reading(least=1.), progress=False)
+    assert t.film.unique().tolist()==['f0.mp4','f2.mp4','uneven.mkv'] and len(t)>=6
+    for r in t.dropna().itertuples():
+        video = open_video(films/r.film)
+        assert 0<=r.first<r.last<=len(video) and r.start==video.timestamps[r.first]
+        assert r.end==(video.timestamps[r.last] if r.last<len(video) else video.timestamps[-1]+1/video.fps)
+    assert np.ptp(np.diff(open_video(films/'uneven.mkv').timestamps))>1                        # the rate is not even
+    assert (t[t.film=='uneven.mkv'].end<=open_video(films/'uneven.mkv').timestamps[-1]+1).all()
+
+def test_kept_features_give_the_same_table_without_reading_films(films, tmp_path, monkeypatch):
+    model = model_of(1, backbone=True)
+    fresh = moments(model, films, progress=False)
+    made = moments(model, films, features=tmp_path/'kept', progress=False)
+    monkeypatch.setattr(model.backbone, 'forward', None)
+    kept = moments(model, films, features=tmp_path/'kept', progress=False)
+    pd.testing.assert_frame_equal(made, kept)
+    pd.testing.assert_frame_equal(fresh, kept, rtol=1e-4, atol=1e-4)
+
+def test_an_excerpt_is_timed_in_its_film(films):
+    model = model_of(1, backbone=True)
+    t = moments(model, [Item('e', films/'f0.mp4', start=1., end=3.)], reading=Reading(least=1.), progress=False).dropna(subset='start')
+    assert len(t) and (t.start>=1).all() and (t.end<=3.0001).all() and (t['first']<40).all()
+
+def test_a_damaged_film_is_named_and_the_rest_is_done(films, tmp_path):
+    for i in range(3): (tmp_path/f'{i}.mp4').write_bytes((films/'f0.mp4').read_bytes())
+    (tmp_path/'1.mp4').write_bytes((films/'f0.mp4').read_bytes()[:900])
+    model = model_of(1, backbone=True)
+    with pytest.raises(ValueError, match="1.mp4"): moments(model, tmp_path, progress=False)
+    with pytest.warns(UserWarning, match='1 of 3 films could not be read'): t = moments(model, tmp_path, on_error='skip', progress=False)
+    assert t.film.unique().tolist()==['0.mp4','2.mp4'] and list(t.attrs['damaged'])==['1.mp4']
+    with pytest.warns(UserWarning, match='1 of 3'): kept = moments(model, tmp_path, features=tmp_path/'kept', on_error='skip', progress=False)
+    assert kept.film.unique().tolist()==['0.mp4','2.mp4']
+
+def test_films_of_one_name_in_two_folders_are_told_apart(films, tmp_path):
+    (tmp_path/'f0.mp4').write_bytes((films/'f0.mp4').read_bytes())
+    assert [o.id for o in find_films([films/'f0.mp4', tmp_path/'f0.mp4', films/'f2.mp4'])]==[str(films/'f0.mp4'), str(tmp_path/'f0.mp4'), 'f2.mp4']
+
+def test_features_of_another_width_are_refused(films):
+    with pytest.raises(ValueError, match='8'): moments(model_of(), [Item('v', None, n_frames=160)], features={'v': torch.randn(20, 9)}, progress=False)
+
+def test_no_film_is_no_row(tmp_path):
+    model = model_of()
+    assert len(moments(model, [], features={}, progress=False))==0
