@@ -20,7 +20,7 @@ from tqn.training.chain import launch
 from tqn.models.tqn import TQN
 from tqn.models.losses import tqn_loss
 from tqn.questions.queries import QuerySet
-from tqn.training.stage2 import BankStage, WholeStage, fit_stage2, read_visits
+from tqn.training.stage2 import BankStage, ClipStage, fit_stage2, read_visits
 from tqn.training.loop import validate
 from tqn.training.run import make_accelerator
 from tqn.video.transforms import clip_grid
@@ -248,7 +248,7 @@ def test_padding_never_enters_batch_norm(source, tmp_path):
     real = batch['x'][batch['valid']]
     assert_close(model.backbone.norm.running_mean, .1*real.mean((0, 2, 3, 4)))
     other = tiny(norm=True)
-    frozen = WholeStage('frozen')
+    frozen = ClipStage('frozen')
     frozen.train_mode(other)
     before = other.backbone.norm.running_mean.clone()
     frozen.forward(other, batch)
@@ -326,7 +326,7 @@ def first_gradients(folder, source):
         return real(run, what, value)
     R.Run.check = keeping
     run,model = go(folder, source, model=tiny())
-    ev,loss = validate(make_accelerator('no', 'cpu'), model, WholeVideos(others, qs), tqn_loss, WholeStage())
+    ev,loss = validate(make_accelerator('no', 'cpu'), model, WholeVideos(others, qs), tqn_loss, ClipStage())
     ids = Counter(i for rows in ev.rows.values() for i,(_,views,_) in rows.items() for _ in range(views))
     return dict(grads={k: v.tolist() for k,v in kept[0].items()}, ids=ids, loss=loss, names=len(ev.rows), weights=[p.tolist() for p in model.parameters()])
 

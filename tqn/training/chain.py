@@ -42,7 +42,7 @@ from ..attention.scores import Tested, evaluate, gather_objects, gather_scores, 
 from .settings import Resolved, Settings, save_settings
 from .run import Run, make_accelerator
 from .loop import fit
-from .stage2 import WholeStage, fit_stage2
+from .stage2 import ClipStage, fit_stage2
 
 # %% ../../nbs/09_training/05_chain.ipynb #79c52cb9
 def get_videos(
@@ -206,7 +206,7 @@ def run_stage1(
         val = _val(data, s, p.clean_view())
     model.provenance = trained_on(data, len(train), s.backbone if model.backbone is not None else 's3d')
     train = make_loader(train, s.batch_size, shuffle=True, seed=s.seed, workers=0 if features else s.workers)
-    return fit(model, train, val, folder, s, settings=replace(r, data=r.data or str(data.root)), resume=resume, overwrite=overwrite, loss=_losses(s), stage=WholeStage(), **kw)
+    return fit(model, train, val, folder, s, settings=replace(r, data=r.data or str(data.root)), resume=resume, overwrite=overwrite, loss=_losses(s), stage=ClipStage(), **kw)
 
 # %% ../../nbs/09_training/05_chain.ipynb #bd85149d
 def learn(
