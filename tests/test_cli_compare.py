@@ -79,7 +79,7 @@ def test_a_grid_in_two_processes(world):
     for n, r in better.items():
         mine = t[(t.row == n) & (t.question == 'count')].iloc[0]
         assert mine['mean'] == pytest.approx(np.mean([found[f'{r}/seed{s}']['test']['scores']['count'] for s in (0, 1)]), rel=1e-4) and mine.lr == found[f'{r}/seed0']['settings']['lr'] and mine.n == len(toys()['test'])
-    files = ['tiny_test.csv', 'tiny_where.csv', 'tiny_squares.csv', 'tiny_confusions.csv', 'tiny_maps.csv', *(f'tiny_{k}.png' for k in ('overview', 'scores_is-it-thin', 'where_is-it-thin', 'scores_is-it-the-same', 'where_is-it-the-same', 'squares', 'maps'))]
+    files = ['tiny_test.csv', 'tiny_gains.csv', 'tiny_where.csv', 'tiny_squares.csv', 'tiny_confusions.csv', 'tiny_maps.csv', *(f'tiny_{k}.png' for k in ('overview', 'scores_is-it-thin', 'where_is-it-thin', 'scores_is-it-the-same', 'where_is-it-the-same', 'squares', 'maps'))]
     assert sorted(files) == sorted(p.name for p in (folder/'out').iterdir() if p.is_file()) and all(f'  out/{n}\n' in said for n in files)
     assert all(min(Image.open(folder/'out'/n).size) > 50 for n in files if n.endswith('.png'))
     assert list(pd.read_csv(folder/'out/tiny_where.csv').row.unique()) == ['plain', 'plain again']        # a row that leaves clips out cannot be looked at
@@ -99,7 +99,7 @@ def test_rows_begin_with_the_preset_that_is_asked_for(world):
     found, = results(folder/'dives').values()
     want = Experiment(**{**preset_row('dives'), 'epochs': 1, 'd_model': 16})
     assert Experiment(**found['settings']) == want and (want.n_layers, want.batch_size, want.class_weight) == (3, 16, .3)
-    assert {p.name for p in (folder/'dives').glob('*.csv')} == {f'one_{k}.csv' for k in ('test', 'where', 'squares', 'confusions', 'maps')} and set(pd.read_csv(folder/'dives/one_where.csv').by) >= {'layer 1', 'layer 3'}
+    assert {p.name for p in (folder/'dives').glob('*.csv')} == {f'one_{k}.csv' for k in ('test', 'gains', 'where', 'squares', 'confusions', 'maps')} and set(pd.read_csv(folder/'dives/one_where.csv').by) >= {'layer 1', 'layer 3'}
 
 def test_quick_takes_two_passes_two_seeds_and_tunes_nothing(world):
     folder, lines = world

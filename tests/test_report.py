@@ -327,7 +327,7 @@ def test_tables_of_a_grid_that_was_run(tmp_path):
     grid = Grid('g', {'a': Experiment(**SMALL), 'b': Experiment(**SMALL, trained=False)}, 'a', (0, 1), tune={'lr': [.01]})
     results = run_grid(grid, data, tmp_path, progress=False)
     tables = make_tables(grid, results, example_maps(grid, results, data, tmp_path))
-    assert list(tables) == ['test', 'unseen', 'long_test', 'where', 'squares', 'confusions', 'maps']
+    assert list(tables) == ['test', 'unseen', 'long_test', 'gains', 'where', 'squares', 'confusions', 'maps']
     for s in ('test', 'unseen', 'long_test'): pd.testing.assert_frame_equal(tables[s], summary(results, 'a', s, ['lr']))
     assert list(tables['maps'].id.unique()) == [data['long_test'].items[0].id] and set(tables['where'].by) == {'attention', 'gradient', 'hidden'}
     blind = toys(extents=False)

@@ -180,6 +180,7 @@ def hiding_masks(
     maps:ClipMaps,          # Of one video: its extents and the frames of its clips
     names:Sequence[str],    # Extents to hide
     rng:np.random.Generator,# Draws the clips elsewhere
+    together:bool=False,    # Elsewhere is one stretch as long, not as many clips here and there
 )->tuple[np.ndarray,np.ndarray]: # Which clips are seen without each extent, and without as many elsewhere (extents, n); rows of False where there is no such mask
     "Masks that hide each extent, or as much of the rest"
     inside = [clip_overlap(maps.extents[e], maps.spans) > 0 if maps.extents.get(e) is not None else None for e in names]
@@ -188,9 +189,11 @@ def hiding_masks(
     for i,o in enumerate(inside):
         if o is None or o.all(): continue
         own[i] = ~o
-        if rest.sum() < o.sum(): continue
+        n = o.sum()
+        starts = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(rest, n).all(1)) if together else np.flatnonzero(rest)
+        if len(starts) < (1 if together else n): continue
         other[i] = True
-        other[i,rng.choice(np.flatnonzero(rest), o.sum(), replace=False)] = False
+        other[i,rng.choice(starts)+np.arange(n) if together else rng.choice(starts, n, replace=False)] = False
     return own, other
 
 # %% ../../nbs/08_attention/05_whatif.ipynb #f5b872c4
@@ -250,6 +253,7 @@ def reliance(
     maps:Sequence[ClipMaps], # Their extents and clips, as `collect_maps` gives them
     reading:str|None=None,# Of the class; None: the model's own
     seed:int=0,           # For the clips elsewhere
+    together:bool=False,  # Elsewhere is one stretch as long, not as many clips here and there
 )->Reliance: # Prints as a table through `to_frame`
     "Hide every extent of every video, and ask again"
     rng,found = np.random.default_rng(seed),[]
@@ -257,7 +261,7 @@ def reliance(
         o = dataset[i]
         if o['id'] != m.id: raise ValueError(f"expected maps in the order of the data set, got {m.id!r} where {o['id']!r} stands")
         names = list(m.attn)
-        own,other = hiding_masks(m, names, rng)
+        own,other = hiding_masks(m, names, rng, together)
         lost = drops(model, o['features'], np.concatenate([own, other]), reading)
         found.append(np.stack([lost.get(q, np.full(2*len(names), np.nan)) for q in names]).reshape(len(names), 2, -1))
     if not found: raise ValueError('expected the maps of at least one video, got none')

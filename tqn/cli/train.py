@@ -176,7 +176,7 @@ def compare(
     if not features: dives_folder(data)
     for name,grid in found.items():
         gym = grid.preset if grid.preset in ('gym99','gym288') else None
-        source = partial(feature_source, data, features, gym) if features else partial(dive_source, data, quick)
+        source = partial(feature_source, data, features, gym, tuple(sorted({e.variant for e in grid.rows.values()} - {'none'}))) if features else partial(dive_source, data, quick)
         videos = source(**({} if features else {'progress': True}))   # whatever is missing is made once, before the processes start
         if quick: grid = replace(grid, rows={n: e.replace(epochs=2) for n,e in grid.rows.items()}, seeds=grid.seeds[:2], tune={})
         results = run_grid(grid, source, out/'runs', workers)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['Experiment', 'make_experiment', 'preset_row', 'run_name', 'Grid', 'load_grid', 'grid_paths', 'feature_source',
-           'some_questions', 'FeatureView', 'build_model', 'build_losses', 'CaptionStage', 'score_run', 'attention_run',
-           'run_digest', 'attention_unknown', 'run_one', 'load_run', 'example_maps', 'run_grid']
+           'variant_splits', 'some_questions', 'clip_timing', 'FeatureView', 'build_model', 'build_losses',
+           'CaptionStage', 'score_run', 'attention_run', 'run_digest', 'attention_unknown', 'run_one', 'load_run',
+           'example_maps', 'run_grid']
 
 # %% ../../nbs/11_studies/01_grid.ipynb #8c051019
 import json, time
@@ -29,6 +30,9 @@ from ..core.files import json_digest, naming_file, packaged, read_plain, slug, w
 from ..data.items import encode_targets
 from ..data.batches import FeatureDataset, make_loader
 from ..data.published import open_data, what_is
+from ..data.variants import VariedFeatures
+from ..features.store import FeatureStore
+from ..video.transforms import Preprocess, clip_grid
 from ..models.losses import focus_loss, order_loss, ordinal_tqn_loss
 from ..attention.localise import attention_maps, collect_maps, localise
 from ..attention.scores import confusion_matrix, evaluate, predictions
@@ -52,6 +56,9 @@ class Experiment(Checked):
     n_train:Count=0               # Learns from the first so many videos; 0 for all
     labels:Literal['true', 'shuffled']='true' # 'shuffled' gives every video of train and val another one's answers
     every:Positive=1              # One clip in so many is read
+    variant:_same('variant')='none' # Films as they are, moved (and tested on long ones too), or long; from features of single frames
+    clip_len:Count=0              # Frames in a clip, whose features are averaged, where those that are read are of single frames; 0 reads them as they are
+    hop:Count=0                   # Frames between the starts of such clips; 0: one clip after the other
     reader:Text='probe'           # Of `tqn.models.baselines.READERS`, for 'reader', 'class' and 'words'
     reader_settings:dict={}       # The reader's own
     d_model:_same('d_model')=128 # Width of the responses
@@ -60,6 +67,7 @@ class Experiment(Checked):
     heads:_same('heads')='per_query' # One a question, or one for all
     class_query:_same('class_query')=True # A query for the class
     positions:_same('positions')='none' # Of the clips in time
+    convolution:_same('convolution')=0 # Clips that a convolution over time sees before the queries do; 0 for none
     text_queries:bool=False       # Queries begin as a bag of words
     beam:Positive=1               # Sentences kept by a caption model
     dropout:_same('dropout')=.1 # In the decoder
@@ -92,7 +100,7 @@ def preset_row(
     "What a preset says of stage 1, as far as a row can set it"
     if name is None: return {}
     said = Settings(**preset_settings(name, 1))
-    return {k: v for k,v in said if k in Experiment.model_fields} | {'config': said.recipe}
+    return {k: v for k,v in said if k in Experiment.model_fields and k not in ('clip_len', 'hop')} | {'config': said.recipe}
 
 # %% ../../nbs/11_studies/01_grid.ipynb #feb7923e
 def run_name(
@@ -154,10 +162,11 @@ def load_grid(
 
 # %% ../../nbs/11_studies/01_grid.ipynb #3ce1c301
 def grid_paths(
-    named:list[Path]|None=None, # Grids that were asked for; None or empty for those of the kit
+    named:list[Path]|None=None, # Grids that were asked for: files, or names of the kit's; None or empty for those of the kit that read the dives
 )->list[Path]: # Files
     "The grids to run"
-    if named: return list(named)
+    kit = {p.stem: p for p in packaged('grids').rglob('*.yaml')}
+    if named: return [kit.get(str(p), Path(p)) if not Path(p).exists() else Path(p) for p in named]
     return sorted(packaged('grids').glob('*.yaml'))
 
 # %% ../../nbs/11_studies/01_grid.ipynb #67546fdc
@@ -165,14 +174,32 @@ def feature_source(
     manifest:Path, # Names videos, splits and answers; or the folder of Diving48 or FineGym
     folder:Path,   # One file of features a video
     which:str|None=None, # Of FineGym: 'gym99' or 'gym288'
-)->dict: # {split: FeatureDataset}
+    variants:Sequence[str]=(), # Also 'moved' or 'long' ones, put together from features of single frames
+)->dict: # {split: FeatureDataset}; of variants {'train, moved': ...}, and 'test, long' beside moved ones
     "Features of one's own videos, or of a data set; the videos themselves need not be there"
     kind,folders = what_is(manifest)[0],{'diving48': ('rgb','frames'), 'finegym': ('elements','frames','videos')}
     more = {'kind': folders[kind][0]} if kind in folders and not any((Path(manifest)/f).is_dir() for f in folders[kind]) else {}
     if kind=='finegym' and which: more['which'] = which
     data = open_data(manifest, missing='keep', **more)
     if lost := [s for s in ('train','val','test') if s not in data.splits]: raise ValueError(f"expected the splits train, val and test in {manifest}, found {list(data.splits)}: give the column `split` the value {lost[0]!r} for some videos")
-    return {s: FeatureDataset(folder, items, data.queries) for s,items in data.splits.items()}
+    def timed(o): # with its length, as the features know it
+        try: t = store.timing(o.id)
+        except ValueError: return o                  # made elsewhere, and nobody said
+        return replace(o, n_frames=o.n_frames or t.n_frames, fps=o.fps or t.fps)
+    found = {s: FeatureDataset(folder, items, data.queries) for s,items in data.splits.items()}
+    store = FeatureStore(folder)
+    for d in found.values(): d.items = [timed(o) for o in d.items]
+    wanted = {(s, v) for v in variants for s in ('train','val','test')} | ({('test','long')} if 'moved' in variants else set())
+    return found | {f'{s}, {v}': VariedFeatures(found[s], v) for s,v in sorted(wanted)}
+
+def variant_splits(
+    data:Mapping,  # {split: data set} of a source
+    variant:str,   # 'none', 'moved' or 'long'
+)->dict: # {split: data set} that a row reads
+    "The films of a row's variant; where they are moved, long ones as a further test"
+    if variant == 'none': return {s: d for s,d in data.items() if ', ' not in s}
+    if f'test, {variant}' not in data: raise ValueError(f'expected films that are {variant} for a row with variant: {variant}, and there are none: they are made from features of single frames, of videos with extents, with --features')
+    return {s: data[f'{s}, {variant}'] for s in ('train','val','test')} | ({'long_test': data['test, long']} if variant == 'moved' else {})
 
 # %% ../../nbs/11_studies/01_grid.ipynb #9df3818a
 def some_questions(
@@ -186,6 +213,16 @@ def some_questions(
     return QuerySet([q for q in queries if q.name in names], classes or None)
 
 # %% ../../nbs/11_studies/01_grid.ipynb #c5eedc33
+def clip_timing(
+    dataset,   # Of features, or a `FeatureView` of one
+)->tuple[int,int,int|None]: # Frames in a clip, every which frame, and frames between the starts of clips (None: one clip after the other)
+    "Which frames a row of features has seen, as their folder says; of the dives, 8"
+    if getattr(dataset, 'clips', None): return dataset.clips
+    path = getattr(dataset, 'folder', None) and Path(dataset.folder)/'features.json'
+    said = read_plain(path).get('preprocess') if path and path.is_file() else None
+    p = Preprocess.from_dict(said) if said else Preprocess(8)
+    return p.clip_len, p.stride, p.hop
+
 class FeatureView(Dataset):
     "What one row of a grid reads of a split: fewer clips, questions or videos, or shuffled labels"
     def __init__(self,
@@ -193,7 +230,9 @@ class FeatureView(Dataset):
         row:Experiment,         # Its settings questions, only, n_train, labels and every say what is read
         split:str='test',       # Its name: 'train' and 'val' are learned from, others are only scored
     ):
-        self.dataset,self.every,self.queries = dataset,row.every,some_questions(dataset.queries, row.questions)
+        self.dataset,self.every,self.queries,self.folder = dataset,row.every,some_questions(dataset.queries, row.questions),getattr(dataset, 'folder', None)
+        self.clips = (row.clip_len, 1, row.hop or None) if row.clip_len else None
+        if self.clips and clip_timing(dataset)[0] != 1: raise ValueError(f'clip_len={row.clip_len} averages features of single frames, and these are of clips of {clip_timing(dataset)[0]} frames: extract them with --clip-len 1')
         learned = split in ('train','val')
         self.index = [i for i,o in enumerate(dataset.items) if not (learned and row.only=='class') or o.class_name is not None]
         if split=='train' and row.n_train: self.index = self.index[:row.n_train]
@@ -211,7 +250,8 @@ class FeatureView(Dataset):
     )->dict: # id, features, answers, class
         epoch,i = key if isinstance(key, tuple) else (0, key)
         o = self.dataset[epoch,self.index[i]]
-        return {**o, 'features': o['features'][::self.every], **self.targets[i]}
+        f = o['features'] if self.clips is None else o['features'][clip_grid(len(o['features']), *self.clips)].mean(1)
+        return {**o, 'features': f[::self.every], **self.targets[i]}
 
 # %% ../../nbs/11_studies/01_grid.ipynb #288e7c1c
 def build_model(
@@ -226,7 +266,7 @@ def build_model(
     if e.model == 'caption': return CaptionModel(queries, e.d_model, d_features, e.n_layers, e.n_heads, e.dropout, e.beam)
     if e.model in ('reader','words'): return ReaderModel(queries, e.reader, settings=e.reader_settings, class_query=e.class_query, **shared)
     if e.model == 'class': return ClassModel(queries, e.reader, settings=e.reader_settings, **shared)
-    model = TQN(queries, None, n_layers=e.n_layers, n_heads=e.n_heads, heads=e.heads, class_query=e.class_query, positions=e.positions, dropout=e.dropout, **shared)
+    model = TQN(queries, None, n_layers=e.n_layers, n_heads=e.n_heads, heads=e.heads, class_query=e.class_query, positions=e.positions, dropout=e.dropout, convolution=e.convolution, **shared)
     return init_queries(model) if e.text_queries else model
 
 def build_losses(
@@ -265,8 +305,9 @@ def score_run(
         said = predictions(ev)
         right = {q: {i: o[n]['right'] for i,o in said.items() if o.get(n, {}).get('right') is not None} for q,n in names.items()}
         acc = {q: float(np.mean(list(r.values()))) if r else None for q,r in right.items()}
+        common = {r['name']: r['majority'] for r in ev.table() if r['name'] in right and r['majority'] is not None}
         mixed = {q.name: dict(labels=list(q.answers), counts=confusion_matrix(*ev.truth(q.name)).tolist()) for q in ev.queries if q.kind=='count'}
-        return {'scores': acc | {'mean answer': float(np.mean([acc[q] for q in ev.queries.names if acc[q] is not None]))}, 'right': right, 'confusion': mixed}
+        return {'scores': acc | {'mean answer': float(np.mean([acc[q] for q in ev.queries.names if acc[q] is not None]))}, 'right': right, 'confusion': mixed, 'majority': common}
     return {'reading': best and best[7:-1], **{s: scored(ev) for s,ev in evs.items()}}
 
 # %% ../../nbs/11_studies/01_grid.ipynb #fb409ed0
@@ -276,31 +317,35 @@ def attention_run(
     reading:str|None=None, # Of the class
     clip_len:int=8,   # Frames in a clip
     stride:int=1,     # Every which frame
+    hop:int|None=None,# Frames between the starts of clips; None: one clip after the other
     n_curves:int=10,  # Videos for deletion and insertion
+    together:bool=False, # What is hidden elsewhere is one stretch
 )->dict: # {'by': {way: {'rows', 'videos', 'square'}}, 'agreement', 'curves', 'names', 'ids'}
     "Where a model attended, and what it needed, beside the controls"
     loader = make_loader(dataset, 32)
-    def maps(of): return collect_maps(model, loader, dataset.items, clip_len, stride, of)
+    def maps(of): return collect_maps(model, loader, dataset.items, clip_len, stride, of, hop)
     seen = {'attention': maps(attention_maps)}
     with torch.no_grad(): n_layers = model(dataset[0]['features'][None]).attn.shape[1]
     if n_layers > 1: seen |= {f'layer {l+1}': maps(partial(attention_maps, summary=lambda a, l=l: a[:,l].mean(1))) for l in range(n_layers)}
     if not isinstance(model, CaptionModel): seen['gradient'] = maps(clip_gradients)   # a word that was chosen has no gradient
-    def table(rows, names, own, gap, square): # rows beside the controls, and video by video
-        videos = {q: dict(own=own[:,i].round(5), gap=gap[:,i].round(5)) for i,q in enumerate(names)}
+    def table(rows, names, own, gap, control, square): # rows beside the controls, and video by video
+        videos = {q: dict(own=own[:,i].round(5), gap=gap[:,i].round(5), control=control[:,i].round(5)) for i,q in enumerate(names)}
         return dict(rows=rows.to_dict('index'), videos=videos, square=square.to_numpy())
     found = {}
     for way,each in seen.items():   # hits of every question's map
         known = sorted({e for m in each for e,v in m.extents.items() if v is not None})
         loc = localise(each, 'somersault' if 'somersault' in known else known[0], n_boot=2)
-        rows = loc.to_frame('hit').drop(columns=['low','high']).assign(mass=loc.to_frame('mass').own)
-        found[way] = table(rows, loc.names, np.diagonal(loc.square[0,:,0], axis1=1, axis2=2), loc.gaps('hit')[0], loc.matrix('hit'))
-    lost = reliance(model, dataset, seen['attention'], reading)   # the same of what was lost where evidence was hidden
-    found['hidden'] = table(lost.to_frame().drop(columns=['low','high']), lost.names, lost.own(), lost.gaps(), lost.matrix())
+        rows = loc.to_frame('hit').drop(columns=['low','high']).assign(mass=loc.to_frame('mass').own, iou=loc.to_frame('iou').own)
+        found[way] = table(rows, loc.names, np.diagonal(loc.square[0,:,0], axis1=1, axis2=2), loc.gaps('hit')[0], loc.controls['fixed'][:,0], loc.matrix('hit'))
+    lost = reliance(model, dataset, seen['attention'], reading, together=together)   # the same of what was lost where evidence was hidden
+    found['hidden'] = table(lost.to_frame().drop(columns=['low','high']), lost.names, lost.own(), lost.gaps(), np.diagonal(lost.elsewhere, axis1=1, axis2=2), lost.matrix())
     pair = [k for k in ('attention','gradient') if k in seen]
     alike = agreement(*(seen[k] for k in pair))['rank correlation'].to_dict() if len(pair) == 2 else {}
     return dict(names=list(seen['attention'][0].attn), ids=[m.id for m in seen['attention']], by=found, agreement=alike, curves={k: curve_areas(model, dataset, seen[k], n_curves, 8, 2, reading=reading) for k in pair})
 
 # %% ../../nbs/11_studies/01_grid.ipynb #ab5d728f
+_LATER = ('convolution', 'variant', 'clip_len', 'hop')   # settings that came when there were results already: left as they are, they change no digest
+
 def run_digest(
     e:Experiment, # The row
     seed:int,     # Of the run
@@ -308,7 +353,8 @@ def run_digest(
 )->str: # Changes with the settings, the seed, the questions, the videos, what is known of them, and their features
     "What a result belongs to"
     videos = {s: [[o.id, o.class_name, o.answers, o.extents, o.n_frames] for o in d.items] for s,d in data.items()}
-    h = sha256(json.dumps([3, dict(e), seed, data['train'].queries.to_dict(), videos], sort_keys=True, default=str).encode())
+    said = {k: v for k,v in e if k not in _LATER or v != Experiment.model_fields[k].default}
+    h = sha256(json.dumps([3, said, seed, data['train'].queries.to_dict(), videos], sort_keys=True, default=str).encode())
     for d in data.values():
         for i in np.linspace(0, len(d)-1, min(len(d), 4)).astype(int): h.update(d[int(i)]['features'].numpy().tobytes())    # a few tell other features
     return h.hexdigest()[:16]
@@ -322,8 +368,8 @@ def attention_unknown(
     if not any(v is not None for o in dataset.items for v in (o.extents or {}).values()): return 'the videos come without extents'
     if e.every > 1: return 'a row that leaves clips out has maps of other clips than the extents are counted in'
     if any(o.n_frames is None for o in dataset.items): return 'some videos come without n_frames'
-    n,frames = len(dataset[0]['features']),dataset.items[0].n_frames
-    return '' if n == -(-frames//8) else f'the features are not of clips of 8 frames: {n} for {frames} frames'
+    n,frames,(clip_len,stride,hop) = len(dataset[0]['features']),dataset.items[0].n_frames,clip_timing(dataset)
+    return '' if n == Preprocess(clip_len, stride, hop).n_clips(frames) else f'the features are not of clips of {clip_len} frames: {n} for {frames} frames'
 
 # %% ../../nbs/11_studies/01_grid.ipynb #a74c94d2
 def run_one(
@@ -338,7 +384,7 @@ def run_one(
     try: old = read_plain(done, dict)
     except (OSError, ValueError): old = None                                # not there, or cut off in the middle
     if isinstance(old, dict) and old.get('digest') == digest: return old
-    data = {s: FeatureView(d, e, s) for s,d in data.items()}
+    data = {s: FeatureView(d, e, s) for s,d in variant_splits(data, e.variant).items()}
     model = build_model(e, data['train'].queries, data['train'][0]['features'].shape[1], seed)
     began,epoch = time.process_time(),None
     if e.trained:
@@ -346,9 +392,10 @@ def run_one(
         epoch = fit(model, train, val, folder/'train', e.config, overwrite=True, seed=seed, epochs=e.epochs, lr=e.lr, device='cpu', callbacks=[], progress=False, **build_losses(e, model)).best_epoch
         remove_checkpoints(folder/'train')     # the run is over; its best weights stay
     result = dict(digest=digest, seed=seed, settings=dict(e), n_train=len(data['train']), parameters=sum(p.numel() for p in model.parameters()), cpu_s=time.process_time()-began, best_epoch=epoch, **score_run(model.eval(), data))
-    where = data.get('long_test', data['test'])
-    lost = attention_unknown(e, where)
-    result |= {'not_looked': lost} if lost else {'where': attention_run(model, where, result['reading'])}
+    asked = {'where': 'test', 'where_long': 'long_test'} if e.variant == 'moved' else {'where': 'long_test' if 'long_test' in data else 'test'}
+    for key,s in asked.items():
+        if lost := attention_unknown(e, data[s]): result['not_looked'] = lost
+        else: result[key] = attention_run(model, data[s], result['reading'], *clip_timing(data[s]), together=clip_timing(data[s])[0] == 1)
     write_json(done, result)
     return read_plain(done)
 
@@ -375,15 +422,18 @@ def example_maps(
 )->'pandas.DataFrame': # row, id, question, start and end of the extent in clips (nan without one), then one column a clip
     "Attention of every row, first seed, on the first videos"
     import pandas as pd
-    rows,split = [],data.get('long_test', data['test'])
+    rows = []
     for name,(first,*_) in results.items():
         if 'where' not in first: continue
         e = Experiment(**first['settings'])
-        model,view = load_run(Path(out)/run_name(e)/f"seed{first['seed']}", data),FeatureView(split, e)
+        mine = variant_splits(data, e.variant)
+        model,view = load_run(Path(out)/run_name(e)/f"seed{first['seed']}", data),FeatureView(mine['test'] if e.variant != 'none' else mine.get('long_test', mine['test']), e)
+        clip_len,stride,hop = clip_timing(view)
+        step = hop or clip_len*stride
         view.items,view.index = view.items[:n],view.index[:n]
-        for m in collect_maps(model, make_loader(view, 8), view.items):
+        for m in collect_maps(model, make_loader(view, 8), view.items, clip_len, stride, hop=hop):
             spans = {q: m.extents[q] if m.extents.get(q) is not None else (np.nan, np.nan) for q in m.attn}
-            rows += [dict(row=name, id=m.id, question=q, start=spans[q][0]/8, end=spans[q][1]/8, **{str(i): round(a, 4) for i,a in enumerate(v.tolist())}) for q,v in m.attn.items()]
+            rows += [dict(row=name, id=m.id, question=q, start=spans[q][0]/step, end=spans[q][1]/step, **{str(i): round(a, 4) for i,a in enumerate(v.tolist())}) for q,v in m.attn.items()]
     return pd.DataFrame(rows)
 
 # %% ../../nbs/11_studies/01_grid.ipynb #e9ec056d

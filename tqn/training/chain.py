@@ -101,7 +101,7 @@ def make_model(
         preprocess = Preprocess(s.clip_len, s.stride, s.hop or None, size=s.size, resize=s.resize or None, mean=mean, std=std, box=read_box(s.box))
         if d_features and not made_by(features, backbone, preprocess): backbone,preprocess = None,None
     return TQN(queries, backbone, s.d_model, s.n_layers, s.n_heads, s.heads, s.class_query, s.positions, s.dropout, s.response_dropout, d_features,
-               s.class_reading, preprocess=preprocess)
+               s.class_reading, preprocess=preprocess, convolution=s.convolution)
 
 # %% ../../nbs/09_training/05_chain.ipynb #12e25ff2
 def find_model(
@@ -122,7 +122,7 @@ def model_settings(
     if model.backbone is not None:
         p = Preprocess.of(model)
         own = dict(clip_len=p.clip_len, stride=p.stride, hop=p.hop or 0, size=p.size, resize=p.resize or 0, colours='diving48' if p.mean == DIVING48_MEAN else 'imagenet', box=box_text(p.box))
-    own |= {k: config[k] for k in ('d_model', 'n_layers', 'n_heads', 'dropout', 'response_dropout', 'positions', 'heads', 'class_query', 'class_reading') if k in config}
+    own |= {k: config[k] for k in ('d_model', 'n_layers', 'n_heads', 'dropout', 'response_dropout', 'positions', 'convolution', 'heads', 'class_query', 'class_reading') if k in config}
     for key,value in own.items():
         asked,origin = getattr(r.settings, key),r.origin[key]
         if asked != value and not origin.startswith(('default', 'preset', 'recipe')):

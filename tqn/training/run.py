@@ -184,7 +184,7 @@ def same_run(
     for part,(how,advice) in _ADVICE.items():
         if part in missing: continue
         a,b = old.get(part, {}),now.get(part, {})
-        keys = [k for k in b if part != 'settings' or k in a] + [k for k in a if k not in b and part != 'settings']
+        keys = [k for k in b if k in a or part not in ('settings', 'model') or k.startswith('shape of')] + [k for k in a if k not in b and part != 'settings']
         def said(lines, k): return repr(lines[k]) if k in lines else 'not there'
         changed = [f"{k} was {said(a, k)}, now {said(b, k)}" for k in keys if said(a, k) != said(b, k)]
         if changed: raise ValueError(f"cannot resume {folder} {how}: {'; '.join(changed if part in ('settings', 'plan') else changed[:1])}; {advice}")

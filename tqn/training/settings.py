@@ -94,6 +94,7 @@ class Network(Checked):
     dropout:Amount=.1        # Dropout in the decoder
     response_dropout:Amount=.8 # Dropout on the responses
     positions:Literal['none', 'sine', 'learned', 'rotary']='none' # Positions in time: none, sine, learned or rotary
+    convolution:Count=0      # Clips that a convolution over time sees around each before the queries do; odd, 0 for none
     heads:Literal['per_query', 'shared']='per_query' # One head a question (per_query), or one for all (shared)
     class_query:bool=True    # One more query for the class
     class_reading:Literal['query', 'product', 'both']='query' # How the class is read: query, product or both
