@@ -4,8 +4,9 @@ import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose
 from tqn.attention.answer import clip_spans
-from tqn.attention.moments import METHODS, clip_maps, find_films, lost_by_hiding, moments, places_elsewhere, span_clips, windows
+from tqn.attention.moments import METHODS, Finder, clip_maps, find_films, lost_by_hiding, moments, places_elsewhere, span_clips, windows
 from tqn.attention.spans import Reading, average_precision, density, read_spans, smooth, span_iou
+from tqn.attention.retrieval import choose_finder, roc_area, score_moments
 from tqn.attention.whatif import ask_again, shown
 from tqn.data.items import Item
 from tqn.models.backbone import S3D
@@ -65,7 +66,7 @@ def test_spans_lie_in_the_film_apart_and_in_order(n, seed, width, threshold, mos
     for a,b in zip(got, got[1:]): assert not span_iou([a[:2]], [b[:2]]).any()
     d = density(smooth(score, width))
     assert_allclose(d.mean(), 1)
-    for a,b,peak in got: assert a <= frames[int(np.abs(d-peak).argmin())].mean() <= b or most>1
+    for a,b,peak,at in got: assert a<=at<=b and np.isclose(d[(frames[:,0]<=at)&(at<frames[:,1])], peak).any()
     assert n>1 or not len(got)
 
 def test_a_mirrored_map_has_mirrored_spans():
@@ -102,8 +103,8 @@ def test_lost_by_hiding_is_asking_again():
 def test_needed_is_what_hiding_the_clips_of_the_span_costs():
     model,x = model_of(),torch.randn(20, 8)
     item = Item('v', None, n_frames=160)
-    t = moments(model, [item], features={'v': x}, progress=False, reading=Reading(smooth=0, least=1., threshold=.99))
-    assert len(t.dropna())==len(t)>=2
+    t = moments(model, [item], features={'v': x}, progress=False, finder=Finder(smooth=0, least=1., threshold=.99))
+    assert len(t.dropna(subset='needed'))==len(t)>=2
     frames = clip_spans(20, 160)
     for r in t.itertuples():
         a,b = span_clips((r.first, r.last), frames)
@@ -113,7 +114,7 @@ def test_needed_is_what_hiding_the_clips_of_the_span_costs():
 
 @pytest.mark.parametrize('method', METHODS)
 def test_every_method_gives_a_map_for_every_question(method):
-    found = clip_maps(model_of(), torch.randn(7, 8), method=method)
+    found = clip_maps(model_of(), torch.randn(7, 8), finder=Finder(method=method))
     assert {'way','far'} <= set(found) and all(m.shape==(7,) and (m>=0).all() and np.isfinite(m).all() for m in found.values())
 
 @pytest.fixture(scope='module')
@@ -134,7 +135,7 @@ def films(tmp_path_factory):
 
 def test_times_are_those_of_the_film(films):
     model = model_of(1, backbone=True)
-    t = moments(model, films, reading=Reading(least=1.), progress=False)
+    t = moments(model, films, finder=Finder(least=1.), progress=False)
     assert t.film.unique().tolist()==['f0.mp4','f2.mp4','uneven.mkv'] and len(t)>=6
     for r in t.dropna().itertuples():
         video = open_video(films/r.film)
@@ -154,7 +155,7 @@ def test_kept_features_give_the_same_table_without_reading_films(films, tmp_path
 
 def test_an_excerpt_is_timed_in_its_film(films):
     model = model_of(1, backbone=True)
-    t = moments(model, [Item('e', films/'f0.mp4', start=1., end=3.)], reading=Reading(least=1.), progress=False).dropna(subset='start')
+    t = moments(model, [Item('e', films/'f0.mp4', start=1., end=3.)], finder=Finder(least=1.), progress=False).dropna(subset='start')
     assert len(t) and (t.start>=1).all() and (t.end<=3.0001).all() and (t['first']<40).all()
 
 def test_a_damaged_film_is_named_and_the_rest_is_done(films, tmp_path):
@@ -177,3 +178,46 @@ def test_features_of_another_width_are_refused(films):
 def test_no_film_is_no_row(tmp_path):
     model = model_of()
     assert len(moments(model, [], features={}, progress=False))==0
+
+def table_of(rows): return pd.DataFrame([dict(film=f, question=q, answer=a, probability=.9, first=x, last=y, peak=x, score=s, needed=0., elsewhere=0., trust=np.nan, remark='') for f,q,a,x,y,s in rows])
+
+@fast
+@given(st.integers(0, 10**6), st.sampled_from([.3, .5, .7]))
+def test_recall_equals_counting(seed, iou):
+    "First spans of every film and question, the others' on the same extents, a place of the same length, and the film itself"
+    g = np.random.default_rng(seed)
+    names,n = ['a','b','c'],80
+    spans = lambda: (lambda a: (a, a+int(g.integers(1, 30))))(int(g.integers(0, 50)))
+    items = [Item(f'v{i}', None, {q: 'yes' for q in names}, None, {q: None if g.random()<.3 else spans() for q in names}, n) for i in range(6)]
+    items.append(Item('sure', None, {q: 'yes' for q in names}, None, {q: spans() for q in names}, n))
+    rows = [(o.id, q, 'yes', *spans(), float(s)) for o in items for q in names for s in g.random(2)]
+    found = score_moments(table_of(rows), items, draws=n)
+    cover = lambda x,y: len(set(range(*x))&set(range(*y)))/len(set(range(*x))|set(range(*y)))
+    for j,q in enumerate(names):
+        for i,o in enumerate(o for o in items if o.id in found.ids):
+            first = {k: max((r for r in rows if r[:2]==(o.id,k)), key=lambda r: r[5])[3:5] for k in names}
+            if o.extents[q] is None: assert np.isnan(found.hits('own', iou)[0,i,j]); continue
+            assert found.hits('own', iou)[0,i,j]==(cover(first[q], o.extents[q])>=iou)
+            assert_allclose(found.hits('wrong', iou)[0,i,j], np.mean([cover(first[k], o.extents[q])>=iou for k in names if k!=q]))
+            assert found.hits('uniform', iou)[0,i,j]==(cover((0,n), o.extents[q])>=iou)
+            assert found.inside[0,i,j]==(o.extents[q][0]<=first[q][0]<o.extents[q][1])
+    assert np.isnan(found.over['fixed']).all()                                                  # no training films, no such rule
+
+def test_films_without_a_moment_count_as_missed():
+    items = [Item(i, None, {'q': 'yes'}, None, {'q': (0,10)}, 20) for i in 'ab']
+    t = table_of([('a','q','yes',0,10,2.)])
+    t.loc[1] = dict(film='b', question='q', answer='yes', probability=.9, score=np.nan, needed=np.nan, elsewhere=np.nan, remark='nothing stands out')
+    assert score_moments(t, items).recall()==.5
+
+def test_what_is_chosen_on_val_and_a_finder_survive_a_file(tmp_path):
+    model,x = model_of(),{f'v{i}': torch.randn(12, 8) for i in range(4)}
+    items = [Item(i, None, {'way': 'left'}, None, {'way': (24, 48)}, 96) for i in x]
+    finder,trials = choose_finder(model, items, x, among=[Finder(), Finder(layer=1)], grid=dict(smooth=(0, 1.), threshold=(.5, .9)), progress=False)
+    assert len(trials)==8 and finder.least==Finder().least
+    best = trials.loc[trials['mean'].idxmax()]
+    assert (finder.smooth, finder.threshold)==(best.smooth, best.threshold) and trials['mean'].max()==best['mean']
+    assert Finder.load(finder.save(tmp_path/'f.json'))==finder
+    (tmp_path/'f.json').write_text('{"smoth": 1}')
+    with pytest.raises(ValueError, match="f.json.*smooth"): Finder.load(tmp_path/'f.json')
+    (tmp_path/'f.json').write_text('{"smooth": "wide"}')
+    with pytest.raises(ValueError, match="f.json"): Finder.load(tmp_path/'f.json')

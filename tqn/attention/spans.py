@@ -72,7 +72,7 @@ def read_spans(
     frames:np.ndarray, # Frames [first, last) that each clip stands for, one after the other (n, 2)
     reading:Reading=Reading(), # Smoothing and thresholds
     most:int=1,        # Spans at most
-)->np.ndarray:         # [first, last), peak's density (k, 3), best first; k = 0 where nothing stands out
+)->np.ndarray:         # [first, last), the peak's density and frame (k, 4), best first; k = 0 where nothing stands out
     "Where a map says that something is"
     frames,n = np.asarray(frames),len(frames)
     if np.shape(score)!=(n,) or n<1: raise ValueError(f'expected one number for each of {n} clips, got {np.shape(score)}')
@@ -86,10 +86,10 @@ def read_spans(
         if reading.width is not None:
             first = int(np.clip(round(frames[peak].mean()-reading.width/2), frames[0,0], max(frames[0,0], frames[-1,1]-round(reading.width))))
             last = int(min(first+max(1, round(reading.width)), frames[-1,1]))
-            if any(first<b and a<last for a,b,_ in found): free[peak] = False; continue
-        found.append((first, last, d[peak]))
+            if any(first<b and a<last for a,b,*_ in found): free[peak] = False; continue
+        found.append((first, last, d[peak], frames[peak].sum()//2))
         free[max(0, clips.start-1):clips.stop+1] = False
-    return np.array(found, dtype=float).reshape(-1, 3)
+    return np.array(found, dtype=float).reshape(-1, 4)
 
 # %% ../../nbs/08_attention/07_spans.ipynb #f9761a82
 def span_iou(
