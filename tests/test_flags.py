@@ -12,7 +12,7 @@ from tqn.video.video import write_video
 
 ROOT = Path(tqn.__file__).parent
 PYTHON = re.compile(r"(?<![-\w])[a-z_]+=(?:'|\"|True|False|None|\.\.\.|\d|dict\()")
-COMMANDS = 'demo predict compare check cut features train bank test view'.split()
+COMMANDS = 'demo predict compare check cut features train bank test moments view'.split()
 NOT_TYPED = ('widgets/', 'cli/')    # what commands do not run
 
 def messages():

@@ -134,7 +134,7 @@ def clip_maps(
         said = out
         if said is None:
             with torch.no_grad(): said = model(x, valid)
-        if getattr(said, 'attn', None) is None: raise ValueError("this model gives no attention maps; use method='gradients' or method='hiding'")
+        if getattr(said, 'attn', None) is None: raise ValueError("this model gives no attention maps; use method='hiding'")
         return dict(zip([*model.queries.names, 'class'], summarise(said.attn[0].detach().float().cpu(), finder.layer, finder.head).numpy().astype(float)))
     def gradients(): return {q: g[0].cpu().numpy() for q,g in clip_gradients(model, x, valid).items()}
     def hiding(): return hiding_maps(model, features, finder.size, reading)
@@ -232,8 +232,8 @@ def find_films(
             except ValueError: kind,where = None,path
             if kind: return one(where) if kind=='own' else one(open_data(path, missing='keep', val=0))
             films = sorted(p for p in path.iterdir() if p.suffix.lower() in FILMS and not p.name.startswith('.'))
-            return [Item(p.name, p) for p in films] or [Item(path.name, path)]
-        else: return [Item(path.name, path)]
+            found = [Item(p.name, p) for p in films] or [Item(path.name, path)]
+        else: found = [Item(path.name, path)]
         return [o for o in found if split is None or o.split==split]
     many = isinstance(videos, Iterable) and not isinstance(videos, (str, Path, Mapping, VideoSet))
     found = [o for v in (videos if many else [videos]) for o in one(v)]
@@ -286,7 +286,7 @@ def film_clips(
                 if on_error=='raise': raise
                 damaged[o.id] = str(e)
         return
-    if getattr(model, 'backbone', None) is None: raise ValueError('expected a model with a backbone to read films, got one without; pass features=, a folder that `tqn features` made')
+    if getattr(model, 'backbone', None) is None: raise ValueError('expected a model with a backbone to read films, got one without; give a folder of features that `tqn features` made')
     was = model.backbone.training
     try:
         for r in stream(model.backbone.eval(), items, p, on_error=on_error):

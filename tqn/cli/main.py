@@ -142,7 +142,7 @@ def say(
 # %% ../../nbs/12_cli/01_main.ipynb #d3bdfd67
 full = {}   # {command: makes what typer is given}: options that take time to describe are added where their command is typed, not for `tqn --help`
 
-ORDER = 'demo predict lab compare check cut features train bank test view'.split() # In the help; others come after these
+ORDER = 'demo predict lab compare check cut features train bank test moments view'.split() # In the help; others come after these
 
 def command_name(
     info:'typer.models.CommandInfo', # Of `app.registered_commands`

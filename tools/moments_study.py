@@ -1,0 +1,144 @@
+"""How good are moments? The study behind nbs/tutorials/moments.ipynb: every method, chosen on validation films, beside everything that needs no model.
+
+`python tools/moments_study.py dives --data data/dives --models runs/seed0 runs/seed1 runs/seed2` scores trained models on rendered dives, short and long;
+`python tools/moments_study.py grid --data GRID --features FEATURES --models ...` on GRID, moved and long. Both write their part of nbs/results/moments.json.
+Method, reading and trust are chosen on validation films alone; test films are scored once with what was chosen there."""
+import argparse, json, os, time
+from dataclasses import asdict, replace
+from pathlib import Path
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+import numpy as np
+import torch
+from torch import nn
+from tqn.attention.localise import bootstrap, nan_mean
+from tqn.attention.moments import Finder, film_clips, moments
+from tqn.attention.retrieval import calibrate, choose_finder, layers_of, reliability, roc_area, score_moments
+from tqn.attention.spans import Reading, read_spans
+from tqn.core.files import read_plain, write_json
+from tqn.data.batches import load_features
+from tqn.data.items import as_items
+from tqn.data.published import open_data
+from tqn.models.tqn import TQN
+
+ROOT = Path(__file__).resolve().parents[1]
+OWN = ['approach','twist','position','entry']          # dives: questions with evidence of their own
+WIDTHS = dict(smooth=(0,), width=(4,6,8,12,16,24,32,40,56,80,112,160))
+METHODS = ('attention','gradients','hiding','product','mixture')
+
+class Rows(dict):
+    "Features of films put together from others: the rows of their frames, where every frame has one"
+    def __init__(self, folder, items): super().__init__((o.id, o) for o in items); self.folder = folder
+    def __getitem__(self, id):
+        item = super().__getitem__(id)
+        if not item.stretches: f = load_features(self.folder, id); return (f[0] if f.ndim==3 else f).float()
+        parts = []
+        for path,a,b,times,*_ in item.stretches:
+            path = Path(path)
+            f = load_features(self.folder, next(n for n in (f'{path.parent.name}_{path.stem}', path.stem) if (Path(self.folder)/f'{n}.safetensors').exists())).float()
+            parts += [f[a:b]]*times
+        return torch.cat(parts)
+
+def dives(args):
+    "{split: items}, features, questions that are chosen on"
+    root,look = Path(args.data),'natatorium'
+    def items(split, n): return [o for o in as_items({**r, 'path': None} for r in json.loads((root/look/split/'index.json').read_text())['items'])][:n]
+    val = items('val', 48)+items('long_val', 48)
+    tests = {'short': items('test', args.most), 'long': items('long_test', args.most)}
+    train = {'short': items('train', None), 'long': items('long_train', None) if (root/look/'long_train/index.json').exists() else items('long_val', 48)}
+    folder = Path(args.features or next((root/'features').iterdir()))
+    return val, tests, train, items('train', None), Rows(folder, [*val, *train['short'], *(o for t in tests.values() for o in t)]), OWN
+
+def grid(args):
+    val,tests,train = [],{},{}
+    for variant in ('moved','long'):
+        data = open_data(args.data, variant=variant, missing='keep')
+        val += data['val'][:args.most]; tests[variant] = data['test'][:args.most]; train[variant] = data['train']
+    return val, tests, train, train['moved'], Rows(Path(args.features), [*val, *(o for t in (*tests.values(), *train.values()) for o in t)]), None
+
+def spread(found, questions):
+    "What is reported of scored moments"
+    own = [q for q in found.names if questions is None or q in questions]
+    f = found.to_frame()
+    def recall(c, t): return float(nan_mean(nan_mean(found.hits(c, t), (0,1))[[found.names.index(q) for q in own]], -1))
+    per_run = [float(nan_mean(nan_mean(found.hits('own', .5)[r], 0)[[found.names.index(q) for q in own]], -1)) for r in range(len(found.inside))]
+    return dict(table=f.reset_index().to_dict('records'), own={f'R@{t}': recall('own', t) for t in (.3,.5,.7)}, per_run=per_run,
+        others={c: {f'R@{t}': recall(c, t) for t in (.3,.5,.7)} for c in found.over if c!='own'},
+        gains={c: {f'R@{t}': found.gain(c, t, own) for t in (.3,.5)} for c in found.over if c!='own' and not np.isnan(found.over[c]).all()})
+
+class Timed(nn.Module):
+    "The supervised bound: two convolutions over the same features, trained on the times"
+    def __init__(self, d, names): super().__init__(); self.names,self.net = names,nn.Sequential(nn.Conv1d(d, 96, 5, padding=2), nn.ReLU(), nn.Dropout(.2), nn.Conv1d(96, len(names), 5, padding=2))
+    def forward(self, x): return self.net(x.transpose(-1,-2))
+
+def inside(item, frames, names): # how much of each clip shows the evidence (q, n)
+    ends = [item.extents.get(q) or (0, 0) for q in names]
+    return torch.tensor(np.stack([np.clip(np.minimum(frames[:,1], b)-np.maximum(frames[:,0], a), 0, None)/(frames[:,1]-frames[:,0]) for a,b in ends]), dtype=torch.float32)
+
+def train_timed(model, items, features, names, seed, epochs=8):
+    torch.manual_seed(seed)
+    films = [(o, f) for o,f in zip(items, film_clips(model, items, features))]
+    net = Timed(films[0][1].features.shape[1], names); opt = torch.optim.Adam(net.parameters(), 1e-3, weight_decay=1e-4)
+    for _ in range(epochs):
+        for i in torch.randperm(len(films)).tolist():
+            o,f = films[i]
+            loss = nn.functional.binary_cross_entropy_with_logits(net(f.features), inside(o, f.frames, names))
+            loss.backward()
+            if i%4==0: opt.step(); opt.zero_grad()
+    return net.eval()
+
+def timed_table(net, model, items, features, table, reading):
+    "Its spans, with the model's answers"
+    by,rows = {o.id: o for o in items},[]
+    for f in film_clips(model, items, features):
+        with torch.no_grad(): p = net(f.features).sigmoid().numpy()
+        for q,m in zip(net.names, p):
+            s = read_spans(m, f.frames, reading)
+            rows.append(dict(film=f.id, question=q, first=int(s[0,0]), last=int(s[0,1]), peak=int(s[0,3]), score=float(m.max())))
+    import pandas as pd
+    return pd.DataFrame(rows).merge(table[['film','question','answer','probability']].drop_duplicates(['film','question']), on=['film','question'])
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('set', choices=['dives','grid']); parser.add_argument('--data', required=True); parser.add_argument('--features'); parser.add_argument('--models', nargs='+', required=True)
+    parser.add_argument('--out', default=ROOT/'nbs/results/moments.json'); parser.add_argument('--most', type=int); parser.add_argument('--bound', type=int, default=1200, help='training films of the supervised bound; 0 for none')
+    args = parser.parse_args()
+    val,tests,train,learn,features,questions = dict(dives=dives, grid=grid)[args.set](args)
+    models,began = [TQN.from_pretrained(m).eval() for m in args.models],time.process_time()
+    picked,said = [],[]
+    for model in models:
+        finder,trials = choose_finder(model, val, features, questions, progress=False)
+        by = {m: replace(Finder(), **{k: t[k] for k in ('smooth','threshold')}, method=m, layer=None if t.layer!=t.layer else int(t.layer), size=int(t['size']))
+              for m in METHODS for t in [trials[trials.method==m].sort_values('mean', ascending=False, kind='stable').iloc[0]]}
+        peak,wide = choose_finder(model, val, features, questions, [Finder()], WIDTHS, progress=False)
+        on_val = score_moments(moments(model, val, features=features, finder=finder, progress=False), val, questions=questions)
+        finder = calibrate(finder, on_val)
+        picked.append(dict(chosen=finder, **{f'by {m}': f for m,f in by.items()}, **{'peak of a fixed width': peak, 'default': Finder()}))
+        said.append(dict(finder=asdict(finder), val=trials.sort_values('mean', ascending=False).drop_duplicates(['method','layer','size']).to_dict('records'), on_val=spread(on_val, questions)['own']))
+        print('val', finder, spread(on_val, questions)['own'], f'{time.process_time()-began:.0f} s', flush=True)
+    nets = [train_timed(m, learn[:args.bound], features, questions or list(learn[0].extents), s) for s,m in enumerate(models)] if args.bound else []
+    result = dict(models=len(models), films={'val': len(val), **{k: len(t) for k,t in tests.items()}}, questions=questions, choices=said, tests={}, cpu={})
+    for name,items in tests.items():
+        scored,tables = {},{}
+        for how in picked[0]:
+            began = time.process_time()
+            tables[how] = [moments(m, items, features=features, finder=p[how], needed=how=='chosen', progress=False) for m,p in zip(models, picked)]
+            result['cpu'][f'{name}, {how}'] = (time.process_time()-began)/len(models)/len(items)*1000
+            scored[how] = score_moments(tables[how], items, train[name], questions if how!='default' else None)
+        if nets: scored['trained on times'] = score_moments([timed_table(n, m, items, features, t, Reading(smooth=0, least=0.)) for n,m,t in zip(nets, models, tables['chosen'])], items, train[name], questions)
+        rows,best = scored['chosen'].rows,scored['chosen']
+        def over(other): # what the chosen finder gains over another on the same films
+            keep = [i for i,q in enumerate(best.names) if questions is None or q in questions]
+            there = [scored[other].names.index(best.names[i]) for i in keep]
+            d = {t: nan_mean(best.hits('own', t)[...,keep]-scored[other].hits('own', t)[...,there], -1) for t in (.3,.5)}
+            return {f'R@{t}': (float(nan_mean(v, (0,1))), *bootstrap(v)) for t,v in d.items()}
+        area = {f'{c}, IoU {t}': roc_area(rows[c], rows.iou>=t) for c in ('needed','score','trust','probability') for t in (.3,.5)}
+        by_question = {q: {f'IoU {t}': roc_area(r.needed, r.iou>=t) for t in (.3,.5)} for q,r in rows.groupby('question')}
+        lucky = rows.remark.str.startswith('right by luck')
+        result['tests'][name] = dict(methods={k: spread(v, questions) for k,v in scored.items()}, gains={k: over(k) for k in scored if k!='chosen'}, roc_area=area, needed_by_question=by_question,
+            reliability=reliability(rows.trust, rows.iou>=.5).to_dict('records'),
+            luck=dict(share=float(lucky.mean()), right_moment=float((rows.iou>=.5)[lucky].mean()), others=float((rows.iou>=.5)[~lucky].mean()), right_answer=float(rows.right[lucky].astype(float).mean())))
+        print(name, best, *(f"{k}: {v['own']} {v['per_run']}" for k,v in result['tests'][name]['methods'].items()), result['tests'][name]['gains'], area, by_question, result['tests'][name]['luck'], sep='\n', flush=True)
+    everything = read_plain(args.out, dict) if Path(args.out).exists() else {}
+    print(write_json(args.out, {**everything, args.set: result}), result['cpu'])
+
+if __name__ == '__main__': main()
