@@ -83,3 +83,10 @@ def test_configurations_without_bound_are_refused():
     for name in ('n_layers', 'd_model', 'd_ff'):
         with pytest.raises(ValueError, match=f'expected {name} from 1 to [0-9,]+, got 1,000,000,000'): TQN(side, **{'d_features': 4, 'd_model': 8, 'n_heads': 2, name: 10**9})
     with pytest.raises(ValueError, match='at most 2,000 questions, got 200,000'): QuerySet({f'q{i}': ['left', 'right'] for i in range(200_000)})
+
+@pytest.mark.parametrize('first,env,want', [('', {}, 'PASSIVE'), ('', {'GOMP_SPINCOUNT': '5'}, 'None'), ('', {'OMP_WAIT_POLICY': 'ACTIVE'}, 'ACTIVE'), ('import torch; ', {}, 'None')])
+def test_threads_that_wait_sleep(first, env, want):
+    "Set before torch is loaded, and only where nobody has said otherwise; once torch is there it would say nothing"
+    clean = {k: v for k,v in os.environ.items() if k not in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME')}
+    out = subprocess.run([sys.executable, '-c', f"{first}import os, tqn; print(os.environ.get('OMP_WAIT_POLICY'))"], env={**clean, **env}, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == [want]

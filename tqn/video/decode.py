@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['VideoError', 'first_line', 'file_url', 'pieces', 'max_pixels', 'too_large', 'is_film', 'open_stream', 'missing_bytes',
-           'broken_matroska', 'seal', 'sealed', 'clean_cuts', 'Index', 'read_index', 'Decoder', 'display', 'upright',
-           'reformat', 'checksum', 'read_frames', 'cut_short', 'make_index', 'name_patterns', 'picture_folder',
-           'is_there', 'frame_files', 'read_picture', 'Scan', 'cache_folder', 'known_scan', 'decord_frames',
-           'pixel_digest', 'doubt_decord', 'scan']
+           'broken_matroska', 'seal', 'sealed', 'clean_cuts', 'Index', 'read_index', 'file_stamp', 'Decoder', 'display',
+           'upright', 'reformat', 'checksum', 'read_frames', 'cut_short', 'cache_folder', 'known_index', 'make_index',
+           'name_patterns', 'picture_folder', 'is_there', 'frame_files', 'read_picture', 'Scan', 'known_scan',
+           'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
 
 # %% ../../nbs/03_video/01_decode.ipynb #87b25cbe
 import json, os, re, threading, weakref, zlib
@@ -266,14 +266,16 @@ def read_index(
     if len(np.unique(pts))<len(pts) or not key[0] or pts.min()<pts[0] or hidden.all(): return None
     shown,clean = np.sort(pts[~hidden]),clean_cuts(pts, key)
     keys = np.searchsorted(shown, pts[clean & ~hidden])
-    return Index.of(stream, shown, keys, len(shown), plain=not hidden.any() and clean.sum()==key.sum(), span=float(((pts+lasts).max()-min(pts.min(), 0))*stream.time_base))
+    return Index.of(stream, shown, keys, len(shown), plain=bool(not hidden.any() and clean.sum()==key.sum()), span=float(((pts+lasts).max()-min(pts.min(), 0))*stream.time_base))
 
 # %% ../../nbs/03_video/01_decode.ipynb #b70c2676
 class _Lost(Exception):
     "Decoding did not yield what the index expects"
     def __init__(self, reason='', pts=None): super().__init__(reason); self.pts = pts   # of the picture at fault, where one came
 
-def _stamp(path):
+def file_stamp(
+    path:str|Path, # A file
+)->list: # Its true path, its size in bytes, the time of its last change in ns
     "What changes when a file does"
     stat = os.stat(path)
     return [os.path.realpath(path), stat.st_size, stat.st_mtime_ns]
@@ -294,7 +296,7 @@ class Decoder:
         self.close()
         self.container,self.stream = open_stream(self.path, self.which)
         self.paints = self.stream.codec_context.name=='ffv1'     # over damage, with whatever it decoded last
-        now = _stamp(self.path)
+        now = file_stamp(self.path)
         if now!=(self.stamp or now): raise VideoError(self.path, None, 'the file has changed since it was opened; open it again')
         self.stamp = now
         self.pictures,self.next,self.sought,self.shape = self.container.decode(self.stream),0,False,None
@@ -492,15 +494,56 @@ def cut_short(
     told,last = sum(float(o)*k for o,k in zip(told.groups(), (3600,60,1))),index.pts[-1]*index.tick
     return f'cut short: {told:.2f} s were promised, the last frame is at {last:.2f} s' if told-last>.5+2/(index.rate or 25) else ''
 
+# %% ../../nbs/03_video/01_decode.ipynb #980aa1cf
+def cache_folder()->Path:
+    "Where the kit keeps what it has measured"
+    if 'TQN_CACHE' in os.environ: return Path(os.environ['TQN_CACHE'])
+    return Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'))/'tqn'
+
+@cache
+def _engines():
+    "Versions of what decodes; another version must prove itself again"
+    names = 'av','decord2','decord'
+    return ' '.join(f'{o.metadata["Name"]}={o.version}' for name in names for o in distributions(name=name))
+
+def _cache_file(path, what='scans', *more):
+    "Where something that was measured of a file is kept"
+    return cache_folder()/what/f'{json_digest([3, _engines(), *file_stamp(path), *more])}.json'
+
+# %% ../../nbs/03_video/01_decode.ipynb #db1e0464
+_LONG = 1000   # Frames; the index of a longer film is kept
+
+def _keep_index(decoder, index):
+    "Write an index to the cache"
+    packed = {k: b64encode(zlib.compress(np.diff(getattr(index, k), prepend=0).astype('<i8').tobytes())).decode() for k in ('pts', 'keys')}
+    try: write_atomic(_cache_file(decoder.path, 'indexes', decoder.which), json.dumps({'stamp': decoder.stamp, 'index': {**asdict(replace(index, pts=None, keys=None)), **packed}}))
+    except OSError: pass
+
+def known_index(
+    decoder:Decoder, # A file that was just opened
+)->Index|None: # None if there is none, or none that can be read
+    "The index of this file as it is now, if one was kept"
+    try:
+        kept = read_plain(_cache_file(decoder.path, 'indexes', decoder.which), dict)
+        said = dict(kept['index'])
+        for k in ('pts', 'keys'): said[k] = np.frombuffer(zlib.decompress(b64decode(said[k])), '<i8').cumsum()
+        index = Index(**said)
+        right = kept['stamp']==decoder.stamp and len(index.pts)==index.n>0 and (np.diff(index.pts)>0).all() and index.keys[0]==0 and index.keys[-1]<index.n and (np.diff(index.keys)>0).all()
+        return index if right and all(type(getattr(index, k)) is t for k,t in dict(n=int, tick=float, rate=float, span=float, plain=bool, decoded=bool).items()) else None
+    except (OSError, ValueError, TypeError, KeyError, IndexError, zlib.error): return None
+
 # %% ../../nbs/03_video/01_decode.ipynb #5ff7e6ab
 def make_index(
     decoder:Decoder, # A file that was just opened
     keep:bool=False, # Of a damaged file, keep what comes before the fault
+    again:bool=False,# Do not use what is known from earlier
 )->Index:
     "The index of a file, from its packets where they can be trusted"
     if keep: return _decode_index(decoder, True)
-    index = read_index(decoder.path, decoder.container, decoder.stream) or _decode_index(decoder, False)
+    known = None if again else known_index(decoder)
+    index = known or read_index(decoder.path, decoder.container, decoder.stream) or _decode_index(decoder, False)
     if fault:=cut_short(decoder, index): raise VideoError(decoder.path, None, fault)
+    if known is None and index.n>_LONG and not index.decoded and len(index.keys) and index.keys[0]==0: _keep_index(decoder, index)
     try:
         if index.keys[:1].tolist()!=[0]: raise _Lost
         decoder.seek(index, 0)                                   # spares opening the file again
@@ -602,7 +645,7 @@ class Scan:
     path:str     # The file or folder
     ok:bool      # Every frame decodes
     n_frames:int # Frames that decode before the first fault
-    engine:str   # 'decord' where it is proved to be exact, else 'pyav'; '' where that was not tried
+    engine:str   # 'decord' where it is proved to be exact and may be asked for, else 'pyav'; '' where that was not tried
     reason:str   # What is wrong with the file; else why decord is not used
     digest:str=''# Of the pixels of all frames: the same for films that show the same; '' where a fault ended it
     sums:str=field(default='', repr=False) # CRC-32 of every frame, base64 of uint32; '' where there is no digest
@@ -610,22 +653,6 @@ class Scan:
     def checksums(self)->np.ndarray|None: # uint32 (n_frames,)
         "What each frame is compared with when it is read; None where that is not known"
         return np.frombuffer(b64decode(self.sums), '<u4') if self.sums else None
-
-# %% ../../nbs/03_video/01_decode.ipynb #980aa1cf
-def cache_folder()->Path:
-    "Where the kit keeps what it has measured"
-    if 'TQN_CACHE' in os.environ: return Path(os.environ['TQN_CACHE'])
-    return Path(os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache'))/'tqn'
-
-@cache
-def _engines():
-    "Versions of what decodes; another version must prove itself again"
-    names = 'av','decord2','decord'
-    return ' '.join(f'{o.metadata["Name"]}={o.version}' for name in names for o in distributions(name=name))
-
-def _cache_file(path):
-    "Where the scan of a file is kept"
-    return cache_folder()/'scans'/f'{json_digest([3, _engines(), *_stamp(path)])}.json'
 
 # %% ../../nbs/03_video/01_decode.ipynb #d2e28acf
 def known_scan(
@@ -635,7 +662,7 @@ def known_scan(
     try:
         kept = read_plain(_cache_file(path), dict)
         scan = Scan(**kept['scan'])
-        right = kept['stamp']==_stamp(path) and all(type(getattr(scan, o.name)) is o.type for o in fields(scan))
+        right = kept['stamp']==file_stamp(path) and all(type(getattr(scan, o.name)) is o.type for o in fields(scan))
         return scan if right and len(scan.sums and scan.checksums())==(scan.n_frames if scan.digest else 0) else None
     except (OSError, ValueError, TypeError, KeyError): return None
 
@@ -697,7 +724,7 @@ def scan(
                 sums.append(checksum(image)); size = image.shape[:2]
         else:
             decoder = Decoder(path, stream)
-            index = make_index(decoder)
+            index = make_index(decoder, again=again)
             sums.extend(map(checksum, read_frames(decoder, index, range(index.n))))
             try:
                 if decoder.next==index.n: _step(decoder, None); fault = 'more frames decode than its index lists; the index lies'
@@ -713,6 +740,6 @@ def scan(
     if decoder is None or stream is not None: return found
     try:
         file = _cache_file(found.path)
-        write_atomic(file, json.dumps({'stamp': _stamp(found.path), 'scan': asdict(found)}))
+        write_atomic(file, json.dumps({'stamp': file_stamp(found.path), 'scan': asdict(found)}))
     except OSError: pass
     return found

@@ -6,7 +6,7 @@
 __all__ = ['write_video', 'resize', 'FrameSource', 'Video', 'FrameFolder', 'Excerpt', 'open_video', 'Cropped', 'Composed']
 
 # %% ../../nbs/03_video/03_video.ipynb #a95ec7d7
-import itertools, os
+import itertools, os, threading
 from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 from einops import rearrange
 from torch import Tensor
 from ..core.files import temporary
-from .decode import Decoder, VideoError, checksum, decord_frames, file_url, first_line, frame_files, known_scan, make_index, picture_folder, pieces, read_frames, read_picture, reformat, scan, seal, sealed
+from .decode import Decoder, Scan, VideoError, checksum, decord_frames, file_stamp, file_url, first_line, frame_files, known_scan, make_index, picture_folder, pieces, read_frames, read_picture, reformat, scan, seal, sealed
 from .transforms import BoxError, box_pixels, clip_grid, read_box
 
 # %% ../../nbs/03_video/03_video.ipynb #ebbed705
@@ -163,7 +163,7 @@ class Video(FrameSource):
     "A video file, read by frame number: exactly that frame, or a `VideoError`"
     def __init__(self,
         path:str|Path,           # Video file
-        engine:str='auto',       # 'pyav'; 'decord' (scans first, refuses what is not proved); 'auto': decord if proved already
+        engine:str='auto',       # 'pyav'; 'decord' (scans first, refuses what is not proved); 'auto': the faster one, which is 'pyav'
         stream:int|None=None,    # Which video stream; the largest picture by default
         keep_damaged:bool=False, # Of a damaged file, keep the frames before the fault
         check:bool|None=None,    # Decode all of it before giving out frames, once; by default if it has at most 1,000
@@ -176,11 +176,16 @@ class Video(FrameSource):
         self._unchecked = check and not keep_damaged             # still to be decoded whole
         self._fast,self._sums = False,None                       # what a scan saw, with which each frame is compared
         if stream is not None or keep_damaged: return
-        found = scan(self.path) if engine=='decord' else known_scan(self.path)
-        if found is not None and found.ok and found.n_frames==len(self): self._sums = found.checksums()
-        if engine=='pyav': return
-        self._fast = found is not None and found.engine=='decord'
+        found = self.recall(scan(self.path) if engine=='decord' else known_scan(self.path))
+        self._fast = engine=='decord' and found.engine=='decord'
         if engine=='decord' and not self._fast: raise VideoError(path, None, f"decord is not proved for this file: {found.reason}; use engine='auto'")
+
+    def recall(self,
+        found:Scan|None, # Of this file
+    )->Scan|None: # The same
+        "From now on compare each frame with what a scan saw"
+        if self._sums is None and found is not None and found.ok and found.n_frames==len(self): self._sums = found.checksums()
+        return found
 
     def __len__(self)->int: return self.index.n
     def __repr__(self)->str: return f'Video({str(self.path)!r}): {len(self)} frames, {self.fps:.4g} a second'
@@ -201,7 +206,7 @@ class Video(FrameSource):
             return _gather(self, self._read, indices, size)
 
     def _read(self, wanted, size):
-        "Increasing frame numbers, by the engine that may"
+        "Increasing frame numbers, by the engine that was asked for"
         if self._fast:
             try: return _stack(self._compared(decord_frames(self._decoder, wanted), wanted), len(wanted), size)
             except Exception: self._fast = False
@@ -296,6 +301,18 @@ class Excerpt(FrameSource):
         return self.source.frames(_numbers(self.path, indices, len(self))+self.first, size)
 
 # %% ../../nbs/03_video/03_video.ipynb #c627bfeb
+_KEPT = threading.local()
+
+def _keep_open(path, engine, most=8):
+    "A video file, and the same object again where it is a long one"
+    if not os.path.isfile(path): return Video(path, engine)      # which says what is wrong
+    kept,key = vars(_KEPT),(engine, str(path), *file_stamp(path))
+    if (video := kept.pop(key, None)) is None: video = Video(path, engine)
+    elif video._sums is None: video.recall(known_scan(path))
+    if len(video)>1000: kept[key] = video
+    while len(kept)>most: del kept[next(iter(kept))]
+    return video
+
 def open_video(
     path:str|Path,         # Video file, or folder of frames, or folder/img_*.jpg
     engine:str='auto',     # For a file: 'auto', 'pyav' or 'decord'
@@ -304,7 +321,7 @@ def open_video(
     end:float|None=None,   # Seconds where to end
 )->FrameSource: # `Video`, `FrameFolder` or an `Excerpt` of one
     "Open whatever is there"
-    source = Video(path, engine) if picture_folder(path) is None else FrameFolder(path, fps)
+    source = _keep_open(path, engine) if picture_folder(path) is None else FrameFolder(path, fps)
     return source if start is None and end is None else Excerpt(source, start, end)
 
 # %% ../../nbs/03_video/03_video.ipynb #e20a0577
