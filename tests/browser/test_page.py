@@ -59,7 +59,7 @@ class Page:
         self.page, self.requests, self.errors = self.context.new_page(), [], []
         self.page.on('request', lambda r: self.requests.append(r.url))
         self.page.on('pageerror', lambda e: self.errors.append(str(e)))
-        self.page.on('console', lambda m: self.errors.append(m.text) if m.type in ('error', 'warning') else None)
+        self.page.on('console', lambda m: self.errors.append(m.text) if m.type in ('error', 'warning') and 'willReadFrequently' not in m.text else None)  # the tests read pixels
         self.page.goto(f'file://{path}')
         if wait: self.page.wait_for_selector(f'.tqn-viewer[data-ready="1"][data-video={wait}]', timeout=30_000)
         self.root = self.page.locator('.tqn-viewer').first
@@ -420,6 +420,148 @@ def test_a_preview_says_so_and_counts_against_what_is_hidden(opened, data, tmp_p
     p.page.keyboard.press('Escape')
     assert 'Preview' not in what.inner_text() and p.page.locator('.tqn-lane.is-changed').count() == 1 and 'was Back' in p.lane('takeoff').inner_text()
     assert p.errors == []
+
+def test_lanes_show_where_each_query_looks_now(opened, data, tmp_path, shots):
+    "After hiding: the new bars, those before as ghosts, peaks and table of the new ones; all as before when nothing is hidden"
+    p = opened(harness(data, tmp_path/'kernel.html'))
+    p.page.evaluate('world.maps = true')
+    before, clips = p.heights('somersault')[0], 31
+    p.drag('somersault', .3, .4)
+    p.page.locator('.tqn-pop').get_by_role('button', name='Hide from the model').click()
+    p.until("document.querySelector('.tqn-what').textContent.includes('answers change')")
+    p.page.wait_for_timeout(200)
+    (now, H), W = p.heights('somersault'), len(before)
+    assert max(now[:int(.9*W)]) < H/3 and now[W - 5] > .8*H, 'it does not show the map that came'
+    pixels = p.lane('somersault').locator('canvas').evaluate("c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 === 3)")
+    assert sum(0 < a < 255 for a in pixels) > .3*sum(max(0, b - 4) for b in before), 'no ghosts'
+    seen = p.page.evaluate("world.models[0].get('hidden')")[0]
+    top = .5*(clips - seen[1] + seen[0])
+    assert f'peak {top:.0f}×' in p.lane('somersault').inner_text(), 'times uniform among the clips that are seen'
+    assert 'attention before' in p.page.get_by_label('Legend').inner_text()
+    p.page.screenshot(path=str(shots/'page_ghosts.png'), full_page=True)
+    p.page.get_by_role('button', name='Show the model everything').click()
+    p.page.wait_for_timeout(200)
+    assert p.heights('somersault')[0] == before and p.errors == []
+
+def many(data, n):
+    "The same film with n questions"
+    g = torch.Generator().manual_seed(5)
+    attn = (5*torch.randn(3, 2, n, 31, generator=g)).softmax(-1)
+    questions = [{**data.meta['questions'][i % 4], 'name': f'question {i}'} for i in range(n)]
+    return replace(data, attn=attn.numpy().tobytes(), rollout=b'', meta={**data.meta, 'attn_dtype': 'float32', 'has_rollout': False, 'questions': questions})
+
+@pytest.mark.parametrize('n, least', [(7, 7), (13, 9)])
+def test_film_controls_and_lanes_fit_a_small_screen(opened, data, tmp_path, shots, n, least):
+    "At 1366 x 768 film, controls and seven lanes are in sight; of thirteen at least nine, and the film stays while the rest scrolls"
+    p = opened(save_page(many(data, n), tmp_path/'many.html'), viewport=dict(width=1366, height=768))
+    p.page.wait_for_timeout(200)
+    inside = lambda l: (b := l.bounding_box()) and b['y'] >= 0 and b['y'] + b['height'] <= 768 and b['height'] > 0
+    assert all(inside(p.page.locator(o).first) for o in ('.tqn-stage', '.tqn-transport', '.tqn-filmrow canvas', '.tqn-axis canvas', '.tqn-legend'))
+    assert p.page.locator('.tqn-stage').bounding_box()['height'] >= 170
+    view = p.page.locator('.tqn-rows').bounding_box()
+    shown = sum(inside(p.page.locator('.tqn-lane').nth(i)) and p.page.locator('.tqn-lane').nth(i).bounding_box()['y'] + 20 < view['y'] + view['height'] for i in range(n))
+    assert shown >= least and all(20 <= p.page.locator('.tqn-lane canvas').nth(i).bounding_box()['height'] <= 36 for i in range(n))
+    p.page.screenshot(path=str(shots/f'page_{n}_lanes.png'))
+    p.page.get_by_label('Lanes').select_option('tall')
+    p.page.wait_for_timeout(100)
+    p.page.locator('.tqn-lane').last.scroll_into_view_if_needed()
+    assert inside(p.page.locator('.tqn-stage')) and inside(p.page.locator('.tqn-lane').last) and inside(p.page.locator('.tqn-filmrow canvas'))
+    split = p.page.get_by_role('separator')
+    high = p.page.locator('.tqn-stage').bounding_box()['height']
+    split.focus(); p.page.keyboard.press('ArrowUp'); p.page.keyboard.press('ArrowUp')
+    assert abs(p.page.locator('.tqn-stage').bounding_box()['height'] - (high - 40)) <= 1 and p.page.evaluate("+document.querySelector('[role=separator]').getAttribute('aria-valuenow')") == round(high - 40)
+    b = split.bounding_box()
+    p.page.mouse.move(b['x'] + 50, b['y'] + 4); p.page.mouse.down(); p.page.mouse.move(b['x'] + 50, b['y'] + 64); p.page.mouse.up()
+    assert abs(p.page.locator('.tqn-stage').bounding_box()['height'] - (high + 20)) <= 2
+    split.focus(); p.page.keyboard.press('Enter')
+    assert abs(p.page.locator('.tqn-stage').bounding_box()['height'] - high) <= 1 and p.errors == []
+
+def test_questions_are_found_pinned_and_collapsed(opened, data, tmp_path):
+    p = opened(save_page(many(data, 13), tmp_path/'many.html'))
+    names = lambda: p.page.locator('.tqn-lane').evaluate_all('e => e.map(x => x.dataset.name.slice(9))')
+    p.page.get_by_label('Find a question').fill('ion 1')
+    assert names() == ['1', '10', '11', '12']
+    p.page.keyboard.press('t')                       # a letter for the field, not a key
+    assert p.page.locator('.tqn-panel').is_hidden() and names() == [] and p.page.get_by_text('No question holds this text').is_visible()
+    p.page.keyboard.press('Escape')
+    assert len(names()) == 13
+    p.page.locator('.tqn-lane').nth(11).focus()
+    p.page.keyboard.press('i')
+    assert names()[:2] == ['11', '0'] and p.page.locator('.tqn-live').text_content() == 'question 11 pinned'
+    p.page.get_by_label('Lanes').select_option('tall')
+    p.page.set_viewport_size(dict(width=1200, height=640))
+    p.page.wait_for_timeout(200)
+    p.page.locator('.tqn-lane').last.scroll_into_view_if_needed()
+    top, film = p.page.locator('.tqn-lane').first.bounding_box(), p.page.locator('.tqn-filmrow').bounding_box()
+    assert abs(top['y'] - film['y'] - film['height']) <= 1, 'a pinned lane stays below the film strip'
+    p.page.locator('.tqn-lane').nth(3).focus()
+    high = p.page.locator('.tqn-lane').nth(3).bounding_box()['height']
+    p.page.get_by_role('button', name='Collapse this lane').click()
+    assert p.page.locator('.tqn-lane').nth(3).bounding_box()['height'] < high/2
+    p.page.get_by_role('button', name='Collapse this lane').click()
+    assert p.page.locator('.tqn-lane').nth(3).bounding_box()['height'] == high and p.errors == []
+
+def test_zoom_go_and_loop(opened, saved):
+    p = opened(saved)
+    assert p.page.get_by_label('Part of the film on show').is_hidden()
+    p.page.get_by_role('button', name='Zoom in').click(); p.page.get_by_role('button', name='Zoom in').click()
+    bar = p.page.get_by_role('scrollbar')
+    def view():
+        p.page.wait_for_timeout(80)
+        return [float(o) for o in p.page.locator('.tqn-thumb').evaluate('e => [e.style.left, e.style.width].map(parseFloat)')]
+    assert view() == pytest.approx([0, 25], abs=.6)
+    b = bar.bounding_box()
+    p.page.mouse.move(b['x'] + .1*b['width'], b['y'] + 5); p.page.mouse.down(); p.page.mouse.move(b['x'] + .4*b['width'], b['y'] + 5); p.page.mouse.up()
+    assert view() == pytest.approx([30, 25], abs=.6)
+    p.page.mouse.click(b['x'] + .9*b['width'], b['y'] + 5)
+    assert view() == pytest.approx([75, 25], abs=3)
+    bar.focus(); p.page.keyboard.press('Home')
+    assert view()[0] == 0
+    p.page.get_by_role('button', name='Show the whole film').click()
+    assert bar.is_hidden()
+    for text, frame in (('2.0', 50), ('0:04.8', 120), ('f137', 137), ('c3', 24), ('9:00', N - 1)):
+        p.lane('takeoff').focus(); p.page.keyboard.press('g'); p.page.keyboard.type(text); p.page.keyboard.press('Enter')
+        p.shown(frame)
+    p.page.keyboard.press('g'); p.page.keyboard.type('soon'); p.page.keyboard.press('Enter')
+    assert 'such as 4.8' in p.page.locator('.tqn-live').text_content() and p.data('frame') == str(N - 1)
+    p.drag('twist', .2, .3)
+    p.page.get_by_label('Speed').select_option('4×')
+    p.page.locator('.tqn-pop').get_by_role('button', name='Loop this range').click()
+    a, b = int(.2*N)//CLIP*CLIP, (int(.3*N)//CLIP + 1)*CLIP
+    went = []
+    for _ in range(60): went.append(int(p.data('frame'))); p.page.wait_for_timeout(25)
+    assert a <= min(went) and max(went) < b + 4 and any(y < x for x, y in zip(went, went[1:])), (a, b, went)
+    p.lane('twist').focus(); p.page.keyboard.press('l'); p.page.keyboard.press(' ')
+    assert 'Loop' not in p.page.locator('.tqn-what').inner_text() and p.errors == []
+
+def test_a_grid_of_layers_and_heads(opened, saved, shots):
+    p = opened(saved)
+    p.lane('somersault').focus()
+    p.page.keyboard.press('m')
+    cells = p.page.locator('.tqn-cell')
+    assert cells.count() == (3 + 1)*(2 + 1)
+    for layer, head, name in ((2, 1, 'layer 2, head 1'), (-1, 0, 'mean of layers, head 0'), (-1, -1, 'mean of layers, mean of heads')):
+        a = shown_maps(DATA.answer, layer, head)['somersault']
+        cell = p.page.get_by_role('button', name=name)
+        times = a.max()*len(a)
+        assert f'peak {times:.{0 if times >= 9.95 else 1}f}×' in cell.get_attribute('aria-label')
+        cell.click()
+        assert cell.get_attribute('aria-pressed') == 'true' and p.page.locator('.tqn-cell[aria-pressed=true]').count() == 1
+        assert [p.page.get_by_label(o, exact=True).locator('option:checked').text_content() for o in ('Layer', 'Head')] == [str(layer) if layer >= 0 else 'mean', str(head) if head >= 0 else 'mean']
+        p.page.wait_for_timeout(100)
+        (got, H), want = p.heights('somersault'), pool_max(a, np.append(np.arange(len(a))*CLIP, N)/25, len(p.heights('somersault')[0]))/a.max()
+        assert (np.abs(np.array(got) - np.maximum(want*(H - 4), 1)) > 1.5).mean() < .02
+    p.page.screenshot(path=str(shots/'page_grid.png'), full_page=True)
+    assert p.errors == []
+
+def test_says_which_model_it_was(opened, data, tmp_path):
+    told = replace(data, meta={**data.meta, 'origin': 'Model: trained on rendered dives alone (runs/first, 2026-11-26).'})
+    p = opened(save_page(told, tmp_path/'told.html'))
+    assert 'trained on rendered dives alone (runs/first, 2026-11-26)' in p.page.locator('.tqn-header').inner_text()
+    p.page.keyboard.press('Tab')
+    p.root.focus(); p.page.keyboard.press('?')
+    listed = p.page.locator('.tqn-panel').inner_text()
+    assert 'loop the range' in listed and 'hide the range' not in listed and 'deletion' not in listed, 'only keys that work here'
 
 def test_curves_and_a_dead_kernel(opened, data, tmp_path, shots):
     p = opened(harness(data, tmp_path/'kernel.html'))

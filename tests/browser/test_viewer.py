@@ -122,7 +122,7 @@ def opened(notebooks, lab):
 def seen(opened):
     "The first viewer, as it is at the beginning"
     v = Seen(*opened).wait()
-    v.set(playing=False, hidden=[], keep=False, layer=-1, head=-1, order='given', scale='lane', how='attn', speed=1., frame=0, lane=0, theme='auto')
+    v.set(playing=False, hidden=[], keep=False, layer=-1, head=-1, order='given', scale='lane', how='attn', speed=1., rows='tall', pinned=[], folded=[], frame=0, lane=0, theme='auto')
     v.root.scroll_into_view_if_needed()
     v.key('Escape', 'Escape')
     v.at(0)

@@ -106,6 +106,28 @@ test('colours run from faint to strong against both grounds', () => {
   }
 })
 
+test('a place in the film, as people type it', () => {
+  assert.deepEqual(['4.8', '4.8 s', '1:04.5', '1:02:03', '.5', ' 7 '].map(v.parsePlace), [4.8, 4.8, 64.5, 3723, .5, 7].map(time => ({time})))
+  assert.deepEqual([v.parsePlace('f137'), v.parsePlace('frame 137'), v.parsePlace('C12'), v.parsePlace('clip 12')], [{frame: 137}, {frame: 137}, {clip: 12}, {clip: 12}])
+  assert.deepEqual(['', 'x', '1:2:3:4', '-3', 'f', '1.2.3'].map(v.parsePlace), Array(6).fill(null))
+})
+
+test('lanes on show: pinned first and always, the others where name or answer holds the text', () => {
+  const lanes = ['takeoff', 'twist', 'entry', 'class'].map((name, i) => ({name, said: ['Back', 'none', 'Large', 'Back none'][i]})), all = [3, 0, 1, 2]
+  assert.deepEqual(v.shownLanes(all, lanes, [], ''), all)
+  assert.deepEqual(v.shownLanes(all, lanes, ['entry', 'twist'], ''), [1, 2, 3, 0])
+  assert.deepEqual(v.shownLanes(all, lanes, ['entry'], ' BACK '), [2, 3, 0]); assert.deepEqual(v.shownLanes(all, lanes, [], 'nothing'), [])
+})
+
+test('film and lanes share the height: compact only where they must, scrolling where even that is too much', () => {
+  const most = [170, 320]
+  assert.deepEqual(v.share(700, 294, 168, most), {dense: false, film: 320, lanes: 294})     // seven lanes in a large window
+  assert.deepEqual(v.share(540, 294, 168, most), {dense: false, film: 246, lanes: 294})
+  assert.deepEqual(v.share(490, 546, 312, most), {dense: true, film: 178, lanes: 312})      // thirteen at 1366 x 768
+  assert.deepEqual(v.share(400, 546, 312, most), {dense: true, film: 170, lanes: 230})      // nine of thirteen
+  assert.deepEqual(v.share(490, 294, 168, most, 400), {dense: true, film: 400, lanes: 96})  // a height that was chosen
+})
+
 test('CSV: quotes are doubled, formulas are text', () => {
   assert.equal(v.csv([['a "b"', '=1+1', 3], [.5, 'x,y', '-1']]), '"a ""b""","\'=1+1",3\r\n0.5,"x,y","\'-1"\r\n')
 })

@@ -7,7 +7,7 @@ __all__ = ['Captured', 'capture', 'summarise', 'rollout', 'Answer', 'rank', 'cli
            'read_answers', 'filmstrip', 'peak_pictures', 'answer', 'answer_features']
 
 # %% ../../nbs/08_attention/01_answer.ipynb #190ca2fa
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from ..core.files import naming_file
 from ..models.decoder import watch_attention
+from ..models.tqn import model_origin, said_origin
 from ..data.items import Item, open_item
 from ..features.stream import clip_features, finite_rows
 from ..video.transforms import Preprocess
@@ -97,6 +98,7 @@ class Answer:
     peaks: Tensor|None = None               # What each query attended to most, uint8 (queries, h, w, 3)
     several: tuple = ()                     # Questions of kind 'many': every answer has its own probability
     reading: str|None = None                # How the class was read
+    origin: str = ''                        # Which model, trained on what, and the day of its checkpoint; '' where nobody knows
 
     def maps(self,
         layer:int|None=None, # One layer; None: all
@@ -235,7 +237,8 @@ def answer(
     thumbs,thumb_times = filmstrip(source, times, n_thumbs) if source is not None and n_thumbs else (None, None)
     peaks = peak_pictures(source, c.attn[0], frames) if thumbs is not None else None
     return Answer(name, ranked, c.names, c.attn[0].float().cpu(), frames, times, None if c.self_attn is None else c.self_attn[0].float().cpu(), thumbs, thumb_times, peaks,
-        tuple(q.name for q in model.queries if q.kind=='many'), (reading or getattr(model, 'class_reading', 'query')) if 'class' in ranked else None)
+        tuple(q.name for q in model.queries if q.kind=='many'), (reading or getattr(model, 'class_reading', 'query')) if 'class' in ranked else None,
+        said_origin(model) if any(model_origin(model).values()) else '')
 
 def _split(spans, n):
     "Cut each span into equal parts, where a backbone gives several features a clip"
@@ -258,7 +261,7 @@ def answer_features(
     f,timing = finite_rows(store.read(id), id),store.timing(id)
     a = answer(model, f, reading, fps=timing.fps)
     source = open_item(video) if isinstance(video, (Item, str, Path)) else video
-    if source is not None: timing = Timing(timing.hop, timing.span, timing.fps, len(source))
+    if source is not None: timing = replace(timing, n_frames=len(source))
     a.name,a.frames = id,timing.frames(len(f))
     if source is None: a.times = a.frames/timing.fps; return a
     if a.frames.max()>len(source) or (np.diff(a.frames)<1).any(): raise ValueError(f'{len(f)} features of {id!r}, {timing.hop:g} frames apart, need {timing.hop*(len(f)-1):g} frames or more, but {source.path} has {len(source)}: another file, or another hop')

@@ -28,7 +28,7 @@ def tone_map(
     p = PALETTE[theme]
     return LinearSegmentedColormap.from_list(f'tqn_{theme}', [*([p['ground']] if ground else []), *p['tones']])
 
-# %% ../../nbs/08_attention/02_figure.ipynb #37bd40b3
+# %% ../../nbs/08_attention/02_figure.ipynb #bbdb1a9e
 DARKEST = 16 # times uniform
 
 def darkness(
@@ -175,7 +175,7 @@ def plot_attention(
     pictures = answer.peaks if peaks and (layer,head,how)==(None,None,'mean') else None
     peak = 0. if pictures is None else lane*min(16/9, pictures.shape[2]/pictures.shape[1])
     left,right = .25+max(.078*max(len(shorten(q, 18)) for q in names), .9),.42+max(c*len(t[k]) for t in text.values() for k,c in (('first',.083), ('second',.066)))+(peak+.06)*(peak>0)
-    gap,head_room,foot,strip = .09,.36,.55,film if answer.thumbs is not None else 0.
+    gap,head_room,foot,strip = .09,.36,.55+.15*bool(answer.origin),film if answer.thumbs is not None else 0.
     width,y = max(width, left+right+2),len(names)*(lane+gap)-gap
     tall,middle,x1 = y+(strip+.1)*(strip>0),width-left-right,edges[-1]
     height,second = head_room+tall+foot,(x1-edges[0])/middle                     # `second`: seconds in an inch
@@ -198,9 +198,11 @@ def plot_attention(
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1,2,5,10])); ax.xaxis.set_major_formatter('{x:g} s')
     ax.tick_params(axis='x', labelsize=8, color=SOFT, labelcolor=SOFT, length=3)
     key = f"height: to {'the highest peak' if top else 'the peak of each lane'}     dotted: uniform"+'     [  ]: evidence'*bool(extents)+'     tone: times uniform (×)'
-    fig.text(left/width, .07/height, key, fontsize=7.5, color=SOFT, va='bottom')
-    tones = fig.add_axes(((left+.055*len(key)+.3)/width, .09/height, .6/width, .1/height), xlim=(0,1), ylim=(0,1)); tones.set_axis_off()
+    below = .07+.15*bool(answer.origin)
+    fig.text(left/width, below/height, key, fontsize=7.5, color=SOFT, va='bottom')
+    tones = fig.add_axes(((left+.055*len(key)+.3)/width, (below+.02)/height, .6/width, .1/height), xlim=(0,1), ylim=(0,1)); tones.set_axis_off()
     tones.imshow(np.linspace(0, 1, 64)[None], cmap=tone_map(), extent=(0,1,0,1), aspect='auto')
     for x,s,side in ((-.06,'1','right'), (1.06,f'{DARKEST}','left')): tones.text(x, .4, s, fontsize=7.5, color=SOFT, ha=side, va='center')
+    if answer.origin: fig.text(left/width, .05/height, shorten(f'model: {answer.origin}', int(13*(width-left))), fontsize=7.5, color=SOFT, va='bottom')
     fig.text(left/width, 1-.12/height, shorten(answer.name if title is None else title, 80), fontsize=10.5, color=INK, weight='bold', va='top')
     return fig

@@ -7,7 +7,7 @@ __all__ = ['SWITCH', 'front_end', 'png', 'PicturedWidget', 'Companion', 'contain
            'Film', 'playable', 'strip_frames', 'sprite']
 
 # %% ../../nbs/10_widgets/01_film.ipynb #3d889d43
-import base64, io, json, os, tempfile
+import base64, io, json, os, re, tempfile
 from dataclasses import dataclass
 from pathlib import Path
 import anywidget
@@ -30,9 +30,9 @@ def front_end(
     "What a browser is given to show a widget, put together from its parts"
     read = lambda name: packaged('static', name).read_text(encoding='utf-8')
     parts = json.loads(read('parts.json'))[widget]
-    lines = (l.strip() for p in parts for l in read(f'{p}.js').splitlines())
-    script = '\n'.join(l for l in lines if l and not l.startswith(('//','/**')))+'\n'      # comments and indentation stay here
-    return script, read('common.css')+read(f'{widget}.css')
+    lines = (re.sub(' +// .*', '', l).strip() for p in parts for l in read(f'{p}.js').splitlines())
+    script = '\n'.join(l for l in lines if l and not l.startswith(('//','/**')))+'\n'      # comments, indentation and blanks around operators stay here
+    return re.sub(r' ([=!]==|=>|&&|\|\||\?\?|[=<>*/?:]) |(?<=\)) (?={)|(?<=\bif) (?=\()|(?<=for) (?=\()|(?<={) | (?=})', r'\1', script), read('common.css')+read(f'{widget}.css')
 
 # %% ../../nbs/10_widgets/01_film.ipynb #7137464a
 def png(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from traitlets import Bool, Bytes, Dict, Enum, Float, Int, List, TraitError, validate
+from traitlets import Bool, Bytes, Dict, Enum, Float, Int, List, TraitError, Unicode, validate
 from ..core.names import refuse_unknown
 from ..attention.answer import Answer
 from ..attention.answer import answer as ask
@@ -141,7 +141,7 @@ def view_data(
     rate,(h,w) = film.rate if film else 1/np.diff(times).mean() if n>1 else 25.,film.size if film else (0,0)
     meta = dict(version=1, name=answer.name, fps=float(rate), width=int(w), height=int(h), n_frames=n, n_clips=len(answer.frames), video=film is not None, mime=film.mime if film else '',
                 video_bytes=film.path.stat().st_size if film else 0, layers=attn.shape[0], heads=attn.shape[1], bin=int(k), attn_dtype=str(attn.dtype),
-                questions=questions, has_rollout=flow is not None, has_kernel=kernel, reading=answer.reading, notes=notes)
+                questions=questions, has_rollout=flow is not None, has_kernel=kernel, reading=answer.reading, notes=notes, origin=f"Model: {answer.origin or 'it does not say what it was trained on'}.")
     data = dict(attn=attn.tobytes(), rollout=b'' if flow is None else flow.tobytes(), film=film, source=source, answer=answer, truth=truth, extents=extents)
     return ViewData(meta, **small, **data)
 
@@ -252,7 +252,7 @@ def plot_lanes(
     return plot_attention(a, data.extents, data.truth, one(layer), one(head), 'rollout' if how=='rollout' else 'mean', **{'questions': names, 'scale': scale, 'title': title, **kwargs})
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #2d1001c6
-STATE = 'frame','playing','speed','layer','head','how','scale','order','lane','hidden','keep','theme'
+STATE = 'frame','playing','speed','layer','head','how','scale','order','lane','hidden','keep','rows','pinned','folded','theme'
 
 def limits(
     meta:dict,   # What the viewer knows about its video
@@ -273,6 +273,7 @@ def checked(
     for r in value if name=='hidden' else ():
         if not isinstance(r, (list,tuple)) or len(r)!=2 or not all(isinstance(o, int) for o in r) or not 0<=r[0]<r[1]<=meta.get('n_clips', 0):
             raise TraitError(f'expected hidden ranges [first, last) of clips from 0 to {meta.get("n_clips", 0)}, got {r}')
+    if name in ('pinned','folded'): refuse_unknown(value, [q['name'] for q in meta.get('questions', ())], f'{name}: there is no question')
     low,high = limits(meta, name) or (None,None)
     if low is not None and not low<=value<=high: raise TraitError(f'expected {name} from {low} to {high}, got {value}')
     return value
@@ -299,8 +300,11 @@ class ViewerTraits(PicturedWidget):
     lane = Int(0, help='Selected question').tag(sync=True)
     hidden = List(help='Ranges [first, last) of clips').tag(sync=True)
     keep = Bool(False, help='True: only these ranges are seen').tag(sync=True)
+    rows = Enum(['auto','tall','compact'], 'auto', help='Height of the lanes').tag(sync=True)
+    pinned = List(Unicode(), help='Questions whose lanes stay above the others').tag(sync=True)
+    folded = List(Unicode(), help='Questions whose lanes are collapsed').tag(sync=True)
 
-    @validate('frame', 'speed', 'layer', 'head', 'how', 'lane', 'hidden')
+    @validate('frame', 'speed', 'layer', 'head', 'how', 'lane', 'hidden', 'pinned', 'folded')
     def _check(self, proposal): return checked(self.meta, proposal['trait'].name, proposal['value'])
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #208e31b4
@@ -330,11 +334,11 @@ class Lanes(ViewerTraits):
         if what not in ('attention','answers'): raise ValueError(f"expected 'attention' or 'answers', got {what!r}")
         maps,said,times = self.maps(),{q['name']: q for q in self.meta['questions']},self.data.answer.times
         if what=='attention':
-            (first,last),(start,end) = self.data.answer.frames.T,times.T.round(4)
+            (first,last),(start,end) = self.data.answer.frames.T,(times.T-times[0,0]).round(4)
             return pd.DataFrame({'first': first, 'last': last, 'from_s': start, 'to_s': end, **maps}).rename_axis('clip')
         def row(q, a):
             k = int(a.argmax())
-            return dict(question=q, answer=said[q]['said'], **{o: said[q][o] for o in ('p','truth','right')}, peak_clip=k, peak_s=round(float(times[k].mean()), 3),
+            return dict(question=q, answer=said[q]['said'], **{o: said[q][o] for o in ('p','truth','right')}, peak_clip=k, peak_s=round(float(times[k].mean()-times[0,0]), 3),
                         peak=float(a[k]), times_uniform=float(a[k]*len(a)), focus=focus(a))
         return pd.DataFrame([row(q, a) for q,a in maps.items()]).set_index('question')
 

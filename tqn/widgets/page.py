@@ -83,7 +83,7 @@ def page(
                         traits=as_json(traits), film=film, js=js+packaged('static', 'page.js').read_text(encoding='utf-8'))
 
 # %% ../../nbs/10_widgets/03_page.ipynb #5e69381e
-CARRIED = 'frame', 'layer', 'head', 'how', 'scale', 'order', 'lane', 'speed', 'theme'
+CARRIED = 'frame', 'layer', 'head', 'how', 'scale', 'order', 'lane', 'speed', 'rows', 'pinned', 'folded', 'theme'
 
 def view_of(
     view, # A `ViewData`, or a viewer that has one as .data

@@ -7,13 +7,14 @@ __all__ = ['respond', 'AttentionViewer', 'view']
 
 # %% ../../nbs/10_widgets/04_viewer.ipynb #b2665535
 import time
+from dataclasses import replace
 from pathlib import Path
+import numpy as np
 import torch
 from torch import Tensor, nn
 from ..core.names import refuse_unknown
-from ..attention.whatif import ask_again, changes, curves, shown
-from .lanes import ViewData, ask_about, film_part, unpack, view_data
-from .lanes import Lanes, STATE
+from ..attention.whatif import changes, curves, look_again, shown
+from .lanes import STATE, Lanes, ViewData, ask_about, film_part, shown_maps, unpack, view_data
 from .page import save_page, save_video
 
 # %% ../../nbs/10_widgets/04_viewer.ipynb #0ab655b0
@@ -32,8 +33,16 @@ def respond(
         a = viewer.data.answer
         if kind=='whatif':
             start = time.perf_counter()
-            now = ask_again(viewer.model, viewer.features, shown(len(a.frames), message.get('hidden') or [], bool(message.get('keep'))), a.reading)
-            return {**head, 'answers': changes(a.answers, now, a.several), 'ms': 1000*(time.perf_counter()-start)}, []
+            seen = shown(len(a.frames), message.get('hidden') or [], bool(message.get('keep')))
+            now,attn,own = look_again(viewer.model, viewer.features, seen, a.reading)
+            maps = []
+            if 'show' in message:                                                   # where each query looks now
+                layer,shown_head,how = message['show']
+                found = shown_maps(replace(a, attn=attn, self_attn=own), layer, shown_head, how)
+                at = np.arange(0, len(a.frames), viewer.data.meta['bin'])
+                maps = [np.maximum.reduceat(np.stack([*found.values()]), at, -1).astype('<f4').tobytes()]
+                head |= dict(show=message['show'], seen=int(seen.sum()))
+            return {**head, 'answers': changes(a.answers, now, a.several), 'ms': 1000*(time.perf_counter()-start)}, maps
         i = int(message['question'])
         q = viewer.meta['questions'][i]['name']
         few = dict(steps=12, repeats=3) if len(viewer.features)>500 else {}      # a long video: an answer within seconds

@@ -3,7 +3,7 @@
 const MARKS = {true: ['✓', 'right'], false: ['✗', 'wrong'], null: ['', '']}
 
 function answers(v) {
-  const {asked, edges, meta, s, $, over, when} = v
+  const {asked, edges, meta, s, $, get, over, when} = v
 
   /** What a question is answered now, and before: in a preview without what is hidden already, else with all clips seen. */
   v.said = i => {
@@ -15,14 +15,14 @@ function answers(v) {
 
   v.labels = () => {
     for (const r of v.rows) {
-      const {text, p, was, same, right, ranked} = v.said(r.i), q = r.q, [sign, name] = MARKS[right], m = s.info[r.i]
+      const {text, p, was, same, right, ranked} = v.said(r.i), q = r.q, [sign, name] = MARKS[right], m = v.top(r.i)
       const truth = right === false ? `truth: ${q.truth}` : '', next = truth || (ranked[1] ? `then ${ranked[1][0]} ${prob(ranked[1][1])}` : '')
       write(r.answer, r.answer.title = text); write(r.p, prob(p))
       write(r.mark, sign); r.mark.className = `tqn-mark is-${name}`
       write(r.second, r.second.title = !was ? next : !same ? `was ${was.said} ${prob(was.p)}` : p == null ? '' : change(p - was.p))
-      r.el.classList.toggle('is-changed', !same)
+      r.el.classList.toggle('is-changed', !same); r.el.classList.toggle('is-off', right === false)
       write(r.note, `peak ${over(m.top)}`)
-      const peak = `attention peaks at ${when(edges[m.at])}, ${over(m.top)} uniform`
+      const peak = `attention peaks at ${when(m.when)}, ${over(m.top)} uniform`
       const told = [`${q.name}: ${text}`, prob(p) && `probability ${prob(p)}`, name, truth, !same && `was ${was.said}`, peak]
       put(r.el, 'aria-label', told.filter(Boolean).join(', '))
     }
@@ -35,11 +35,18 @@ function answers(v) {
     const one = ([a, p]) => h(`div.answer.${a === text ? 'best' : 'other'}`, {role: 'listitem'}, h('span', {title: a}, a),
       h('div.gauge', h('div', {style: `width:${100 * p}%`}), a in before && h('em', {style: `left:${100 * before[a]}%`, title: `was ${prob(before[a])}`})),
       h('b', prob(p)), h('i', String(a) === String(q.truth) ? 'truth' : ''))
+    const set = (key, label, title) => {
+      const b = button('plain', title, () => v.mark(key), label)
+      put(b, 'aria-pressed', get(key).includes(q.name))
+      return b
+    }
+    v.hold($.detail)
     $.detail.replaceChildren(
       h('div.title', h('strong', q.name), how && h('span.soft', how),
-        sign && h('span', {class: `tqn-verdict is-${name}`}, h('i.mark', sign), right ? 'right' : `wrong: it is ${q.truth}`)),
+        sign && h('span', {class: `tqn-verdict is-${name}`}, h('i.mark', sign), right ? 'right' : `wrong: it is ${q.truth}`),
+        h('div.acts', set('pinned', 'Pin', 'Pin this lane above the others (I)'), set('folded', 'Collapse', 'Collapse this lane (X)'))),
       h('div.answers', {role: 'list', 'aria-label': `Answers to ${q.name}`}, ranked.slice(0, 6).map(one)),
-      h('div.caption', 'Looked at most'), $.moments = h('div.moments'))
+      h('div.most', h('div.caption', 'Looked at most'), $.moments = h('div.moments')))
     v.moments()
   }
 
@@ -47,7 +54,7 @@ function answers(v) {
   v.moments = () => {
     const a = v.map(v.lane())
     $.moments?.replaceChildren(...peaks(a).sort((x, y) => a[y] - a[x]).slice(0, 3).map(c => {
-      const f = v.middle(c), t = v.times[f] - v.t0, picture = h('canvas', {height: 144, width: round(144 * v.aspect)})
+      const f = v.middle(c), t = (edges[c] + edges[c + 1]) / 2 - v.t0, picture = h('canvas', {height: 144, width: round(144 * v.aspect)})
       v.paint(picture, v.sprite(v.times[f]))
       setTimeout(() => picture.isConnected && v.film.picture(f, video => v.paint(picture, video)), 150)
       return button('moment', `Go to the peak at ${clock(t)}, ${over(a[c])} uniform`, () => v.go(f), picture, h('span', `${clock(t, 1)} `, h('b', over(a[c]))))

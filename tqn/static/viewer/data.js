@@ -64,6 +64,26 @@ export function ticks(t0, t1, most) {
   return out
 }
 
+/** What '1:04.5', '64.5 s', 'f137' and 'c12' ask for: {time}, {frame} or {clip}; null for anything else. */
+export function parsePlace(text) {
+  const m = /^\s*(?:(f|c)[a-z]*\s*(\d+)|(?:(?:(\d+):)?(\d+):)?(\d+\.?\d*|\.\d+)\s*s?)\s*$/i.exec(text)
+  if (!m) return null
+  return m[1] ? {[m[1].toLowerCase() === 'f' ? 'frame' : 'clip']: +m[2]} : {time: 3600 * (m[3] ?? 0) + 60 * (m[4] ?? 0) + +m[5]}
+}
+
+/** Which lanes are on show, in which order: pinned ones first, then those whose name or answer holds the text. lanes: [{name, said}]. */
+export function shownLanes(order, lanes, pinned, text) {
+  const has = s => String(s).toLowerCase().includes(text.trim().toLowerCase()), pin = i => pinned.includes(lanes[i].name)
+  return [...order.filter(pin), ...order.filter(i => !pin(i) && (has(lanes[i].name) || has(lanes[i].said)))]
+}
+
+/** Heights for film and lanes in the room that is left: lanes compact only where they must be, the film as high as it can. */
+export function share(room, tall, compact, [least, most], film = 0) {
+  const dense = (film || 220) + tall > room, lanes = dense ? compact : tall
+  const top = film || clamp(room - lanes, least, most)
+  return {dense, film: top, lanes: min(lanes, max(96, room - top))}
+}
+
 /** A change of probability. */
 export const change = d => abs(d) < .005 ? 'no change' : (d < 0 ? '−' : '+') + abs(d).toFixed(2)
 

@@ -34,7 +34,10 @@ function makeFilm(model, data, on, signal) {
   }
   const go = () => { again = video.seeking; if (!again) video.currentTime = seekTime(times, film.frame, end) }
   const show = i => { if (i !== film.shown) on.shown(film.shown = i) }
-  const tell = i => { if (i !== film.frame) on.frame(film.frame = i) }
+  const tell = i => {
+    if (film.loop && film.playing && (i >= film.loop[1] || i < film.loop[0])) return film.seek(film.loop[0])
+    if (i !== film.frame) on.frame(film.frame = i)
+  }
   const presented = t => { const i = frameAt(times, t); show(i); if (film.playing && !video.paused && !video.seeking) tell(i) }
   const each = (_, m) => { presented(m.mediaTime); video[RVFC](each) }
   if (exact) video[RVFC](each); else listen(video, 'timeupdate', () => presented(video.currentTime))
@@ -48,7 +51,7 @@ function makeFilm(model, data, on, signal) {
   const late = f => setTimeout(f, exact ? 400 : 0)  // should no frame be announced
   listen(video, 'seeked', () => again ? go() : late(() => video.seeking || film.playing || show(frameAt(times, video.currentTime))))
   listen(video, 'error', () => url && status('error', 'This browser cannot play the film.'))
-  listen(video, 'ended', () => { tell(times.length - 1); film.pause() })
+  listen(video, 'ended', () => film.loop ? (film.seek(film.loop[0]), roll()) : (tell(times.length - 1), film.pause()))
 
   film.seek = i => {
     film.frame = clamp(round(i), 0, times.length - 1)
@@ -59,8 +62,8 @@ function makeFilm(model, data, on, signal) {
   const tick = at => {
     now = since ? now + (at - since) / 1000 * film.speed : times[film.frame]
     since = at
-    if (now >= end) { tell(times.length - 1); return film.pause() }
-    tell(frameAt(times, now))
+    if (now >= end && !film.loop) { tell(times.length - 1); return film.pause() }
+    tell(now >= end ? times.length : frameAt(times, now))
     loop = requestAnimationFrame(tick)
   }
   const halt = () => { cancelAnimationFrame(loop); since = 0 }

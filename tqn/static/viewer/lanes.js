@@ -2,7 +2,10 @@
 
 function lanes(v) {
   const {asked, cols, edges, at, s, $, get} = v
-  v.map = i => s.maps.subarray(i * cols, (i + 1) * cols)
+  const part = (maps, i) => maps.subarray(i * cols, (i + 1) * cols)
+  /** What a question attends to: now, with what is hidden, or before. */
+  v.map = (i, before) => part(!before && s.now?.maps || s.maps, i)
+  v.top = i => { const a = v.map(i), k = argmax(a); return {at: k, top: a[k], when: (edges[k] + edges[k + 1]) / 2} }
   v.lane = () => clamp(get('lane'), 0, v.Q - 1)
 
   v.rows = asked.map((q, i) => {
@@ -19,19 +22,30 @@ function lanes(v) {
   v.remap = () => {
     const how = get('how') === 'rollout' && v.roll
     $.layer.disabled = $.head.disabled = !!how
+    s.now = s.ruled = null
     s.maps = how || combine(v.attn, v.shape, get('layer'), get('head'))
-    s.info = asked.map((q, i) => { const a = v.map(i), k = argmax(a); return {at: k, top: a[k], peak: edges[k], p: q.p, focus: focus(a)} })
+    s.info = asked.map((q, i) => { const a = v.map(i, true), k = argmax(a); return {top: a[k], peak: edges[k], p: q.p, focus: focus(a)} })
     s.top = max(...s.info.map(m => m.top))
     v.arrange()
   }
 
   v.arrange = () => {
     const held = document.activeElement
-    s.order = order(s.info, get('order'))
+    const heldBy = get('pinned'), folded = get('folded')
+    s.order = shownLanes(order(s.info, get('order')), asked, heldBy, $.find ? $.find.value : '')
+    for (const r of v.rows) {
+      const pinned = heldBy.includes(r.q.name)
+      r.el.classList.toggle('is-pinned', pinned); r.el.classList.toggle('is-folded', folded.includes(r.q.name))
+      r.el.style.zIndex = pinned ? 2 : ''
+    }
+    $.none.hidden = s.order.length > 0
     const els = s.order.map(i => v.rows[i].el)
-    if (els.some((e, i) => e !== $.lanes.children[i])) { $.lanes.replaceChildren(...els); if (els.includes(held)) held.focus() }
-    v.labels(); v.pick(v.lane()); v.detail(); v.redraw()
-    if (s.panel === 'table') v.table()
+    if (els.length !== $.lanes.children.length || els.some((e, i) => e !== $.lanes.children[i])) {
+      $.lanes.replaceChildren(...els)
+      if (els.includes(held)) held.focus()
+    }
+    v.labels(); v.pick(v.lane()); v.detail(); v.fit(); v.redraw()
+    if (s.panel === 'table' || s.panel === 'grid') v[s.panel]()
   }
 
   v.pick = (i, focus) => {
@@ -41,22 +55,31 @@ function lanes(v) {
     for (const r of v.rows) { put(r.el, 'aria-selected', r.i === i); r.el.tabIndex = r.i === i ? 0 : -1 }
     if (focus) v.rows[i].el.focus({preventScroll: true})
     if (same) return
-    v.detail()
-    if (s.panel === 'curves') v.curves()
+    v.detail(); v.redraw()
+    if (s.panel === 'curves' || s.panel === 'grid') v[s.panel]()
     if (s.range && !$.pop.hidden) v.popover()
+  }
+
+  /** Bars of a map, and as ghosts those of another: its context, width, height, pixels of the screen in one of the page, and the highest bar. */
+  v.bars = (canvas, a, top, ghost) => {
+    const [g, W, H, k] = sharp(canvas), room = H - min(4, canvas.clientHeight / 8) * k
+    const image = g.createImageData(W, H), dots = new Uint32Array(image.data.buffer)
+    const fill = (a, colour) => pool(a, edges, ...s.view, W).forEach((a, c) => {
+      const share = min(1, a / top)
+      if (share > 0) for (let y = round(H - max(k, share * room)), tone = colour(a); y < H; y++) dots[y * W + c] = tone
+    })
+    if (ghost) fill(ghost, () => s.ghost)
+    fill(a, a => s.ramp[round(255 * darkness(a / v.flat()))])
+    g.putImageData(image, 0, 0)
+    return [g, W, H, k, room]
   }
 
   /** One lane: bars, whose height is relative to the lane and whose tone says times uniform; a dotted line at uniform; a bracket around the evidence. */
   v.drawLane = (r, ink, soft, ground) => {
-    const [g, W, H, k] = sharp(r.canvas), top = get('scale') === 'shared' ? s.top : s.info[r.i].top, room = H - 4 * k
+    const shared = get('scale') === 'shared', now = s.now && v.map(r.i), peak = i => max(s.info[i].top, s.now ? v.top(i).top : 0)
+    const top = shared ? (s.now ? max(...s.order.map(peak)) : s.top) : peak(r.i)
+    const [g, W, H, k, room] = v.bars(r.canvas, v.map(r.i), top, now && v.map(r.i, true))
     const e = r.q.extent, [from, to] = (e ?? [0, 0]).map(f => v.x(at(f)) * W)
-    const image = g.createImageData(W, H), dots = new Uint32Array(image.data.buffer)
-    pool(v.map(r.i), edges, ...s.view, W).forEach((a, c) => {
-      const share = min(1, a / top)
-      const tone = s.ramp[round(255 * darkness(a / v.uniform))]
-      if (share > 0) for (let y = round(H - max(k, share * room)); y < H; y++) dots[y * W + c] = tone
-    })
-    g.putImageData(image, 0, 0)
     g.globalCompositeOperation = 'destination-over'; g.globalAlpha = .06; g.fillStyle = ink; g.fillRect(from, 0, to - from, H)
     g.globalCompositeOperation = 'source-over'; g.globalAlpha = 1
     const path = (width, colour, ...lines) => {
@@ -64,7 +87,7 @@ function lanes(v) {
       for (const [[x0, y0], ...rest] of lines) { g.moveTo(x0, y0); for (const p of rest) g.lineTo(...p) }
       g.stroke()
     }
-    const y = round(H - v.uniform / top * room) + .5
+    const y = round(H - v.flat() / top * room) + .5
     if (y > 0) { g.setLineDash([k, 3 * k]); path(1, soft, [[0, y], [W, y]]); g.setLineDash([]) }
     const n = min(5 * k, (to - from) / 3), o = 1.2 * k, bracket = (p, n) => [[p + n, o], [p, o], [p, H - o], [p + n, H - o]]
     if (e) for (const style of [[4.6, ground], [1.8, ink]]) path(...style, bracket(from, n), bracket(to, -n))

@@ -1,10 +1,14 @@
 // What one view knows, what it shares with Python, and the elements it consists of.
 
 const h = elements('tqn-')
-const STATE = {frame: 0, playing: false, speed: 1, layer: -1, head: -1, how: 'attn', scale: 'lane', order: 'given', lane: 0, hidden: [], keep: false}
+const STATE = {frame: 0, playing: false, speed: 1, layer: -1, head: -1, how: 'attn', scale: 'lane', order: 'given', lane: 0, hidden: [], keep: false,
+  rows: 'auto', pinned: [], folded: []}
+const FILM = [170, 320]  // pixels, least and most, where the film's height is not chosen
 const SPEEDS = [.1, .25, .5, 1, 1.5, 2, 4]
 const ICONS = {
   play: 'M4 2.5v11l9-5.5z', pause: 'M4 3h3v10H4zM9 3h3v10H9z', frameBack: 'M10.5 3.5 5 8l5.5 4.5z', frameOn: 'M5.5 3.5 11 8l-5.5 4.5z',
+  zoomIn: 'M7.2 3h1.6v4.2H13v1.6H8.8V13H7.2V8.8H3V7.2h4.2z', zoomOut: 'M3 7.2h10v1.6H3z',
+  full: 'M3 3h4v1.6H4.6V7H3zM9 3h4v4h-1.6V4.6H9zM3 9h1.6v2.4H7V13H3zM11.4 9H13v4H9v-1.6h2.4z',
   clipBack: 'M3 3.5h1.6v9H3zM13 3.5v9L6 8z', clipOn: 'M11.4 3.5H13v9h-1.6zM3 3.5v9L10 8z', close: 'm4 4 8 8m0-8-8 8',
 }
 const icon = name => h(`svg.icon.icon-${name}`, {viewBox: '0 0 16 16', width: 16, height: 16, ...MUTE}, h('path', {d: ICONS[name]}))
@@ -14,6 +18,8 @@ function button(kind, label, act, ...kids) {
   b.onclick = act
   return b
 }
+
+const GO = 'Go to a time, such as 1:04.5; a frame, f137; a clip, c12 (G)', FIND = 'Find a question'
 
 /** What each selector does, shown where it stands. */
 const ABOUT = {
@@ -25,6 +31,7 @@ const ABOUT = {
   scale: 'Height of the bars. each lane: up to its own peak; shared: up to the highest peak of all. Colours are not scaled.',
   order: 'probability: surest answer first. time of peak: as they look. '
     + 'focus: most concentrated first; all on one clip is 1, uniform is 0.',
+  rows: 'Height of the lanes. auto: compact where they would not all be in sight beside the film.',
 }
 
 /** The numbers of a view, its state, and how a value is shared with Python; the other parts add what they do. */
@@ -56,7 +63,8 @@ function makeView(model, signal) {
   v.where = i => `frame ${i}, ${v.when(times[i])}, clip ${clipAt(spans, i)}`
   v.frames = (a, b) => b - a > 1 ? `frames ${a}–${b - 1}` : `frame ${a}`
   v.clips = c => v.bin > 1 ? `${c * v.bin}–${min(v.N, (c + 1) * v.bin) - 1}` : String(c)
-  v.over = x => times_(x / v.uniform)
+  v.over = x => times_(x / v.flat())
+  v.flat = () => v.s.now ? 1 / v.s.now.n : v.uniform  // uniform among the clips that the model sees
   v.go = (i, quiet) => { v.film.seek(i); v.follow(); if (!quiet) v.say(v.where(v.s.frame)) }
   return v
 }
@@ -74,7 +82,8 @@ function layout(v) {
   }
   const numbered = n => range(n, i => [i, String(i)])
   const facts = [`${F.toLocaleString('en')} frames`, meta.fps && `${+meta.fps.toFixed(2)} fps`, v.when(end), `${N.toLocaleString('en')} clips`]
-  const header = h('div.header', h('strong', meta.name), h('span.facts', facts.filter(Boolean).map(f => f.replaceAll(' ', '\xa0')).join('  ·  ')))
+  const header = h('div.header', h('strong', meta.name), h('span.facts', facts.filter(Boolean).map(f => f.replaceAll(' ', '\xa0')).join('  ·  ')),
+    document.fullscreenEnabled && button('nav.full', 'Full screen (F)', () => v.full(), icon('full')), meta.origin && h('div.facts.origin', meta.origin))
   const top = h('div.top',
     $.stage = h('div.stage', {style: `--ratio:${v.ratio}`}, v.film.video, v.film.spy, h('div.status', $.status = h('span', {role: 'status'}))),
     $.detail = h('div.detail'))
@@ -83,23 +92,34 @@ function layout(v) {
       nav('Previous clip', 'clipBack', () => v.clip(-1)), nav('Previous frame', 'frameBack', () => v.go(v.s.frame - 1)),
       $.play = button('nav.play', 'Play', () => v.toggle(), icon('play'), icon('pause')),
       nav('Next frame', 'frameOn', () => v.go(v.s.frame + 1)), nav('Next clip', 'clipOn', () => v.clip(1))),
-    h('div.clock', $.time = h('b'), $.place = h('span')),
+    h('div.clock', $.time = h('input', {'aria-label': 'Time', 'aria-description': GO, title: GO, spellcheck: 'false'}), $.place = h('span')),
     h('div.choices',
       pick('Speed', 'speed', ABOUT.speed, SPEEDS.map(x => [x, `${x}×`])),
       pick('Show', 'how', ABOUT.how, [['attn', 'attention'], ...(v.roll ? [['rollout', 'rollout']] : [])]),
       pick('Layer', 'layer', ABOUT.layer, [[-1, 'mean'], ...numbered(meta.layers)]),
       pick('Head', 'head', ABOUT.head, [[-1, 'mean'], [-2, 'max'], ...numbered(meta.heads)]),
       pick('Scale', 'scale', ABOUT.scale, [['lane', 'each lane'], ['shared', 'shared']]),
-      pick('Order', 'order', ABOUT.order, [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']])))
+      pick('Order', 'order', ABOUT.order, [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']]),
+      pick('Lanes', 'rows', ABOUT.rows, [['auto', 'auto'], ['tall', 'tall'], ['compact', 'compact']])))
+  const split = $.split = h('div.split', {role: 'separator', tabindex: '0', 'aria-orientation': 'horizontal', 'aria-label': 'Height of the film',
+    'aria-valuemin': FILM[0], 'aria-valuemax': 800, title: 'Drag, or up and down: height of the film; Enter: as it fits'})
   const slider = {role: 'slider', tabindex: '0', 'aria-label': 'Frame', 'aria-valuemin': '0', 'aria-valuemax': F - 1}
   const board = $.board = h('div.board',
-    h('div.row.filmrow', h('div.name'), $.slider = h('div.track', slider, $.film = h('canvas')),
-      h('div.said.end', $.whole = button('plain', 'Show the whole film (0)', () => v.zoom(t0, end), 'Whole film'))),
-    $.lanes = h('div.lanes', {role: 'listbox', 'aria-label': 'Questions'}),
-    h('div.row.axisrow', h('div.name'), h('div.track.axis', $.axis = h('canvas', MUTE)), h('div.said.end.tools',
-      $.curves = live && button('plain', 'Deletion and insertion curves (D)', () => v.panel('curves'), 'Curves'),
-      $.table = button('plain', 'Table of numbers (T)', () => v.panel('table'), 'Table'), $.help = button('plain', 'Keys (?)', () => v.panel('help'), '?'))),
-    h('div.over', $.veil = h('div'), $.range = h('div.range'), $.hover = h('div.hover'), $.now = h('div.playhead')))
+    $.scroll = h('div.rows',
+      h('div.row.filmrow', h('div.name', $.find = v.Q > 5 && h('input.find', {type: 'search', placeholder: FIND, 'aria-label': FIND})),
+        $.slider = h('div.track', slider, $.film = h('canvas')),
+        h('div.said.end', nav('Zoom out (−)', 'zoomOut', () => v.scale(2)), nav('Zoom in (+)', 'zoomIn', () => v.scale(.5)),
+          $.whole = button('plain', 'Show the whole film (0)', () => v.zoom(t0, end), 'Whole film'))),
+      $.lanes = h('div.lanes', {role: 'listbox', 'aria-label': 'Questions'}),
+      $.none = h('p.soft', {role: 'status', hidden: true}, 'No question holds this text.'),
+      h('div.row.axisrow', h('div.name'), h('div.track.axis', $.axis = h('canvas', MUTE), $.mini = h('div.mini', {role: 'scrollbar', tabindex: '0',
+        'aria-orientation': 'horizontal', 'aria-label': 'Part of the film on show', 'aria-valuemin': 0, 'aria-valuemax': 100},
+        $.small = h('canvas', MUTE), $.thumb = h('div.thumb'))),
+        h('div.said.end.tools', $.curves = live && button('plain', 'Curves of deletion and insertion (D)', () => v.panel('curves'), 'Curves'),
+          $.grid = meta.layers * meta.heads > 1 && button('plain', 'Maps of this question (M)', () => v.panel('grid'), 'Maps'),
+          $.table = button('plain', 'Table of numbers (T)', () => v.panel('table'), 'Table'),
+          $.help = button('plain', 'Keys (?)', () => v.panel('help'), '?')))),
+    h('div.over', $.veil = h('div'), $.loop = h('div.looped'), $.range = h('div.range'), $.hover = h('div.hover'), $.now = h('div.playhead')))
   const tip = $.tip = h('div.tip', MUTE, $.look = h('canvas', {height: 180, width: round(180 * v.aspect)}),
     $.tip1 = h('b'), $.tip2 = h('span'), $.tip3 = h('span'))
   v.root = outermost('viewer', {role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1'})
@@ -108,8 +128,9 @@ function layout(v) {
   const legend = h('div.legend', {role: 'note', 'aria-label': 'Legend'},
     h('span.sign', 'times uniform 1×', $.tones = h('i.tones', MUTE), '16×'), sign('dots', 'uniform'),
     v.asked.some(q => q.extent) && sign('bracket', 'evidence'), live && sign('hatch', 'hidden from the model'),
-    live && sign('tick', 'probability before'))
-  v.root.append(header, top, bar, board, legend, $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), notes, tip,
+    live && sign('ghost', 'attention before'), live && sign('tick', 'probability before'))
+  v.root.append(header, top, bar, split, board, $.legend = legend, $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), notes, tip,
     $.pop = h('div.pop', {role: 'group', 'aria-label': 'Chosen range'}), $.live = h('div.live', {role: 'status'}))
-  for (const k of ['whole', 'range', 'hover', 'tip', 'pop', 'what', 'panel']) $[k].hidden = true
+  $.top = top
+  for (const k of ['whole', 'range', 'hover', 'tip', 'pop', 'what', 'panel', 'mini', 'loop']) $[k].hidden = true
 }

@@ -9,7 +9,7 @@ function panels(v) {
     v.hold($.panel)
     s.panel = s.panel === k ? '' : k
     s.here = null
-    for (const n of ['curves', 'table', 'help']) if ($[n]) put($[n], 'aria-expanded', s.panel === n)
+    for (const n of ['curves', 'grid', 'table', 'help']) if ($[n]) put($[n], 'aria-expanded', s.panel === n)
     $.panel.hidden = !s.panel
     if (s.panel) { v[s.panel](); $.panel.scrollIntoView({block: 'nearest'}) }
   }
@@ -18,8 +18,37 @@ function panels(v) {
     $.panel.replaceChildren(h('div.title', h('strong', title), button('nav.close', 'Close (Escape)', () => v.panel(s.panel), icon('close'))), ...kids)
   }
 
-  v.help = () => fill('Keys', h('dl.keys', KEYS.map(([k, text]) => h('div', h('dt', k.split(' ').map(k => h('kbd', k))), h('dd', text)))),
+  const keysHere = KEYS.filter(k => (v.live || !/^(H K|U C|D)/.test(k[0])) && ($.grid || k[0] !== 'M') && (document.fullscreenEnabled || k[0] !== 'F'))
+  v.help = () => fill('Keys', h('dl.keys', keysHere.map(([k, text]) => h('div', h('dt', k.split(' ').map(k => h('kbd', k))), h('dd', text)))),
     h('p.soft', 'Click to go there. Drag along the film to scrub, along a lane to choose a range. Ctrl and wheel zooms.'))
+
+  v.grid = () => {
+    const i = v.lane(), {layers: L, heads: H} = meta, Q = v.Q, own = new Float32Array(L * H * cols), made = []
+    for (let k = 0; k < L * H; k++) own.set(v.attn.subarray((k * Q + i) * cols, (k * Q + i + 1) * cols), k * cols)
+    const name = (what, k) => k < 0 ? `${k === -2 ? 'max' : 'mean'} of ${what}s` : `${what} ${k}`
+    const one = (l, k) => {
+      const a = combine(own, [L, H, 1, cols], l, k), top = a[argmax(a)], on = v.get('how') === 'attn' && v.get('layer') === l && v.get('head') === k
+      const canvas = h('canvas', MUTE), label = `${name('layer', l)}, ${name('head', k)}, peak ${times_(top / v.uniform)} uniform`
+      const b = button('cell', label, () => {
+        for (const [n, x] of [['how', 'attn'], ['layer', l], ['head', k]]) { v.set(n, x); $[n].pick() }
+        v.changed('layer')
+      }, canvas)
+      put(b, 'aria-pressed', on)
+      made.push([canvas, a, top])
+      return b
+    }
+    const hs = [...range(H, k => k), ...(H > 1 ? [-1] : [])], ls = [...range(L, l => l), ...(L > 1 ? [-1] : [])]
+    const held = document.activeElement?.getAttribute('aria-label')?.split(', peak')[0]
+    fill(`${asked[i].name}: what each layer and head attends to`,
+      h('div.grid', {style: `--n:${hs.length}`}, h('span'), hs.map(k => h('span.soft', name('head', k))),
+        ls.map(l => [h('span.soft', name('layer', l)), hs.map(k => one(l, k))])),
+      h('p.soft', 'Each map up to its own peak, colours by times uniform, with all clips seen. Click a map to see it in all lanes.'))
+    const now = s.now
+    s.now = null
+    for (const m of made) v.bars(...m)
+    s.now = now
+    if (held) [...$.panel.querySelectorAll('.tqn-cell')].find(e => e.title.startsWith(held))?.focus({preventScroll: true})
+  }
 
   v.curves = () => {
     const i = v.lane(), q = asked[i], c = s.curves[i]

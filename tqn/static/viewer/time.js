@@ -8,7 +8,7 @@ function sharp(c) {
 }
 
 function timeAxis(v) {
-  const {times, spans, end, at, F, N, t0, s, $, get} = v
+  const {asked, times, spans, end, at, F, N, t0, s, $, get} = v
 
   // ---- pictures
 
@@ -45,8 +45,10 @@ function timeAxis(v) {
   v.draw = () => {
     if (!$.film.clientWidth) return
     const css = getComputedStyle(v.root), [ink, soft, ground] = ['--ink', '--soft', '--bg'].map(n => css.getPropertyValue(n).trim())
+    const [r, g, b] = rgb(soft)
+    s.ghost = r + 256 * g + 65536 * b + 72 * 2 ** 24
     for (const i of s.order) v.drawLane(v.rows[i], ink, soft, ground)
-    drawFilm(); drawTicks(soft, css.fontFamily); veil(); v.moved()
+    drawFilm(); drawTicks(soft, css.fontFamily); veil(); drawMini(); v.moved()
     v.root.dataset.ready = '1'
   }
   function drawFilm() {
@@ -71,19 +73,79 @@ function timeAxis(v) {
     e.style.left = `${100 * l}%`; e.style.width = `${100 * max(0, r - l)}%`
     return e
   }
-  const veil = () => $.veil.replaceChildren(...unseen(v.hidden(), get('keep'), N).map(r => v.band(h('div.hidden'), ...r)))
+  const veil = () => {
+    $.veil.replaceChildren(...unseen(v.hidden(), get('keep'), N).map(r => v.band(h('div.hidden'), ...r)))
+    $.loop.hidden = !s.loop
+    if (s.loop) v.band($.loop, ...s.loop.map((f, i) => clipAt(spans, f - i) + i))
+  }
+  /** The chosen lane over the film from end to end, and which part of it is on show. */
+  function drawMini() {
+    if ($.mini.hidden) return
+    const view = s.view, [a, b] = view.map(t => 100 * (t - t0) / (end - t0)), m = v.map(v.lane())
+    s.view = [t0, end]
+    v.bars($.small, m, m[argmax(m)])
+    s.view = view
+    $.thumb.style.left = `${a}%`; $.thumb.style.width = `${b - a}%`
+    put($.mini, 'aria-valuenow', round(a + b >> 1)); put($.mini, 'aria-valuetext', `${v.when(view[0])} to ${v.when(view[1])}`)
+  }
 
   /** What follows the play head. */
   v.moved = () => {
     const i = s.frame, p = v.x((times[i] + (i + 1 < F ? times[i + 1] : end)) / 2)
     $.now.style.transform = `translateX(${(p * s.width).toFixed(2)}px)`
     $.now.hidden = p < 0 || p > 1
-    write($.time, v.when(times[i]))
+    if (document.activeElement !== $.time) $.time.value = v.when(times[i])
     write($.place, `frame ${i} of ${F - 1}   clip ${clipAt(spans, i)} of ${N - 1}`)
     put($.slider, 'aria-valuenow', i); put($.slider, 'aria-valuetext', v.where(i))
     if (v.film.playing) v.follow()
     s.here?.()
   }
+  // ---- room for film and lanes
+
+  /** An element that is drawn along: begin gives where from, move where now. */
+  const drag = (el, begin, move) => {
+    let from = null
+    v.on(el, 'pointerdown', e => { e.preventDefault(); el.setPointerCapture(e.pointerId); el.focus(); from = begin(e) })
+    v.on(el, 'pointermove', e => { if (from != null) from = move(e, from) })
+    v.on(el, 'lostpointercapture', () => { from = null })
+  }
+  const keyed = (el, keys, act) => v.on(el, 'keydown', e => { if (e.key in keys) { e.preventDefault(); e.stopPropagation(); act(keys[e.key]) } })
+
+  /** Film and lanes share the height that is in sight, and lanes scroll where it is short. */
+  v.fit = () => {
+    const {root} = v, head = $.slider.parentNode, narrow = root.clientWidth < 560, panel = root.closest('.jp-WindowedPanel-outer, .jp-Notebook')
+    const full = document.fullscreenElement === root, framed = window !== window.parent && !panel
+    const sight = full ? innerHeight : min(max(innerHeight, framed ? 640 : 480), panel?.clientHeight || Infinity)
+    const set = (dense, film, lanes) => {
+      root.classList.toggle('is-compact', dense)
+      if (abs(film - (s.high ?? 0)) >= 2) root.style.setProperty('--film', `${s.high = floor(film)}px`)
+      $.scroll.style.maxHeight = lanes ? `${ceil(lanes)}px` : ''
+    }
+    if (!root.clientWidth) return
+    if (narrow) set(get('rows') === 'compact', s.film || 240, 0)
+    else {
+      const tall = dense => { root.classList.toggle('is-compact', dense); return $.lanes.offsetHeight }
+      const rest = head.offsetHeight + $.axis.parentNode.parentNode.offsetHeight + 8
+      const others = box($.legend).bottom - box(root).top - box($.board).height - box($.top).height + 14
+      const room = sight - others - rest, rows = get('rows'), high = rows === 'compact' ? tall(true) : tall(false)
+      const got = share(room, high, rows === 'auto' ? tall(true) : high, v.stage ? FILM : [96, 170], s.film)
+      set(rows === 'auto' ? got.dense : rows === 'compact', got.film, got.lanes + rest + 2)
+    }
+    put($.split, 'aria-valuenow', round($.top.offsetHeight))
+    let y = head.offsetHeight
+    for (const i of s.order ?? []) if (get('pinned').includes(asked[i].name)) { v.rows[i].el.style.top = `${y}px`; y += v.rows[i].el.offsetHeight }
+    v.measure()
+  }
+  /** Let the film be this high; 0: as it fits. */
+  v.filmHeight = y => { s.film = y && clamp(round(y), FILM[0] - 50, 800); v.fit(); v.redraw() }
+  v.full = () => document.fullscreenElement === v.root ? document.exitFullscreen()
+    : v.root.requestFullscreen?.().catch(() => v.say('No full screen here.'))
+  v.on(document, 'fullscreenchange', () => { v.fit(); v.redraw() })
+  v.on(window, 'resize', () => v.fit())
+  drag($.split, e => e.clientY - $.top.offsetHeight, (e, from) => { v.filmHeight(e.clientY - from); return from })
+  keyed($.split, {ArrowUp: -20, ArrowDown: 20, Enter: 0}, by => v.filmHeight(by && $.top.offsetHeight + by))
+  v.on($.split, 'dblclick', () => v.filmHeight(0))
+
   v.measure = () => {
     const [b, f, a] = [$.board, $.film, $.axis].map(box)
     s.width = f.width
@@ -95,9 +157,16 @@ function timeAxis(v) {
   v.zoom = (a, b) => {
     const all = end - t0, len = clamp(b - a, min(all, 8 * all / F), all), from = clamp((a + b - len) / 2, t0, end - len)
     s.view = len > .999 * all ? [t0, end] : [from, from + len]
-    $.whole.hidden = len > .999 * all
+    $.whole.hidden = $.mini.hidden = len > .999 * all
     v.shade(); v.redraw()
   }
+  const pan = d => v.zoom(s.view[0] + d, s.view[1] + d)
+  drag($.mini, e => {
+    const b = box($.mini), [from, to] = s.view, at = t0 + (e.clientX - b.left) / b.width * (end - t0)
+    if (at < from || at > to) pan(at - (from + to) / 2)
+    return e.clientX
+  }, (e, from) => { pan((e.clientX - from) / box($.mini).width * (end - t0)); return e.clientX })
+  keyed($.mini, {ArrowLeft: -.2, ArrowRight: .2, PageUp: -1, PageDown: 1, Home: -1e9, End: 1e9}, by => pan(by * (s.view[1] - s.view[0])))
   v.scale = (k, t = times[s.frame]) => v.zoom(t - (t - s.view[0]) * k, t + (s.view[1] - t) * k)
   v.follow = () => {
     const [a, b] = s.view, t = times[s.frame], k = v.film.playing ? .05 : .5

@@ -25,8 +25,8 @@ function mount(model, el) {
   v.changed = k => {
     $[k]?.pick?.()
     const value = get(k)
-    if (['layer', 'head', 'how'].includes(k)) v.remap()
-    else if (k === 'order') v.arrange()
+    if (['layer', 'head', 'how'].includes(k)) { v.remap(); if (v.hidden().length) v.revise() }
+    else if (['order', 'rows', 'pinned', 'folded'].includes(k)) v.arrange()
     else if (k === 'scale') v.redraw()
     else if (k === 'lane') { if (value !== s.lane) v.pick(v.lane()) }
     else if (k === 'speed') v.film.rate(value)
@@ -40,7 +40,12 @@ function mount(model, el) {
     if (!kind) return
     s.trouble = m.error ?? ''
     if (kind === 'preview') s.preview = null
-    if (m.answers) { s[kind === 'preview' ? 'preview' : 'answers'] = Object.fromEntries(m.answers.map(a => [a.name, a])); v.labels(); v.detail() }
+    if (m.answers) {
+      const maps = buffers?.length && String(m.show) === String(v.shows()) ? {maps: typed(buffers[0], 'float32'), n: m.seen} : null
+      if (kind !== 'preview') s.ruled = maps
+      v.see(maps ?? s.ruled)
+      s[kind === 'preview' ? 'preview' : 'answers'] = Object.fromEntries(m.answers.map(a => [a.name, a])); v.labels(); v.detail()
+    }
     if (m.share) { s.curves[m.question] = m; if (s.panel === 'curves') v.curves() }
     v.what()
     if (m.answers && !s.drag) v.say($.what.querySelector(kind === 'preview' ? '.tqn-preview' : '.tqn-soft')?.textContent)
@@ -53,8 +58,11 @@ function mount(model, el) {
     $.tones.style.background = `linear-gradient(90deg, ${PALETTE[dark ? 'dark' : 'light'].tones})`
     v.redraw()
   }, signal)
-  const watch = new ResizeObserver(() => { v.measure(); v.draw(); v.shade() })
+  const watch = new ResizeObserver(() => { v.fit(); v.draw(); v.shade() })
+  v.stage = v.meta.video !== false
   for (const e of [v.root, $.board]) watch.observe(e)
+  const around = v.root.closest('.jp-WindowedPanel-outer, .jp-Notebook')
+  if (around) watch.observe(around)
   v.remap(); v.openSprite(); v.revise()
   v.film.rate(get('speed')); v.film.load()
   v.go(get('frame'), true)

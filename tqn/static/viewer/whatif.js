@@ -10,13 +10,17 @@ function whatIf(v) {
     if (String(had) === String(s.range)) return
     if (!b) { hold($.pop); $.pop.hidden = $.range.hidden = true; return quit() }
     v.shade(); v.what()
-    if (live) v.ask.put({type: 'whatif', hidden: merge([...(get('keep') ? [] : hidden()), s.range], N), keep: false}, 'preview')
+    if (live) v.ask.put({type: 'whatif', hidden: merge([...(get('keep') ? [] : hidden()), s.range], N), keep: false, show: v.shows()}, 'preview')
   }
   /** No preview any more: lanes say again what follows from what is hidden. */
-  const quit = () => { v.ask.drop('preview'); s.preview = null; s.trouble = ''; v.labels(); v.detail(); v.what() }
+  const quit = () => { v.ask.drop('preview'); s.preview = null; s.trouble = ''; v.see(s.ruled); v.labels(); v.detail(); v.what() }
+  /** Layer, head and rollout on show, which the maps that the kernel sends must be of. */
+  v.shows = () => [get('layer'), get('head'), get('how')]
+  /** Lanes show these maps, those before as ghosts; none: the maps before. */
+  v.see = maps => { if (s.now !== maps) { s.now = maps; v.redraw(); if (s.panel === 'table') v.table() } }
   v.shade = () => { $.range.hidden = !s.range; if (s.range) { v.band($.range, ...s.range); if (!$.pop.hidden) v.popover() } }
   v.popover = () => {
-    const [a, b] = s.range, r = v.rows[v.lane()], m = v.map(r.i), f0 = spans[2 * a], f1 = spans[2 * b - 1], whole = box(v.root)
+    const [a, b] = s.range, r = v.rows[v.lane()], m = v.map(r.i, !s.ruled), f0 = spans[2 * a], f1 = spans[2 * b - 1], whole = box(v.root)
     const part = sum(m.slice(floor(a / bin), ceil(b / bin))) / sum(m)
     $.pop.replaceChildren(
       h('div', h('b', v.frames(f0, f1)), h('span', `${b - a} clip${b - a > 1 ? 's' : ''}, ${clock(at(f1) - at(f0))}`),
@@ -24,7 +28,8 @@ function whatIf(v) {
       h('div.acts',
         live && button('plain', 'Hide from the model (H)', () => v.hide(false), 'Hide'),
         live && button('plain', 'Show the model only this (K)', () => v.hide(true), 'Keep only'),
-        button('plain', 'Zoom in', () => { v.zoom(at(f0), at(f1)); v.choose() }, 'Zoom'), button('nav', 'Close (Escape)', () => v.choose(), icon('close'))))
+        button('plain', 'Zoom in', () => { v.zoom(at(f0), at(f1)); v.choose() }, 'Zoom'),
+        button('plain', 'Loop this range (L)', () => v.again(), 'Loop'), button('nav', 'Close (Escape)', () => v.choose(), icon('close'))))
     $.pop.hidden = false
     write($.count, previewed())
     const p = box($.range), t = box(r.track), {offsetWidth: w, offsetHeight: tall} = $.pop, y0 = whole.top
@@ -41,6 +46,16 @@ function whatIf(v) {
   const previewed = () => {
     if (!live || !s.range) return ''
     return s.preview ? `Preview: hidden${hidden().length && !get('keep') ? ' as well' : ''}, ${changing(changed())}` : 'Preview …'
+  }
+
+  /** Play the chosen range, or the clip at the play head, again and again; or stop that. */
+  v.again = () => {
+    const c = clipAt(spans, s.frame), [a, b] = s.range ?? [c, c + 1]
+    s.loop = v.film.loop = s.loop && !s.range ? null : [spans[2 * a], spans[2 * b - 1]]
+    if (s.range) v.choose()
+    if (s.loop) { v.film.seek(s.loop[0]); if (!v.film.playing) v.film.play() }
+    v.what(); v.redraw()
+    say(s.loop ? `Loops ${v.frames(...s.loop)}` : 'No loop')
   }
 
   v.hide = keep => {
@@ -62,8 +77,8 @@ function whatIf(v) {
   v.revise = () => {
     const ranges = hidden(), keep = get('keep')
     s.rule = JSON.stringify([ranges, keep]); s.trouble = ''
-    if (ranges.length && live) v.ask.put({type: 'whatif', hidden: ranges, keep})
-    else { v.ask.drop('whatif'); s.late = false; s.answers = null; v.labels(); v.detail() }
+    if (ranges.length && live) v.ask.put({type: 'whatif', hidden: ranges, keep, show: v.shows()})
+    else { v.ask.drop('whatif'); s.late = false; s.answers = null; v.see(s.ruled = null); v.labels(); v.detail() }
     v.what()
   }
   /** The line below the lanes: what is hidden, how many answers change, what a preview would change, and what went wrong. */
@@ -77,9 +92,10 @@ function whatIf(v) {
     const rule = ranges.length ? [h('b', keep ? 'Only' : 'Without'), ...ranges.map(chip), h('span.soft', count),
       s.undo.length && button('plain', 'Undo (U)', v.back, 'Undo'), button('plain', 'Show the model everything (C)', () => v.rule([], false), 'Show all')] : []
     const trouble = s.trouble || (s.late ? 'The kernel has not answered for 5 s: it is busy or has stopped. All else works.' : ''), preview = previewed()
+    const looped = s.loop && h('span.chip', `Loop ${v.frames(...s.loop)}`, button('nav', 'Stop the loop (L)', () => v.again(), icon('close')))
     hold($.what)
-    $.what.hidden = !(ranges.length || preview || trouble)
-    $.what.replaceChildren(...rule.filter(Boolean), h('span.preview', preview), h('span.trouble', {role: 'status'}, trouble))
+    $.what.hidden = !(ranges.length || preview || trouble || looped)
+    $.what.replaceChildren(...rule.filter(Boolean), looped || '', h('span.preview', preview), h('span.trouble', {role: 'status'}, trouble))
     if ($.count) write($.count, preview)
     v.root.classList.toggle('is-preview', !!s.preview)
   }
