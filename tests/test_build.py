@@ -44,7 +44,7 @@ class Mean(nn.Module):
 
 @pytest.fixture(autouse=True)
 def films(monkeypatch):
-    for where in ('tqn.features.stream.open_item', 'tqn.features.build.open_item'): monkeypatch.setattr(where, Film)
+    for where in ('tqn.features.stream.open_item', 'tqn.data.items.open_item'): monkeypatch.setattr(where, Film)
 
 def tiny(seed=0):
     torch.manual_seed(seed)

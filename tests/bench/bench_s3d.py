@@ -27,7 +27,7 @@ def main(args=None):
         least = {k: min(v) for k,v in spent.items()}
         off = float((out['fuse']-out['plain']).abs().max()/out['plain'].abs().max())
         print(f'batch {b}: '+', '.join(f'{k} {least[k]*1e3:.0f} ms a clip' for k in ways)+f'; {least["plain"]/least["fuse"]:.2f} times the plain way, largest difference {off:.1e} of the maximum')
-        found[f'S3D inference at {a.pixels} pixels, batch {b}, against the plain way'] = least['plain']/least['fuse']
+        found[f'S3D inference at {a.pixels} pixels, batch {b}, times as fast as the plain way'] = least['plain']/least['fuse']
     return found
 
 if __name__=='__main__': main()

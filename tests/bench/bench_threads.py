@@ -45,7 +45,7 @@ def main(args=None):
         wall,cpu = ({k: np.median([o[i] for o in v]) for k,v in spent.items()} for i in (0, 1))
         print(f'{busy} busy processes beside; median of {a.repeats}, milliseconds a step')
         for k in WAYS: print(f'  {k:16} wall {wall[k]*1e3:7.1f}, CPU {cpu[k]*1e3:7.1f}; CPU of one thread: {cpu[k]/cpu["one thread"]:.2f}')
-        found[f'CPU of a small training step, {busy} busy processes beside, torch\'s own way against tqn\'s'] = cpu['as torch has it']/cpu['as tqn sets it']
+        found[f'CPU of a small training step, {busy} busy processes beside, torch as it comes against tqn'] = cpu['as torch has it']/cpu['as tqn sets it']
     return found
 
 if __name__=='__main__': main()

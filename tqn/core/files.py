@@ -163,7 +163,7 @@ def plain_cell(
     text:str, # A cell as it stands in a table
 )->str: # What it says
     "Text as it was before `safe_cell`"
-    return text[1:] if re.match(r"'+[=+\-@\t\r]", text) else text
+    return text[1:] if text[:1]=="'" and re.match(r"'+[=+\-@\t\r]", text) else text
 
 # %% ../../nbs/01_core/03_files.ipynb #138b5bcd
 @contextmanager

@@ -34,6 +34,7 @@ class Row:
     extents:dict=field(default_factory=dict)   # {question: what says where}
     problems:list=field(default_factory=list)  # Of all rows
     header:int=1   # Line of the column names
+    known:dict=field(default_factory=dict, repr=False) # True paths of folders, see `inside`
 
     def complain(self,
         column:str|None, # Where in the line
@@ -198,7 +199,7 @@ def row_item(
 )->Item|None: # None where the row is useless
     "The item of a row"
     before = len(row.problems)
-    path,split = row.read('path', lambda p: inside(root, _one_line(p), links=False)),row.read('split', _one_line)
+    path,split = row.read('path', lambda p: inside(root, _one_line(p), links=False, known=row.known)),row.read('split', _one_line)
     if split is not None: split = row.match('split', split, SPLITS, f'expected {", ".join(SPLITS)}, got')
     start,end,id = row.read('start', seconds),row.read('end', seconds),row.read('id', _one_line)
     if not id and 'path' not in row.cells: row.complain('path', "expected the path of a video, got ''")
@@ -295,7 +296,9 @@ def read_manifest(
             why = 'no question has this name' if queries is not None else 'a column of this name is usually no question'
             found.problems.append(Problem(said, f'{why}, so {name!r} was left out' + ('' if queries is not None else '; if it is one, write all questions into queries.yaml'), header, name, 'skipped', False))
             for r in rows: r.answers.pop(name, None)
+    folders = {}
     for row in rows:
+        row.known = folders
         if (item := row_item(row, root or path.parent, queries)) is None: continue
         form = unicodedata.normalize('NFC', item.id)
         if form in ids: row.complain('id' if 'id' in row.cells else 'path', f'expected an id of its own, got {item.id!r} as in line {ids[form]}')

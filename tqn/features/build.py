@@ -14,7 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from .bank import BANK_FILES, FeatureBank, bank_parts, lock_bank, refuse_strange
 from .stream import stream
-from ..data.items import Item, as_items, open_item
+from ..data.items import Item, as_items, count_frames
 from ..core.files import json_digest, read_plain, remove_files, weights_digest, write_atomic
 from ..video.transforms import Preprocess, box_text, read_box
 from ..video.decode import VideoError
@@ -43,7 +43,7 @@ def count_clips(
     "Clips of every video"
     lengths,damaged = {},{}
     for o in tqdm(items, 'look', unit='video', disable=not progress or all(o.n_frames for o in items)):
-        try: lengths[o.id] = preprocess.n_clips(o.n_frames or len(open_item(o)))
+        try: lengths[o.id] = preprocess.n_clips(count_frames(o))
         except VideoError as e: _name_damage(o, e, on_error, damaged)
     return lengths, damaged
 
