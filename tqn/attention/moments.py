@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'FILMS', 'COLUMNS', 'windows', 'lost_by_hiding', 'hiding_maps', 'Finder', 'trust_inputs', 'clip_maps',
-           'span_clips', 'places_elsewhere', 'FilmClips', 'film_moments', 'find_films', 'film_clips', 'moments']
+           'span_clips', 'places_elsewhere', 'FilmClips', 'film_moments', 'find_films', 'film_of', 'read_film',
+           'film_clips', 'as_table', 'moments']
 
 # %% ../../nbs/08_attention/08_moments.ipynb #cafdae26
 import warnings
@@ -29,6 +30,7 @@ from ..features.store import FeatureStore, Timing, extract
 from ..features.stream import finite_rows, stream
 from ..video.decode import VideoError
 from ..video.transforms import Preprocess
+from ..video.video import FrameSource
 
 # %% ../../nbs/08_attention/08_moments.ipynb #204f7364
 METHODS = ('attention','gradients','hiding','product','mixture')
@@ -242,10 +244,33 @@ def find_films(
     return as_items(o if seen[o.id]==1 or not o.path else replace(o, id=str(o.path)) for o in found)
 
 # %% ../../nbs/08_attention/08_moments.ipynb #8c8b5ae2
+def film_of(
+    id:str,              # The film
+    rows:Tensor,         # Its features (n, d)
+    timing:Timing,       # When they are
+    source:FrameSource|None=None, # The film, for its own times; None: by frames a second
+)->FilmClips:            # What moments need to know
+    "Put features where they belong in time"
+    timing = Timing(timing.hop, timing.span, timing.fps, timing.n_frames if source is None else len(source))
+    frames = timing.frames(len(rows))
+    if source is not None and (frames[-1,0]>=len(source) or (np.diff(frames)<1).any()): raise ValueError(f'film {id!r}: {len(rows)} features, {timing.hop:g} frames apart, do not fit {len(source)} frames: another file, or another hop')
+    at = np.arange(frames[-1,1]+1)
+    return FilmClips(id, finite_rows(rows, id), frames, at/timing.fps if source is None else clip_times(at, source.timestamps, source.fps))
+
+def read_film(
+    model:nn.Module,     # Whose backbone made the rows
+    item:Item|str|Path,  # The film
+    rows:Tensor,         # Its features (n, d), as `stream` gives them
+)->FilmClips:            # What moments need to know
+    "A film that was just read"
+    p,source = Preprocess.of(model),open_item(item)
+    span = p.fitted(len(source)).stride*p.clip_len
+    return film_of(item.id if isinstance(item, Item) else Path(item).name, rows, Timing(p.hop or span, span, float(source.fps)), source)
+
 def film_clips(
     model:nn.Module,        # A TQN, with a backbone where films are to be read
     items:Sequence[Item],   # The films
-    features:str|Path|FeatureStore|Mapping|None=None, # Folder of features made before; those that lack are made and kept there; or {id: (n, d)}; None: none are kept
+    features:str|Path|FeatureStore|Mapping|None=None, # Folder of features made before; those that lack are made and kept there; or {id: (n, d), or `FilmClips`}; None: none are kept
     on_error:str='raise',   # A damaged film: 'raise', or 'skip'
     damaged:dict|None=None, # {id: why}: filled with those that are left out
     fps:float=25.,          # Frames a second, where only features are given
@@ -253,12 +278,6 @@ def film_clips(
     "Features and times of each film, one film in memory at a time"
     p,damaged = Preprocess.of(model),{} if damaged is None else damaged
     device = next((o.device for o in model.parameters()), torch.device('cpu'))
-    def clips(item, rows, timing, source):
-        timing = Timing(timing.hop, timing.span, timing.fps, len(source) if source else timing.n_frames)
-        frames = timing.frames(len(rows))
-        if source is not None and (frames[-1,0]>=len(source) or (np.diff(frames)<1).any()): raise ValueError(f'film {item.id!r}: {len(rows)} features, {timing.hop:g} frames apart, do not fit {len(source)} frames: another file, or another hop')
-        edges = clip_times(np.arange(frames[-1,1]+1), source.timestamps, source.fps) if source is not None else np.arange(frames[-1,1]+1)/timing.fps
-        return FilmClips(item.id, finite_rows(rows, item.id).to(device), frames, edges)
     def there(item):
         if item.path is None and not item.stretches: return None
         try: return open_item(item)
@@ -269,7 +288,8 @@ def film_clips(
     if isinstance(store, Mapping):
         for o in items:
             span = p.clip_len*p.stride
-            yield clips(o, torch.as_tensor(store[o.id]).float(), Timing(p.hop or span, span, o.fps or fps, o.n_frames), None)
+            kept = store[o.id]
+            yield kept if isinstance(kept, FilmClips) else film_of(o.id, torch.as_tensor(kept).float().to(device), Timing(p.hop or span, span, o.fps or fps, o.n_frames))
         return
     lacking = [] if store is None else [o for o in items if not isinstance(store, FeatureStore) or feature_file(store.folder, o.id) is None]
     if lacking:
@@ -281,7 +301,7 @@ def film_clips(
             try:
                 if feature_file(store.folder, o.id) is None: raise VideoError(o.path or o.id, None, 'no features could be made of it')
                 source = there(o)
-                yield clips(o, store.read(o.id), store.timing(o.id), source)
+                yield film_of(o.id, store.read(o.id).to(device), store.timing(o.id), source)
             except VideoError as e:
                 if on_error=='raise': raise
                 damaged[o.id] = str(e)
@@ -291,14 +311,19 @@ def film_clips(
     try:
         for r in stream(model.backbone.eval(), items, p, on_error=on_error):
             if r.rows is None: damaged[r.video.id] = r.error; continue
-            source = open_item(r.video)
-            span = p.fitted(len(source)).stride*p.clip_len
-            yield clips(r.video, r.rows, Timing(p.hop or span, span, float(source.fps)), source)
+            yield read_film(model, r.video, r.rows.to(device))
     finally: model.backbone.train(was)
 
 # %% ../../nbs/08_attention/08_moments.ipynb #419e9910
 COLUMNS = {'film': object, 'question': object, 'answer': object, 'probability': float, 'start': float, 'end': float, 'first': 'Int64', 'last': 'Int64', 'peak': 'Int64',
     'score': float, 'needed': float, 'elsewhere': float, 'trust': float, 'remark': object}
+
+def as_table(
+    rows:Iterable[dict],      # Of `film_moments`, of any number of films
+)->'pandas.DataFrame':        # With the columns of `COLUMNS`
+    "Moments as a table"
+    import pandas as pd
+    return pd.DataFrame(list(rows), columns=list(COLUMNS)).astype(COLUMNS)
 
 def moments(
     model:nn.Module,          # A trained TQN
@@ -315,7 +340,6 @@ def moments(
     progress:bool=True,       # Show a bar with the time left
 )->'pandas.DataFrame':        # film, question, answer, probability, start, end (seconds), first, last, peak (frames), score, needed, elsewhere, trust, remark
     "When in each film the evidence of each answer is"
-    import pandas as pd
     if on_error not in ('raise', 'skip'): raise ValueError(f"expected on_error='raise' or 'skip', got {on_error!r}")
     if isinstance(finder, (str, Path)): finder = Finder.load(finder)
     if method is not None and method!=finder.method: finder = replace(finder, method=method, trust=None)
@@ -329,6 +353,6 @@ def moments(
             rows += film_moments(model, film, asked, finder, most, needed)
     finally: model.train(was)
     if damaged: warnings.warn(f"{len(damaged)} of {len(items)} films could not be read and are left out: {'; '.join(f'{k}: {v}' for k,v in list(damaged.items())[:3])}", stacklevel=2)
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    table = as_table(rows)
     table.attrs['damaged'] = damaged
     return table

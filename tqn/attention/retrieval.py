@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IOUS', 'GRID', 'fixed_place', 'Retrieval', 'score_moments', 'layers_of', 'choose_finder', 'roc_area', 'fit_trust',
-           'calibrate', 'reliability', 'plot_reliability']
+           'calibrate', 'fit_finder', 'reliability', 'plot_reliability']
 
 # %% ../../nbs/08_attention/09_retrieval.ipynb #7eace045
 from collections.abc import Iterable, Mapping, Sequence
@@ -218,6 +218,26 @@ def calibrate(
     t = found.rows[found.rows.score.notna()]
     if len(t)<20: raise ValueError(f'expected at least 20 moments with known times to calibrate on, got {len(t)}')
     return replace(finder, trust=fit_trust(trust_inputs(t.score, t.needed, t.elsewhere), t.iou>=iou))
+
+# %% ../../nbs/08_attention/09_retrieval.ipynb #f75b43f3
+def fit_finder(
+    model:nn.Module,     # A trained TQN
+    val:Iterable,        # Validation films; those with extents count
+    features=None,       # Folder of their features; None: films are read
+    questions:Sequence[str]|None=None, # Whose extents count; None: all that are known
+    most:int=200,        # Films at most
+    iou:float=.5,        # From which overlap on a moment is right
+    progress:bool=True,  # Show bars with the time left
+)->Finder:               # Chosen and, with at least 20 moments, calibrated; the default where no times are known
+    "All that validation films can tell about finding moments; each is read once"
+    known = [o for o in as_items(val) if any((o.extents or {}).values())]
+    known = [known[i] for i in np.unique(np.linspace(0, len(known)-1, min(most, len(known))).astype(int))] if known else []
+    if not known: return Finder()
+    kept = {f.id: f for f in tqdm(film_clips(model, known, features), 'validation films', len(known), unit='film', disable=not progress)}
+    known = [replace(o, n_frames=o.n_frames or int(kept[o.id].frames[-1,1])) for o in known]
+    finder,_ = choose_finder(model, known, kept, questions, iou=iou, progress=progress)
+    found = score_moments(moments(model, known, features=kept, finder=finder, progress=False), known, questions=questions)
+    return calibrate(finder, found, iou) if found.rows.score.notna().sum()>=20 else finder
 
 # %% ../../nbs/08_attention/09_retrieval.ipynb #dd2defdc
 def reliability(

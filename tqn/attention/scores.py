@@ -367,6 +367,7 @@ class Tested:
     damaged:dict=field(default_factory=dict)   # {id: what is wrong} of the videos that could not be read
     views:str='full'                           # Which views were averaged
     attention:object=None                      # A `Localisation`, where extents are known
+    moments:object=None                        # A `Retrieval`, where extents are known and moments were asked for
 
     def save(self, folder:str|Path)->Path: # The folder
         "Write scores.json and predictions.csv"
@@ -377,7 +378,7 @@ class Tested:
     def __str__(self)->str:
         said = f"{self.views} view{'s, softmax averaged' if self.views == 'two' else ''}"
         lost = f"; {len(self.damaged)} could not be read: {', '.join(list(self.damaged)[:3])}" if self.damaged else ''
-        where = '' if self.attention is None else f'\n\n{self.attention.summary()}'
+        where = ('' if self.attention is None else f'\n\n{self.attention.summary()}') + ('' if self.moments is None else f'\n\n{self.moments}')
         return f'{said}{lost}\n{self.evaluation}{where}'
 
 # %% ../../nbs/08_attention/03_scores.ipynb #d691e0dd

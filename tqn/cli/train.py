@@ -125,6 +125,7 @@ def test(
     features:Path|None=None,   # Folder of features made before, read in place of the videos
     queries:Path|None=None,    # Questions of a manifest, where no file beside it holds them
     root:Path|None=None,       # Folder of the videos of a manifest, if not given its own; of dives, where they are rendered, if not given data/dives
+    moments:bool=False,        # Also find the moments where extents are known, as chosen on val, and score them beside what needs no model: moments.csv, finder.json
     overwrite:bool=False,      # Replace the scores in the folder
     quiet:bool=False,          # Show no bars
     flags:dict={},             # Settings that were typed
@@ -134,7 +135,7 @@ def test(
     r = settings_of(stage, data, preset, config, flags)
     from tqn.training.chain import model_questions, run_test
     queries = queries or model_questions(r.data, start)    # a table without answers, or with some of them, is asked what the model knows
-    tested = run_test(r, _videos(r, queries, root, quiet), start, out, features, overwrite, progress=not quiet)
+    tested = run_test(r, _videos(r, queries, root, quiet), start, out, features, overwrite, progress=not quiet, moments=moments)
     _tell(tested, *(f'could not read {id}: {why}' for id,why in tested.damaged.items()), f'scores and predictions are in {out}')
 
 # %% ../../nbs/12_cli/03_train.ipynb #a7b494f4

@@ -38,6 +38,9 @@ from ..features.build import build_bank, ready_items
 from ..features.store import FeatureStore, made_by
 from ..core.files import read_plain, write_json
 from ..attention.localise import localisation_dict, localise, video_maps
+from ..attention.marks import write_moments
+from ..attention.moments import as_table, film_clips, film_moments, read_film
+from ..attention.retrieval import fit_finder, score_moments
 from ..attention.scores import Tested, evaluate, gather_objects, gather_scores, score_videos
 from .settings import Resolved, Settings, save_settings
 from .run import Run, make_accelerator
@@ -279,28 +282,41 @@ def run_test(
     features:str|Path|None=None,  # Folder of features made before; None reads the videos
     overwrite:bool=False, # Replace the scores in `folder`
     progress:bool=True,   # Show a bar with the time left
+    moments:bool=False,   # Also find the moments where extents are known, as chosen on val, and score them
 )->Tested: # Scores; print it
     "Score the test videos"
     if (Path(folder)/'scores.json').exists() and not overwrite: raise ValueError(f"{folder} already holds scores: pass overwrite=True to replace them, or choose another folder")
     acc,model = make_accelerator(r.settings.precision, r.settings.device),TQN.from_pretrained(find_model(start))
     _same_questions(model, data, start)
     items,train,seen = data[r.settings.test], data.splits.get(r.settings.train), []
-    known = [o for o in items if any((o.extents or {}).values())]
+    known,found = [o for o in items if any((o.extents or {}).values())],[]
+    if moments and not known: raise ValueError("no extents are known of the test videos, so moments cannot be scored: leave moments=True out; `tqn moments` finds them without")
+    finder = fit_finder(model.to(acc.device), data.splits.get(r.settings.val, []), features, progress=progress and acc.is_main_process) if moments else None
+    def find(film): found.append((film.id, int(film.frames[-1,1]), film_moments(model, film, finder=finder)))
     def see(item, rows): # keeps where the model attended
         if not any((item.extents or {}).values()): return
+        if moments: find(read_film(model, item, rows.to(acc.device)))
         seen.append(video_maps(model, item, rows, Preprocess.of(model), item.n_frames or len(open_item(item))))
     if features:
         tested,store = Tested(evaluate(model.to(acc.device), make_loader(FeatureDataset(features, items, data.queries), 16), train)), FeatureStore(features)
         said = read_plain(store.folder/'features.json').get('preprocess') if (store.folder/'features.json').is_file() else None
         seen = [video_maps(model.eval(), o, store.read(o.id), Preprocess.from_dict(said), n) for o in known if said and (n := store.timing(o.id).n_frames)]
+        for film in film_clips(model, known, store) if moments else (): find(film)
     else:
         s = (r := model_settings(model, r)).settings
         tested = score_videos(model.to(acc.device), items, s.views, train=train, rank=acc.process_index, world=acc.num_processes, workers=max(1, s.workers),
                               on_error=s.damaged, progress=progress and acc.is_main_process, see=see)
         tested = gather_scores(tested, [o.id for o in items])
-        seen = gather_objects(seen)
+        seen,found = gather_objects(seen),gather_objects(found)
     if seen := [o for o in seen if o is not None and any(o.extents.get(q) for q in o.attn)]: tested.attention = localise(seen)
     if acc.is_main_process and seen: write_json(Path(folder)/'attention.json', localisation_dict(tested.attention) | {'against': tested.attention.against().reset_index().to_dict('records')})
+    if found:
+        long = {id: n for id,n,_ in found}
+        table = as_table(row for *_,rows in found for row in rows)
+        tested.moments = score_moments(table, [replace(o, n_frames=o.n_frames or long[o.id]) for o in known if o.id in long], train or ())
+        if acc.is_main_process:
+            write_moments(table, Path(folder)/'moments.csv', overwrite=True); finder.save(Path(folder)/'finder.json')
+            write_json(Path(folder)/'moments.json', dict(about=tested.moments.about(), rows=tested.moments.to_frame().reset_index().to_dict('records')))
     if acc.is_main_process: tested.save(folder); save_settings(folder, r, r.data or str(data.root))
     return tested
 
