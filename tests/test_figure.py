@@ -103,3 +103,29 @@ def test_shared_scale_measures_all_bars_by_one_peak():
     np.testing.assert_allclose(top, [float(m.max())/highest for m in a.maps().values()], atol=1e-5)
     with pytest.raises(ValueError, match="'lane' or 'shared'"): plot_attention(a, scale='log')
     plt.close('all')
+
+# how colours are seen without one kind of cone, in linear light: Machado, Oliveira and Fernandes 2009, severity 1
+CONES = {'protan': [[.152286,1.052583,-.204868], [.114503,.786281,.099216], [-.003882,-.048116,1.051998]],
+         'deutan': [[.367322,.860646,-.227968], [.280085,.672501,.047413], [-.011820,.042940,.968881]],
+         'tritan': [[1.255528,-.076749,-.178779], [-.078411,.930809,.147602], [.004733,.691367,.303900]]}
+
+def lab(hexes, cone=None):
+    "CIE L*a*b* of colours, as somebody sees them who lacks a kind of cone"
+    x = np.array([[int(h[i:i+2], 16)/255 for i in (1,3,5)] for h in hexes])
+    x = np.where(x<=.04045, x/12.92, ((x+.055)/1.055)**2.4)
+    if cone: x = np.clip(x@np.array(CONES[cone]).T, 0, 1)
+    xyz = x@np.array([[.4124564,.3575761,.1804375], [.2126729,.7151522,.0721750], [.0193339,.1191920,.9503041]]).T/[.95047,1,1.08883]
+    f = np.where(xyz>.008856, np.cbrt(xyz), 7.787*xyz+16/116)
+    return np.stack([116*f[:,1]-16, 500*(f[:,0]-f[:,1]), 200*(f[:,1]-f[:,2])], -1)
+
+@pytest.mark.parametrize('cone', [None, *CONES])
+@pytest.mark.parametrize('theme', PALETTE)
+def test_colours_are_told_apart_without_a_kind_of_cone(theme, cone):
+    "Right from wrong, hits from errors, each tone from the next, and everything from its ground"
+    p = PALETTE[theme]
+    apart = lambda a, b: np.linalg.norm(np.subtract(*lab([a,b], cone)))
+    assert apart(p['right'], p['wrong'])>20 and apart(p['head'], p['bg'])>40 and apart(p['head'], p['tones'][2])>20
+    assert all(apart(p[k], p['bg'])>40 for k in ('right','wrong','accent','soft'))
+    for tones in (p['tones'],p['errors']):
+        assert all(apart(a, b)>10 for a,b in zip(tones, tones[1:])) and (np.diff(lab(tones, cone)[:,0])*(-1 if theme=='light' else 1)>0).all()
+    assert all(apart(a, b)>12 for a,b in zip(p['tones'][1:4], p['errors'][:3]))

@@ -46,6 +46,23 @@ epochs
 confusions = tqn.Confusions(records, question='takeoff', on_open=show)
 confusions
 ''', '''
+from pathlib import Path
+from tqn.data.items import Item
+from tqn.widgets.browse import Opener
+from tqn.video.video import write_video
+class Mean(torch.nn.Module):
+    d_out = 3
+    def forward(self, x): return x.mean((2, 3, 4))
+colours = [(220, 40, 40), (40, 60, 220)]
+for i, c in enumerate(colours): write_video(f'film{i}.mp4', np.full((24, 36, 64, 3), c, np.uint8))
+seeing = tqn.TQN(tqn.QuerySet({'takeoff': ['Back', 'Forward'], 'twist': ['none', 'half']}), Mean(), d_model=8, n_layers=1, n_heads=1).eval()
+seeing.preprocess = dict(size=32, resize=32)
+some = made(30, ('takeoff', 'twist'), seed=1)
+films = {k: Item(k, Path(f'film{i % 2}.mp4')) for i, k in enumerate(some.ids)}
+some.items.update(films)
+filmed = tqn.DataBrowser(some, question='twist', on_open=Opener(seeing, films), height=300, sort='given', descending=False)
+filmed
+''', '''
 tqn.DataBrowser(None)
 ''']
 
@@ -162,6 +179,21 @@ def test_a_click_opens_the_viewer(lab_page, browse, shots):
     browse.get_by_label('Close the viewer').click()
     lab_page.until(lambda: not browse.locator('.tqn-pane').is_visible())
     assert lab_page.get('browser.viewer is None')
+
+def test_rows_show_their_films_and_open_at_the_question(lab_page, shots):
+    "A picture of every film on show, and the viewer begins at the question that was chosen"
+    root = lab_page.page.locator('.tqn-browse').nth(2)
+    root.scroll_into_view_if_needed()
+    seen = root.locator('.tqb-film:visible')
+    lab_page.until(lambda: seen.count() >= 4, 'no pictures')
+    reds = [seen.nth(i).evaluate("c => { const d = c.getContext('2d').getImageData(c.width >> 1, c.height >> 1, 1, 1).data; return d[0] > d[2] }") for i in range(4)]
+    assert reds == [True, False, True, False], 'the pictures of other films'
+    root.locator('.tqb-row', has_text='dive_00001').first.click()
+    viewer = root.locator('.tqn-pane .tqn-viewer')
+    viewer.wait_for(timeout=20_000)
+    assert lab_page.get('filmed.viewer.lane') == 1 and viewer.locator('[aria-selected=true]').get_attribute('data-name') == 'twist'
+    lab_page.nb.shot(shots/'browse_films.png', '.tqn-browse >> nth=2')
+    lab_page.kernel.run('filmed.close_viewer()')
 
 def test_enter_opens_and_faults_are_said(lab_page, browse):
     browse.locator('.tqb-list').focus()
@@ -309,6 +341,9 @@ def test_a_cell_lists_its_videos(lab_page, shots):
     root.locator('.tqf-video').nth(target).click()
     root.locator('.tqn-pane .tqn-viewer').wait_for(timeout=20_000)
     assert lab_page.get('confusions.selected') == id == lab_page.get('opened[-1]')
+    tones = lambda k: root.locator('.tqf-cell').nth(k).evaluate('e => getComputedStyle(e).backgroundColor.match(/[0-9]+/g).map(Number)')
+    (r0, _, b0), (r1, _, b1) = tones(5), tones(int(np.argmax(np.where(np.eye(4), 0, counts/counts.sum(1, keepdims=True)).ravel())))
+    assert b0 > r0 and r1 > b1, 'hits are blue, errors orange'
     lab_page.nb.shot(shots/'confusions.png', '.tqn-confusions')
     lab_page.kernel.run('confusions.close_viewer()')
     root.get_by_label('question', exact=True).select_option('class')

@@ -296,6 +296,15 @@ def test_can_be_used_without_seeing_it(opened, saved):
     unnamed = p.page.locator('.tqn-viewer').evaluate("""r => [...r.querySelectorAll('button, select, [role=slider], [role=option], [role=listbox], [role=group], [role=region]')]
         .filter(e => !e.closest('[hidden]') && !(e.getAttribute('aria-label') ?? '').trim()).map(e => e.outerHTML.slice(0, 80))""")
     assert unnamed == []
+    p.lane('twist').focus(); p.page.keyboard.press('t')
+    unlike = p.root.evaluate("""r => [...r.querySelectorAll('button')].filter(b => b.textContent.trim() && !b.closest('[hidden]') && b.className !== 'tqn-moment'
+        && !b.getAttribute('aria-label').toLowerCase().includes(b.textContent.trim().toLowerCase())).map(b => [b.textContent, b.getAttribute('aria-label')])""")
+    assert unlike == [], 'what is read aloud holds what is written, so that it can be said'
+    p.page.keyboard.press('Escape')
+    p.page.emulate_media(forced_colors='active')
+    colours = p.root.evaluate("r => ['.tqn-playhead', '.tqn-best .tqn-gauge div', '.tqn-tones'].map(s => getComputedStyle(r.querySelector(s))).map(c => c.backgroundImage + c.backgroundColor)")
+    assert colours[0].endswith('rgb(214, 60, 0)') and colours[1].endswith('rgb(21, 90, 138)') and 'linear-gradient' in colours[2], colours
+    p.page.emulate_media(forced_colors='none')
     label = p.lane('twist').get_attribute('aria-label')
     assert 'twist: Back, probability 0.50, wrong, truth: Forward, attention peaks at' in label
     assert p.lane('takeoff').locator('.tqn-mark').text_content() == '✓' and p.lane('twist').locator('.tqn-mark').text_content() == '✗'
@@ -355,7 +364,7 @@ def test_what_if_is_live_and_can_be_undone(opened, data, tmp_path, shots):
     p.page.keyboard.press('u')
     assert p.page.evaluate("[world.models[0].get('keep'), world.models[0].get('hidden')]") == [False, [[a, b]]]
     assert p.page.locator('.tqn-live').text_content() == '1 of 5 answers changes'
-    p.page.get_by_role('button', name='Show the model everything').click()
+    p.page.get_by_role('button', name='Show all to the model').click()
     p.until("!document.querySelector('.tqn-hidden')")
     assert first() == ['Back', '0.60']
     assert p.page.locator('.tqn-what').is_hidden() and p.page.evaluate('document.activeElement.className').startswith('tqn-viewer'), 'keys still work'
@@ -399,7 +408,7 @@ def test_hide_can_be_clicked_on_every_lane(opened, data, tmp_path, shots, width)
             if (name, a) == (names[-1], .9): p.page.screenshot(path=str(shots/f'page_popover_{width}.png'), full_page=True)
             p.page.locator('.tqn-pop').get_by_role('button', name='Hide from the model').click(timeout=3000)
             p.until("document.querySelector('.tqn-what').textContent.includes('answers change')")
-            p.page.get_by_role('button', name='Show the model everything').click()
+            p.page.get_by_role('button', name='Show all to the model').click()
     assert p.errors == []
 
 def test_a_preview_says_so_and_counts_against_what_is_hidden(opened, data, tmp_path):
@@ -439,7 +448,7 @@ def test_lanes_show_where_each_query_looks_now(opened, data, tmp_path, shots):
     assert f'peak {top:.0f}×' in p.lane('somersault').inner_text(), 'times uniform among the clips that are seen'
     assert 'attention before' in p.page.get_by_label('Legend').inner_text()
     p.page.screenshot(path=str(shots/'page_ghosts.png'), full_page=True)
-    p.page.get_by_role('button', name='Show the model everything').click()
+    p.page.get_by_role('button', name='Show all to the model').click()
     p.page.wait_for_timeout(200)
     assert p.heights('somersault')[0] == before and p.errors == []
 

@@ -14,19 +14,20 @@ from ..core.text import plain_text, shorten
 # %% ../../nbs/08_attention/02_figure.ipynb #954466c4
 PALETTE = {
     'light': {'bg': '#ffffff', 'ink': '#15191e', 'soft': '#5a636e', 'faint': '#a9b1ba', 'line': '#dfe3e8', 'ground': '#f3f5f7', 'raise': '#ffffff', 'tint': '#e6f0f7',
-        'accent': '#155a8a', 'right': '#0a6aa1', 'wrong': '#b34700', 'head': '#d63c00', 'tones': ('#c4deeb','#7db5d3','#3a86b4','#155a8a','#082f54')},
+        'accent': '#155a8a', 'right': '#0a6aa1', 'wrong': '#b34700', 'head': '#d63c00', 'tones': ('#c4deeb','#7db5d3','#3a86b4','#155a8a','#082f54'), 'errors': ('#f6d3bb','#e59a63','#b34700','#6e2b00')},
     'dark': {'bg': '#121518', 'ink': '#eceff2', 'soft': '#a2acb6', 'faint': '#6b7680', 'line': '#2e353c', 'ground': '#1c2126', 'raise': '#20262c', 'tint': '#1b2c38',
-        'accent': '#8bcdec', 'right': '#7cc4ea', 'wrong': '#ff9a52', 'head': '#ff7a3c', 'tones': ('#1b4058','#23658d','#3f9aca','#8bcdec','#e6f6ff')}}
+        'accent': '#8bcdec', 'right': '#7cc4ea', 'wrong': '#ff9a52', 'head': '#ff7a3c', 'tones': ('#1b4058','#23658d','#3f9aca','#8bcdec','#e6f6ff'), 'errors': ('#4a2c17','#94521f','#ff9a52','#ffe3cf')}}
 INK,SOFT,FAINT,LINE,GROUND,ACCENT,RIGHT,WRONG,HEAD,TONES = (PALETTE['light'][k] for k in ('ink','soft','faint','line','ground','accent','right','wrong','head','tones'))
 
 def tone_map(
     theme:str='light',   # 'light' or 'dark'
     ground:bool=False,   # True: begin at the ground, for heat maps in which nothing must look like nothing
+    errors:bool=False,   # True: the tones of what went wrong, orange in place of blue
 )->'matplotlib.colors.Colormap': # From little to much
     "The tones of attention as a colour map"
     from matplotlib.colors import LinearSegmentedColormap
     p = PALETTE[theme]
-    return LinearSegmentedColormap.from_list(f'tqn_{theme}', [*([p['ground']] if ground else []), *p['tones']])
+    return LinearSegmentedColormap.from_list(f'tqn_{theme}', [*([p['ground']] if ground else []), *p['errors' if errors else 'tones']])
 
 # %% ../../nbs/08_attention/02_figure.ipynb #bbdb1a9e
 DARKEST = 16 # times uniform
@@ -50,7 +51,7 @@ def draw_heat(
 )->None:
     "Draw a matrix of shares with labels that can be read"
     import seaborn as sns
-    sns.heatmap(values, ax=ax, vmin=0, vmax=1, cmap=tone_map(ground=True), annot=notes if np.size(values)<=2500 else False, fmt=fmt, cbar=False, linewidths=.5, linecolor='white', **{'xticklabels': cols, 'yticklabels': rows, **kwargs})
+    sns.heatmap(values, ax=ax, vmin=0, vmax=1, annot=notes if np.size(values)<=2500 else False, fmt=fmt, cbar=False, linewidths=.5, linecolor='white', **{'cmap': tone_map(ground=True), 'xticklabels': cols, 'yticklabels': rows, **kwargs})
     ax.set(xlabel='', ylabel=''); ax.tick_params(length=0)
     ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
     ax.set_xticklabels(ax.get_xticklabels(), rotation=35, ha='right', rotation_mode='anchor')

@@ -25,7 +25,7 @@ from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
 from ..data.items import Item, as_items, encode_targets, split_answers
 from ..features.stream import stream
-from .figure import ACCENT, FAINT, LINE, draw_heat
+from .figure import ACCENT, FAINT, LINE, draw_heat, tone_map
 
 # %% ../../nbs/08_attention/03_scores.ipynb #45a60900
 def probabilities(
@@ -303,10 +303,12 @@ def draw_confusion(
     name:str,           # Of the question
     answers:list[str],  # Its answers, in order
 )->None:
-    "Draw one confusion matrix: colour is the share of the row, numbers are counts"
+    "Draw one confusion matrix: colour is the share of the row, numbers are counts; hits are blue, errors orange"
     square = counts.shape[0]==counts.shape[1]
-    draw_heat(ax, counts/np.maximum(counts.sum(1, keepdims=True), 1), answers, answers if square else ['hit','missed','false alarm','left out'],
-              counts if len(counts)<=16 else False, 'd', square=True)
+    hit = np.eye(len(counts), dtype=bool) if square else np.isin(np.arange(counts.shape[1]), (0,3))[None].repeat(len(counts), 0)
+    for mask,cmap in ((~hit,tone_map(ground=True)), (hit,tone_map(ground=True, errors=True))):
+        draw_heat(ax, counts/np.maximum(counts.sum(1, keepdims=True), 1), answers, answers if square else ['hit','missed','false alarm','left out'],
+                  counts if len(counts)<=16 else False, 'd', square=True, mask=mask, cmap=cmap)
     ax.set_title(f'{name} (N {counts.sum() if square else counts[0].sum()})', fontsize=10)
     ax.set(xlabel='answered', ylabel='true'); ax.set_anchor('N')
 

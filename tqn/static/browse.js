@@ -25,8 +25,8 @@ export function unpack(sent) {
 }
 
 /** How k cells stand in a row of this width: one line under a head, or wrapped, with their names inside. */
-export function layout(width, k) {
-  const narrow = width < 620, side = narrow ? 0 : 168, room = max(80, width - side - (narrow ? 20 : 30))
+export function layout(width, k, pictured) {
+  const narrow = width < 620, side = narrow ? 0 : pictured ? 226 : 168, room = max(80, width - side - (narrow ? 20 : 30))
   const most = max(1, floor((room + 10) / (narrow ? 132 : 112))), lines = ceil(k / most)
   const cols = ceil(k / lines), named = narrow || lines > 1
   return {narrow, side, lines, cols, named, rowH: (narrow ? 30 : 0) + lines * (named ? 66 : 52) + 12}
@@ -122,6 +122,31 @@ function makePages(model, came, silent, signal) {
   return pages
 }
 
+/** A picture of each film that is on show: asked for when the list rests, kept while there is room. */
+function makePictures(model, came, signal) {
+  const kept = new Map()
+  let timer = 0
+  signal.addEventListener('abort', () => { clearTimeout(timer); for (const p of kept.values()) p?.close?.() })
+  return {
+    get: id => kept.get(id),
+    want(ids) {
+      clearTimeout(timer)
+      timer = setTimeout(() => {
+        const open = ids.filter(id => id && !kept.has(id))
+        for (const id of open) kept.set(id, null)
+        for (const id of kept.keys()) if (kept.size > 400 && !ids.includes(id)) { kept.get(id)?.close?.(); kept.delete(id) }
+        if (open.length) model.send({type: 'pictures', ids: open})
+      }, 120)
+    },
+    async receive(m, buffer) {
+      if (m.type === 'later') { for (const id of m.ids) kept.delete(id); return came() }
+      const picture = buffer?.byteLength ? await createImageBitmap(new Blob([buffer])).catch(() => null) : null
+      if (signal.aborted) return picture?.close()
+      kept.set(m.id, picture); came()
+    },
+  }
+}
+
 /** Search, filters, order: each writes a trait and shows what the trait says. */
 function makeTools(model, meta, signal) {
   const tell = telling(model), about = 'Search names and answers'
@@ -158,8 +183,14 @@ function makeTools(model, meta, signal) {
 
 /** A row that can be filled again and again. */
 function makeRow(id) {
-  const name = h('div.id'), facts = h('div.facts'), cells = h('div.cells'), made = []
-  const el = h('div.row', {role: 'option', id}, h('div.side', name, facts), cells)
+  const name = h('div.id'), facts = h('div.facts'), cells = h('div.cells'), made = [], film = h('canvas.film', {hidden: true, ...MUTE})
+  const el = h('div.row', {role: 'option', id}, h('div.side', film, h('div.about', name, facts)), cells)
+  const picture = p => {
+    film.hidden = !p
+    if (!p || film.now === p) return
+    film.now = p; film.width = p.width; film.height = p.height
+    film.getContext('2d').drawImage(p, 0, 0)
+  }
   const grow = n => {
     while (made.length < n) {
       const c = {name: h('div.name'), canvas: h('canvas.strip', {width: 1, height: 16, ...MUTE}), mark: h('b'), said: h('span'), p: h('i')}
@@ -190,7 +221,7 @@ function makeRow(id) {
       if (o?.strip.length) paintPixels(c.canvas, bars(o.strip, 255, 16, look.ramp, sum(o.strip) / m), m, 16)
     }
   }
-  return {el, fill, index: -1}
+  return {el, fill, picture, index: -1}
 }
 
 /** The list itself: rows that are on show, and no others. */
@@ -199,6 +230,7 @@ function makeList(model, meta, on, signal) {
   const head = h('div.head', MUTE), sizer = h('div.sizer', {role: 'presentation'})
   const box = h('div.list', {role: 'listbox', tabindex: '0', 'aria-label': 'Videos; arrow keys move, Enter opens'}, sizer)
   const list = {head, box, active: 0, count: 0}, rows = new Map(), spare = []
+  const pictures = list.pictures = makePictures(model, () => list.soon(), signal)
   let look = {...layout(900, 1), ramp: ramp('light')}, frame = 0, shown = [0], made = 0, pages = null
   const fact = row => {
     const sort = model.get('sort'), title = Object.fromEntries(meta.sorts)[sort]
@@ -221,6 +253,7 @@ function makeList(model, meta, on, signal) {
       const row = rowAt(i), got = pages.row(i)
       row.el.style.transform = `translateY(${i * look.rowH + shift}px)`
       if (!row.filled) { row.fill(got && rowOf(...got, meta), shown, {...look, fact}); row.filled = !!got; row.id = got ? got[0].ids[got[1]] : null }
+      if (meta.pictures) row.picture(pictures.get(row.id))
       row.el.setAttribute('aria-posinset', i + 1)
       row.el.setAttribute('aria-setsize', list.count)
       row.el.setAttribute('aria-selected', row.id !== null && row.id === model.get('selected'))
@@ -229,6 +262,7 @@ function makeList(model, meta, on, signal) {
     const at = rows.get(list.active)
     if (at) box.setAttribute('aria-activedescendant', at.el.id); else box.removeAttribute('aria-activedescendant')
     pages.want(pagesFor(first, last).reverse())
+    if (meta.pictures) pictures.want([...rows.values()].map(r => r.id))
     const seen = place(box.scrollTop, box.clientHeight, look.rowH, list.count, 0)
     on.range(seen.first, seen.last)
   }
@@ -240,7 +274,7 @@ function makeList(model, meta, on, signal) {
     const q = model.get('question')
     shown = q && meta.names.includes(q) ? [meta.names.indexOf(q)] : meta.names.map((_, i) => i)
     const was = place(box.scrollTop, box.clientHeight, look.rowH, list.count, 0).first
-    const next = layout(box.clientWidth || 900, shown.length), moved = next.rowH !== look.rowH
+    const next = layout(box.clientWidth || 900, shown.length, meta.pictures), moved = next.rowH !== look.rowH
     look = {...look, ...next}
     for (const e of [box, head]) {
       for (const [k, v] of [['side', `${look.side}px`], ['cols', look.cols], ['row', `${look.rowH}px`]]) e.style.setProperty(`--${k}`, v)
@@ -310,6 +344,7 @@ function render({model, el}) {
   const tall = () => { list.box.style.height = `${model.get('height')}px` }
   heard('msg:custom', (m, buffers) => {
     if (m.type === 'page' && buffers?.length) pages.receive(unpack(buffers[0]))
+    if (m.type === 'picture' || m.type === 'later') list.pictures.receive(m, buffers?.[0])
     if (m.type === 'opened') { busy = ''; quiet = false; say(); list.soon() }
   })
   heard('change:head', fresh)

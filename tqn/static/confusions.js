@@ -57,7 +57,8 @@ function makeMap(choose, signal) {
   let grid = null, counts = [], part = [], cells = [], at = [0, 0], colours = [], chosen = []
   const C = () => grid.cols.length, R = () => grid.rows.length
   const colour = () => cells.forEach((c, k) => {
-    const hex = colours[round(part[k] * (colours.length - 1))]
+    const i = floor(k / C()), j = k % C(), tones = colours[(grid.square ? i === j : j === 0 || j === 3) ? 0 : 1]
+    const hex = tones[round(part[k] * (tones.length - 1))]
     c.style.background = hex
     c.style.color = dark(hex) ? '#10161c' : '#ffffff'
   })
@@ -153,7 +154,7 @@ function render({model, el}) {
     if (!R || counts.length !== R * C) return
     const all = sum(counts), right = counts.filter((_, k) => { const i = floor(k / C), j = k % C; return grid.square ? i === j : j === 0 || j === 3 })
     const share = all ? floor(100 * sum(right) / all) : 0, left = grid.left_out ? ` ${grid.left_out} answers with the fewest confusions are left out.` : ''
-    const rows = grid.square ? 'Rows: truth; columns: answered.' : ''
+    const rows = grid.square ? 'Rows: truth; columns: answered. Blue: right; orange: confused.' : 'Blue: right; orange: wrong.'
     write(facts, `${thousands(grid.n)} videos with a truth, ${share}% ${grid.left_out ? 'of those shown ' : ''}right. ${rows}${left}`)
     map.fill(grid, counts)
     map.choose(model.get('cell'))

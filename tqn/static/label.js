@@ -132,7 +132,8 @@ function render({model, el}) {
     h('div.head', $.title = h('span.title'), $.count = h('span.soft'), room(), $.state = h('span.state', {role: 'status'})),
     h('div.body',
       h('div.left', h('div.stage', $.video = h('video', {muted: true, playsInline: true, tabIndex: -1}), $.none = h('div.none')),
-        h('div.bar', $.play = h('button.round', {type: 'button', title: 'Play or pause (space)', text: '▶'}), $.clock = h('span.clock'), room(), by(-1), by(1)),
+        h('div.bar', $.play = h('button.round', {type: 'button', title: 'Play or pause (space)', 'aria-label': 'Play', text: '▶'}),
+          $.clock = h('span.clock'), room(), by(-1), by(1)),
         $.lanes = h('div.lanes')),
       $.right = h('div.right')),
     $.notice = message(''), $.list = h('div.list', {role: 'listbox', 'aria-label': 'Videos'}), h('div.help', HELP.map(([k, t]) => [h('kbd', k), h('span', t)])))
@@ -143,7 +144,7 @@ function render({model, el}) {
   const shown = (i, error) => {
     if (error) { write($.none, error); $.none.hidden = false }
     write($.clock, `frame ${i} of ${row().n_frames || 0}   ${clock(clocks.length ? clocks[i] - clocks[0] : 0)}`)
-    write($.play, $.video.paused ? '▶' : '❚❚')
+    write($.play, $.video.paused ? '▶' : '❚❚'); put($.play, 'aria-label', $.video.paused ? 'Play' : 'Pause')
     for (const e of $.lanes.querySelectorAll('.tql-now')) place(e, i + .5)
   }
   film = player(model, $.video, shown)

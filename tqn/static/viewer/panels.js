@@ -95,7 +95,7 @@ function panels(v) {
       h('a', {href, download: `${meta.name}.attention.csv`}).click()
       setTimeout(() => URL.revokeObjectURL(href), 1000)
     }
-    fill('Attention', scroll, button('plain', 'Save as CSV', save, 'Save CSV'))
+    fill('Attention', scroll, button('plain', 'Save as CSV', save, 'Save as CSV'))
     s.here()
     scroll.scrollTop = (v.column() - 4) * TALL
     s.here()

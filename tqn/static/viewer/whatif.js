@@ -27,7 +27,7 @@ function whatIf(v) {
         h('span', `${round(100 * part)} % of the attention of ${r.q.name}`), $.count = h('span.preview', {role: 'status'})),
       h('div.acts',
         live && button('plain', 'Hide from the model (H)', () => v.hide(false), 'Hide'),
-        live && button('plain', 'Show the model only this (K)', () => v.hide(true), 'Keep only'),
+        live && button('plain', 'Keep only this for the model (K)', () => v.hide(true), 'Keep only'),
         button('plain', 'Zoom in', () => { v.zoom(at(f0), at(f1)); v.choose() }, 'Zoom'),
         button('plain', 'Loop this range (L)', () => v.again(), 'Loop'), button('nav', 'Close (Escape)', () => v.choose(), icon('close'))))
     $.pop.hidden = false
@@ -90,7 +90,7 @@ function whatIf(v) {
       return h('span.chip', text, button('nav', `Take back ${text}`, () => v.rule(ranges.filter((_, j) => j !== i), keep), icon('close')))
     }
     const rule = ranges.length ? [h('b', keep ? 'Only' : 'Without'), ...ranges.map(chip), h('span.soft', count),
-      s.undo.length && button('plain', 'Undo (U)', v.back, 'Undo'), button('plain', 'Show the model everything (C)', () => v.rule([], false), 'Show all')] : []
+      s.undo.length && button('plain', 'Undo (U)', v.back, 'Undo'), button('plain', 'Show all to the model (C)', () => v.rule([], false), 'Show all')] : []
     const trouble = s.trouble || (s.late ? 'The kernel has not answered for 5 s: it is busy or has stopped. All else works.' : ''), preview = previewed()
     const looped = s.loop && h('span.chip', `Loop ${v.frames(...s.loop)}`, button('nav', 'Stop the loop (L)', () => v.again(), icon('close')))
     hold($.what)
