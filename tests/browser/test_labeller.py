@@ -97,6 +97,36 @@ def test_undo_and_clear(page):
     page.kept()
     assert root.locator('.tql-title').inner_text() == title and page.nb.page.locator('.jp-Notebook .jp-Cell').count() >= 3  # no key reached the notebook
 
+def test_extents_by_mouse(page):
+    "Drag along a lane to mark, drag an edge to move it, click to go there; undone like a key"
+    root = page.root
+    lane = root.locator('.tql-lane').first
+    span = lambda: lane.locator('.tql-span').inner_text()
+    def drag(a, b):
+        box = lane.locator('.tql-track').bounding_box()
+        x = [box['x'] + s*box['width'] for s in (a, (a + b)/2, b)]
+        y = box['y'] + box['height']/2
+        page.nb.page.mouse.move(x[0], y); page.nb.page.mouse.down()
+        for o in x[1:]: page.nb.page.mouse.move(o, y)
+        page.nb.page.mouse.up()
+    page.nb.page.wait_for_timeout(300)
+    was = span()
+    drag(8.5/40, 20.5/40)
+    page.until(lambda: span() == '8–21', span())
+    drag(21/40, 30.5/40)                              # its end
+    page.until(lambda: span() == '8–31', span())
+    drag(8/40, 4.5/40)                                # its beginning
+    page.until(lambda: span() == '4–31', span())
+    drag(.5, .5)                                      # no mark, but a place
+    page.until(lambda: 'frame 20' in root.locator('.tql-clock').inner_text())
+    assert span() == '4–31'
+    page.kept()
+    root.focus()
+    for _ in range(3): page.press('u')
+    page.until(lambda: span() == was, span())
+    page.kept()
+    assert root.locator('.tql-round').get_attribute('aria-label') == 'Play'
+
 def test_narrow_and_dark(page, shots):
     "At 400 pixels nothing sticks out, and the dark theme is legible"
     page.page.evaluate("document.body.dataset.jpThemeLight = 'false'")

@@ -105,6 +105,13 @@ test('history: a row a side, coloured by times uniform', () => {
   assert.deepEqual([px[0], px[4], px[8], px[12]], [255, 0, 0, 128])
 })
 
+test('an extent that is drawn: new, or by one of its edges, never empty', async () => {
+  const l = await load('label')
+  assert.deepEqual([l.extentDrawn(null, '', 8, 20), l.extentDrawn(null, '', 20, 8), l.extentDrawn(null, '', 5, 5)], [[8, 21], [8, 21], [5, 6]])
+  assert.deepEqual([l.extentDrawn([8, 21], 'end', 0, 30), l.extentDrawn([8, 21], 'end', 0, 3)], [[8, 31], [8, 9]])
+  assert.deepEqual([l.extentDrawn([8, 21], 'begin', 0, 4), l.extentDrawn([8, 21], 'begin', 0, 30)], [[4, 21], [20, 21]])
+})
+
 test('what a column says', () => {
   assert.equal(c.when(1, [0, 2, 4, 8], true), '2.00–4.00 s'); assert.equal(c.when(1, [1, 2, 3, 5], false), '25–50% of the video')
   assert.equal(c.reading('q', [.25, .75], [.5, .5], 0, [2, 2], [0, 1, 2], false), 'q, 0–50% of the video: A 0.250 (0.5× uniform), B 0.500 (1.0×), difference +0.250')

@@ -77,7 +77,7 @@ def as_eaf(
         near = os.path.relpath(full, os.path.dirname(os.path.abspath(out or full)))
         eaf.add_linked_file(f'file://{quote(full)}', None if near.startswith('..') else f'./{near}', 'video/mp4' if full.lower().endswith(('.mp4','.m4v')) else 'video/*')
     for q in dict.fromkeys(table.question): eaf.add_tier(q)
-    for r in _timed(table): eaf.add_annotation(r['question'], round(r['start']*1000), max(round(r['end']*1000), round(r['start']*1000)+1), f"{r['answer']} ({r['probability']:.2f})")
+    for r in _timed(table): eaf.add_annotation(r['question'], round(r['start']*1000), max(round(r['end']*1000), round(r['start']*1000)+1), f"{r['answer']} ({r['probability']:.2f})" if r.get('probability') is not None else r['answer'] or '')
     eaf.remove_tier('default')
     return '<?xml version="1.0" encoding="UTF-8"?>\n'+ElementTree.tostring(to_adocument(eaf, True), encoding='unicode')
 

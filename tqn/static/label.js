@@ -25,6 +25,12 @@ export function extentAfter(old, edge, frame, n) {
   return [a <= frame ? a : frame, frame + 1]
 }
 
+/** An extent while an edge of it is drawn to a frame, or a new one from a frame: edge 'begin', 'end' or ''. */
+export function extentDrawn(old, edge, from, frame) {
+  if (edge === 'begin') return [min(frame, old[1] - 1), old[1]]
+  return edge ? [old[0], max(frame, old[0]) + 1] : [min(from, frame), max(from, frame) + 1]
+}
+
 /** An answer after its key was pressed: chosen, or for a question with several answers added or taken away. */
 export function answerAfter(old, choice, several) {
   if (!several) return choice
@@ -86,7 +92,7 @@ function render({model, el}) {
 
   const {questions, ids} = model.get('meta'), pending = new Map(), $ = {}
   // mine: the row with what was pressed and is not confirmed yet; waiting: keys for the row that is about to come
-  let q = 0, seq = 0, moving = false, mine = null, waiting = []
+  let q = 0, seq = 0, moving = false, held = false, mine = null, waiting = []
   const row = () => mine || model.get('row'), id = () => model.get('row').id, n = () => max(1, row().n_frames)
   const tell = m => {
     const message = {...m, id: id(), seq: ++seq}, part = {answer: 'answers', extent: 'extents'}[m.type]
@@ -150,9 +156,29 @@ function render({model, el}) {
   film = player(model, $.video, shown)
 
   const makeLane = (o, k) => {
-    const x = row().extents[o.name], bar = x && h('div.extent', {style: `left:${100 * x[0] / n()}%;width:${100 * (x[1] - x[0]) / n()}%`})
-    const track = h('div.track', {title: 'Click to go there'}, bar, h('div.now'))
-    track.addEventListener('pointerdown', e => { const b = box(track); q = k; film.seek(floor((e.clientX - b.left) / b.width * n())); choose(k) })
+    const x = row().extents[o.name], bar = h('div.extent')
+    const lay = x => { bar.hidden = !x; if (x) { place(bar, x[0]); bar.style.width = `${100 * (x[1] - x[0]) / n()}%` } }
+    const track = h('div.track', {title: 'Click to go there; drag to mark where it is, or an edge of the mark'}, bar, h('div.now'))
+    lay(x)
+    track.addEventListener('pointerdown', e => {
+      const b = box(track), at = e => clamp(floor((e.clientX - b.left) / b.width * n()), 0, n() - 1), from = at(e)
+      const near = f => abs(e.clientX - b.left - f / n() * b.width) < 7, done = new AbortController()
+      const edge = !x || moving ? '' : near(x[1]) ? 'end' : near(x[0]) ? 'begin' : ''
+      let now = null
+      held = true                                             // lanes that are drawn anew would let go of the pointer
+      track.setPointerCapture(e.pointerId)
+      track.addEventListener('pointermove', m => {
+        if (moving || !now && abs(m.clientX - e.clientX) < 4) return
+        lay(now = extentDrawn(x, edge, from, at(m)))
+        film.seek(at(m))
+      }, done)
+      track.addEventListener('lostpointercapture', () => {
+        done.abort(); held = false
+        q = k
+        if (now) tell({type: 'extent', question: o.name, value: now}); else film.seek(from)
+        choose(k)
+      }, done)
+    })
     return h(k === q ? 'div.lane.is-on' : 'div.lane', h('span.name', o.name), track, h('span.soft.span', x ? `${x[0]}–${x[1]}` : ''))
   }
   const makeQuestion = (o, k) => {
@@ -174,7 +200,7 @@ function render({model, el}) {
     write($.title, r.id)
     write($.count, `video ${model.get('at') + 1} of ${ids.length}, ${answered(r, questions)} of ${questions.length} answered`)
     write($.notice, model.get('notice')); $.notice.hidden = !model.get('notice')
-    $.lanes.replaceChildren(...questions.map(makeLane))
+    if (!held) $.lanes.replaceChildren(...questions.map(makeLane))
     $.right.replaceChildren(...questions.map(makeQuestion))
     $.right.querySelector('.is-on')?.scrollIntoView({block: 'nearest'})
     shown(film.frame)
