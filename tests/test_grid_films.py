@@ -1,5 +1,5 @@
 "Films in the layout of GRID, in both of its sizes, through every command: check, features, train, bank, test; moved and long; what bad input gets"
-import json, shutil
+import json, os, shutil
 from importlib.util import find_spec
 from itertools import product
 import numpy as np
@@ -7,6 +7,7 @@ import pytest
 import torch
 from tqn import TQN, open_data
 from tqn.cli.main import run
+from tqn.core.files import tensors_digest
 from tqn.data.grid_corpus import read_grid, read_sentence
 from tqn.data.items import DataError, open_item
 from tqn.models import adapters
@@ -59,6 +60,7 @@ def small_lite(monkeypatch):
         p = {**dict(mean=(127/255,)*3, std=(128/255,)*3, clip_len=clip_len or 8, stride=stride), **(preprocess or {})}
         b = ImageBackbone(net, '1', (3, 3), 'mean', frozen, p).eval()
         b.config = dict(name='efficientnet_lite0', frozen=frozen, preprocess=b.preprocess.to_dict())
+        b.published = tensors_digest(b.state_dict())
         return b
     monkeypatch.setattr(adapters, 'efficientnet_lite0', make)
 
@@ -98,6 +100,35 @@ def test_through_every_command(corpus, tmp_path, small_lite, monkeypatch, capsys
     assert not torch.equal(before.net[0].weight, after.net[0].weight) and not after.frozen
     status,said = tqn(capsys, 'test', corpus, '--out', 'runs/t2nd', '--device', 'cpu', '--quiet', '--views', 'full')
     assert status == 0 and 'best fixed place' in said, said
+
+def test_a_decoder_alone_scores_films_with_one_command(corpus, tmp_path, small_lite, monkeypatch, capsys):
+    "What nbs/results/grid/checkpoint is: a lean model, whose backbone comes from its package and whose settings come with it"
+    monkeypatch.chdir(tmp_path)
+    data = open_data(corpus)
+    model = chain.make_model(resolve(1, 'grid').settings, data.queries)
+    model.save_pretrained('checkpoint', lean=True)
+    assert (tmp_path/'checkpoint'/'model.safetensors').stat().st_size < 2**21
+    status,said = tqn(capsys, 'test', corpus, '--checkpoint', 'checkpoint', '--device', 'cpu', '--quiet')
+    assert status == 0 and 'best fixed place' in said and f"{len(data['test'])} videos" in said, said
+    status,said = tqn(capsys, 'test', corpus, '--checkpoint', 'checkpoint', '--start', 'checkpoint')
+    assert status == 2 and '--start and --checkpoint both say which model' in said
+
+def test_layers_and_frames_are_chosen_by_flags(corpus, tmp_path, monkeypatch, capsys):
+    "--layer and --read reach the backbone on pictures; no other has them"
+    monkeypatch.chdir(tmp_path)
+    asked = {}
+    def make(layer='_blocks.10', read='mean', clip_len=None, frozen=True, stride=1, preprocess=None, **_):
+        asked.update(layer=layer, read=read)
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 9, stride=8), torch.nn.Conv2d(4, 2, 1))
+        return ImageBackbone(net, layer.replace('_blocks.', ''), (1, 1), read, frozen, dict(clip_len=clip_len or 8, stride=stride) | (preprocess or {})).eval()
+    monkeypatch.setattr(adapters, 'efficientnet_lite0', make)
+    status,said = tqn(capsys, 'features', shutil.copytree(corpus/'s2', 's2'), 'kept', '--preset', 'grid', '--clip-len', 2, '--layer', '_blocks.0', '--read', 'frames')
+    assert status == 0 and asked == dict(layer='_blocks.0', read='frames') and '8 wide' in said, said       # four channels of two frames
+    chain.make_backbone(resolve(1, 'grid', layer='_blocks.1', read='frames').settings)
+    assert asked == dict(layer='_blocks.1', read='frames')
+    status,said = tqn(capsys, 'features', 's2', 'other', '--layer', 'base.3')
+    assert status == 2 and '--layer choose' in said and '--backbone efficientnet_lite0' in said
+    with pytest.raises(ValueError, match="setting layer chooses.*got backbone 's3d'"): chain.make_backbone(resolve(1, layer='base.3').settings)
 
 @pytest.mark.parametrize('variant', ['moved', 'long'])
 def test_variants_through_the_commands(corpus, tmp_path, small_lite, monkeypatch, capsys, variant):
@@ -141,6 +172,26 @@ def test_alignments_that_contradict(corpus, tmp_path, capsys, change, words):
     assert 'bbaa1n.align' in str(e.value) and words in str(e.value) and len(e.value.problems) == 1
     status,said = tqn(capsys, 'check', tmp_path, '--quiet')
     assert status == 2 and words in said
+
+@pytest.mark.parametrize('text, words', [
+    (b'\xff\xfe\x00 nothing', 'expected the columns id and split'), (b'', 'got no rows'), (b'name,part\nbbaa1n,train\n', 'got name, part'), (b'id,split\nbbaa1n,tran\n', "nearest: 'train'"),
+    (b'id,split\nbbaa1n\n', "expected train, val or test, got ''"), (b'id,split\nxxxxxx,train\n', "there is no film 'xxxxxx'")])
+def test_a_table_of_splits_that_says_nothing(corpus, tmp_path, text, words):
+    shutil.copytree(corpus/'s1', tmp_path/'s1')
+    (tmp_path/'splits.csv').write_bytes(text)
+    with pytest.raises(DataError) as e: read_grid(tmp_path)
+    assert 'splits.csv' in str(e.value) and words in str(e.value)
+
+@pytest.mark.parametrize('what', ['folder', 'pipe', 'bytes', 'large'])
+def test_alignments_that_are_no_text(corpus, tmp_path, what):
+    "Nothing waits for them, nothing is read without end, and the file is named"
+    shutil.copytree(corpus/'s1', tmp_path/'s1')
+    path = tmp_path/'s1'/'bbaa1n.align'
+    if what == 'folder': path.mkdir()
+    elif what == 'pipe': os.mkfifo(path)
+    else: path.write_bytes(b'\x00\xff\xfe' if what == 'bytes' else b'0 1000 sil\n'*10**6)
+    with pytest.raises(DataError) as e: read_grid(tmp_path)
+    assert 'bbaa1n.align' in str(e.value) and len(e.value.problems) == 1
 
 def test_other_bad_input(corpus, tmp_path, small_lite, monkeypatch, capsys):
     "One message each: a name that is no sentence, a box outside, a hop of 0, no such variant"

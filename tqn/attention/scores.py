@@ -344,7 +344,7 @@ def view_frames(
 )->list[int]: # Frames to leave out, one number a view
     "Where each view of a video begins"
     if views not in VIEWS: raise ValueError(f"expected views {' or '.join(map(repr, VIEWS))}, got {views!r}")
-    return [int(share*(preprocess.hop or preprocess.clip_len*preprocess.stride)) for share in VIEWS[views]]
+    return list(dict.fromkeys(int(share*(preprocess.hop or preprocess.clip_len*preprocess.stride)) for share in VIEWS[views]))     # a clip of one frame has no half: one view
 
 # %% ../../nbs/08_attention/03_scores.ipynb #75f528ef
 @torch.no_grad()

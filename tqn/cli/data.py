@@ -103,6 +103,7 @@ def chosen_backbone(
     stride:int|None,   # One frame in this many; None for its own
     hop:int|None=None, # Frames between the starts of clips; None for its own
     box:str='',        # Part of the picture, x0,y0,x1,y1 in pixels or shares, or one for each size; '' for its own
+    pictures:dict={},  # layer and read, of a backbone on pictures
     **sizes,           # size and resize of a preset; its own where they are left out
 )->'torch.nn.Module':  # In eval mode, with .preprocess
     "Any backbone, and how it shall read"
@@ -110,6 +111,7 @@ def chosen_backbone(
     from tqn.models.weights import DIVE_CLIPS as small
     from tqn.video.transforms import Preprocess, read_box
     folder = Path(where)
+    if pictures and where!='efficientnet_lite0': raise ValueError(f"--{' and --'.join(pictures)} choose what is read of a network on pictures, such as --backbone efficientnet_lite0, got --backbone {where}: leave {'it' if len(pictures)==1 else 'them'} out")
     if (folder/'config.json').is_file() and '"queries"' in (folder/'config.json').read_text(encoding='utf-8', errors='replace'):
         from tqn.models.tqn import TQN
         model = TQN.from_pretrained(folder)
@@ -117,7 +119,7 @@ def chosen_backbone(
         net,own = model.backbone, Preprocess.of(model)
     else:
         hf = folder.is_dir() or not folder.suffix and where!='small'
-        net = open_backbone(where, clip_len=clip_len) if hf else open_backbone(where)
+        net = open_backbone(where, clip_len=clip_len, **pictures) if hf else open_backbone(where)
         own = small if where=='small' else Preprocess.of(net)
     net.preprocess = replace(own, clip_len=clip_len or own.clip_len, stride=stride or own.stride, hop=own.hop if hop is None else hop, box=read_box(box) or own.box, **sizes)
     return net
@@ -133,6 +135,8 @@ def features(
     clip_len:int=0,        # Frames in a clip; if not given, what the backbone wants
     stride:int=0,          # One frame in this many; if not given, what the backbone wants
     hop:int|None=None,     # Frames between the starts of clips; if not given, what the backbone wants, mostly one clip after the other
+    layer:str='',          # Of a backbone on pictures: the layer whose features are kept, such as _blocks.10; if not given, its own
+    read:str='',           # Of a backbone on pictures: frames of a clip averaged (mean) or side by side (frames); if not given, mean
     box:str='',            # Part of the picture to look at, such as .25,.5,.75,1 (x0,y0,x1,y1 in shares, or in pixels), or one for each size of picture, such as 160x160:32,48,128,136;360x288:104,160,200,248; if not given, all of it
     preset:str='',         # Backbone, clips, size and box of stage 1 of a preset, such as grid; what is typed beside it wins
     variant:str='',        # moved or long: films moved or set into waiting, where their extents are known
@@ -163,7 +167,7 @@ def features(
     own = {k: said.get(k) for k in ('clip_len', 'stride', 'hop')}
     name = {'dives': 'small'}.get(said.get('backbone'), said.get('backbone'))
     if preset and not (backbone or name): raise ValueError(f'the preset {preset} names no backbone with weights: give one with --backbone')
-    net = chosen_backbone(backbone or name or 'small', clip_len or own['clip_len'], stride or own['stride'], own['hop'] if hop is None else hop, box or said.get('box', ''), **sizes)
+    net = chosen_backbone(backbone or name or 'small', clip_len or own['clip_len'], stride or own['stride'], own['hop'] if hop is None else hop, box or said.get('box', ''), {k: v for k,v in dict(layer=layer, read=read).items() if v}, **sizes)
     store = extract(net, items, out, processes=processes, batch_clips=batch_clips,
                     device=device or None, dtype=torch.float16 if half else torch.float32, on_error='skip' if skip else 'raise')
     done = [o for o in items if o.id in set(store.ids)]

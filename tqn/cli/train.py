@@ -121,6 +121,7 @@ def test(
     preset:str|None=None,      # Published numbers: diving48, gym99, gym288; or grid, dives
     config:Path|None=None,     # YAML file of settings; flags beat it
     start:Path|None=None,      # Run or checkpoint to test; if not given, runs/stage2, or runs/stage1 where there is no stage 2
+    checkpoint:Path|None=None, # The same as --start, for a model that came with others' results
     out:Path=Path('runs/test'),     # Folder for scores.json and predictions.csv
     features:Path|None=None,   # Folder of features made before, read in place of the videos
     queries:Path|None=None,    # Questions of a manifest, where no file beside it holds them
@@ -131,7 +132,8 @@ def test(
     flags:dict={},             # Settings that were typed
 )->None:
     "Score a model on whole test videos. Per video and per class, with the number of videos beside each score."
-    start = start or (Path('runs/stage1') if Path('runs/stage1').exists() and not Path('runs/stage2').exists() else Path('runs/stage2'))
+    if start and checkpoint: raise ValueError(f"--start and --checkpoint both say which model is tested, got {start} and {checkpoint}: give one of them")
+    start = start or checkpoint or (Path('runs/stage1') if Path('runs/stage1').exists() and not Path('runs/stage2').exists() else Path('runs/stage2'))
     r = settings_of(stage, data, preset, config, flags)
     from tqn.training.chain import model_questions, run_test
     queries = queries or model_questions(r.data, start)    # a table without answers, or with some of them, is asked what the model knows

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
+from ..core.files import regular
 from ..core.names import nearest
 from .items import Item, Problem, VideoSet, make_set, refuse
 from ..questions.queries import QuerySet
@@ -39,6 +40,7 @@ def read_sentence(
 
 # %% ../../nbs/04_data/05_grid_corpus.ipynb #e210d080
 _UNIT = 1000      # Of an alignment, in a frame
+_LONGEST = 1<<14  # Characters of an alignment that are read; eight lines take 150
 _LAST = 76        # No film of the corpus is longer than 75 frames; alignments may end half a frame later
 
 def word_extents(
@@ -100,7 +102,7 @@ def split_groups(
 
 def _read_splits(path, known):
     "{(speaker or None, name): split} from a table, and what is wrong with it"
-    with open(path, newline='', encoding='utf-8-sig') as f: rows = list(csv.DictReader(f))
+    with open(regular(path), newline='', encoding='utf-8-sig', errors='replace') as f: rows = list(csv.DictReader(f))
     if not rows or not {'id', 'split'} <= set(rows[0]): return {}, [Problem(str(path), f"expected the columns id and split, got {', '.join(rows[0]) if rows else 'no rows'}")]
     out,problems = {},[]
     for i,r in enumerate(rows, 2):
@@ -138,8 +140,8 @@ def read_grid(
             extents = None
             if name in aligned:
                 try:
-                    with open(aligned[name], encoding='utf-8', errors='replace') as f: extents = word_extents(f.read(), name)
-                except ValueError as e: problems.append(Problem(aligned[name], str(e), kind='label')); continue
+                    with open(regular(aligned[name]), encoding='utf-8', errors='replace') as f: extents = word_extents(f.read(_LONGEST), name)
+                except (ValueError, OSError) as e: problems.append(Problem(aligned[name], str(e), kind='label')); continue
             else: bare.append(f'{s}/{name}')
             items.append(Item(f'{s}_{name}', Path(paths[0]), answers, extents=extents, group=name[:4]))
     table,notes = next((p for p in (root/'splits.csv', root.parent/'splits.csv') if p.is_file()), None),[]

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'LARGEST', 'lift_query', 'read_values', 'sine_positions', 'rotate', 'CrossAttention', 'DecoderLayer',
-           'watch_attention', 'clean_memory', 'dilated_convs', 'see_neighbours', 'Positions', 'QueryDecoder']
+           'watch_attention', 'clean_memory', 'dilated_convs', 'see_neighbours', 'ClipNorm', 'Positions',
+           'QueryDecoder']
 
 # %% ../../nbs/06_models/04_decoder.ipynb #9620f3bd
 from collections.abc import Iterable, Iterator
@@ -180,6 +181,28 @@ def see_neighbours(
     for conv in convs: x = x + rearrange(conv(rearrange(x*valid[...,None], 'b n d -> b d n')), 'b d n -> b n d').relu()
     return x
 
+# %% ../../nbs/06_models/04_decoder.ipynb #b9f712f7
+class ClipNorm(nn.BatchNorm1d):
+    "Batch normalisation over the real clips, with nothing learned"
+    def __init__(self,
+        d:int, # Width of the features
+    )->None: super().__init__(d, affine=False)
+
+    def forward(self,
+        x:Tensor,     # Features (b, n, d)
+        valid:Tensor, # Which are real (b, n)
+    )->Tensor: # The same shape
+        "By this batch in training, by the running statistics afterwards"
+        mean,var = self.running_mean,self.running_var
+        if self.training:
+            f,real,n = x.float(),valid[...,None],valid.sum()
+            mean = (f*real).sum((0,1))/n
+            var = ((f-mean).square()*real).sum((0,1))/n
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, self.momentum); self.running_var.lerp_(var*n/(n-1).clamp(min=1), self.momentum)
+        return ((x-mean)*(var+self.eps).rsqrt()).to(x.dtype)
+
 # %% ../../nbs/06_models/04_decoder.ipynb #07d3bd6d
 class Positions(nn.Module):
     "A vector for each place in time, by one of four recipes"
@@ -204,7 +227,7 @@ class Positions(nn.Module):
         return self.table[:n]
 
 # %% ../../nbs/06_models/04_decoder.ipynb #3ed5f446
-LARGEST = dict(n_queries=2**14, d_model=2**15, n_layers=512, n_heads=1024, d_ff=2**17, d_memory=2**17)   # far above any use
+LARGEST = dict(n_queries=2**14, d_model=2**15, n_layers=512, n_heads=1024, d_ff=2**17, d_memory=2**17, n_convs=16)   # far above any use
 
 class QueryDecoder(nn.Module):
     "Learned queries read a row of features: responses, and the attention of each"
@@ -221,24 +244,24 @@ class QueryDecoder(nn.Module):
         n_positions:int=512,     # Longest video, in clips, for 'learned'
         self_attention:bool=True, # Queries attend to each other
         convolution:int=0,       # Clips that a convolution over time sees around each before the queries do; odd, 0 for none (the paper)
+        n_convs:int=1,           # Such convolutions, one after the other, each with gaps twice as wide as those before
     )->None:
         super().__init__()
-        sizes = dict(n_queries=n_queries, d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_ff=d_ff or d_model, d_memory=d_memory or d_model)
+        sizes = dict(n_queries=n_queries, d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_ff=d_ff or d_model, d_memory=d_memory or d_model, n_convs=n_convs)
         for k,v in sizes.items():                                  # a file of settings may say anything: nobody waits for a billion layers
             if not 1<=v<=LARGEST[k]: raise ValueError(f'expected {k} from 1 to {LARGEST[k]:,}, got {v:,}')
         if d_model%n_heads or positions=='rotary' and d_model//n_heads%2:
             raise ValueError(f"n_heads={n_heads} must divide d_model={d_model}{' into even parts, for rotary' if positions=='rotary' else ''}")
         self.n_queries, self.d_model, self.d_memory = n_queries, d_model, d_memory or d_model
         self.config = dict(n_queries=n_queries, d_model=d_model, n_layers=n_layers, n_heads=n_heads, d_ff=d_ff, dropout=dropout, positions=positions,
-                           d_memory=d_memory, temperature=temperature, n_positions=n_positions, self_attention=self_attention, convolution=convolution)
+                           d_memory=d_memory, temperature=temperature, n_positions=n_positions, self_attention=self_attention, convolution=convolution, n_convs=n_convs)
         self.queries = nn.Parameter(torch.randn(n_queries, d_model))
         width = d_model if convolution else self.d_memory          # of what the queries read
         self.positions = Positions(positions, width, n_positions)
         cross = lambda: CrossAttention(d_model, n_heads, width, dropout, positions=='rotary', n_queries if temperature else None)
         self.layers = nn.ModuleList(DecoderLayer(d_model, n_heads, d_ff or d_model, dropout, cross(), self_attention) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
-        self.project = nn.Sequential(nn.LayerNorm(self.d_memory), nn.Dropout(dropout), nn.Linear(self.d_memory, d_model)) if convolution else None
-        self.convs = dilated_convs(d_model, 1, convolution) if convolution else None
+        self.near = nn.ModuleDict(dict(norm=ClipNorm(self.d_memory), dropout=nn.Dropout(dropout), project=nn.Linear(self.d_memory, d_model), convs=dilated_convs(d_model, n_convs, convolution))) if convolution else None
 
     def forward(self,
         memory:Tensor,          # Features (b, n, d_memory)
@@ -247,7 +270,7 @@ class QueryDecoder(nn.Module):
         "Responses of every query, and every attention map"
         memory,valid = clean_memory(memory, valid)
         if memory.shape[-1]!=self.d_memory: raise ValueError(f"expected features {self.d_memory} wide, got {memory.shape[-1]}; set d_memory (d_features in TQN)")
-        if self.convs is not None: memory = see_neighbours(self.convs, self.project(memory), valid)*valid[...,None]
+        if self.near is not None: memory = see_neighbours(self.near.convs, self.near.dropout(self.near.project(self.near.norm(memory, valid))), valid)*valid[...,None]
         x, places, maps = self.queries.expand(len(memory), -1, -1), self.positions(memory), []
         for layer in self.layers:
             x,attn = layer(x, memory, valid, places)

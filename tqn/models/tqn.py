@@ -174,6 +174,7 @@ class TemporalQueryNetwork(nn.Module):
         vocabulary:list[str]|None=None, # Rows of the shared head; None for 'absent' and the union
         preprocess:Preprocess|Mapping|None=None, # How it wants its video (clip_len, stride, size, resize, mean, std, ...); kept for `tqn.answer`
         convolution:int=0,           # Clips that a convolution over time sees around each before the queries do; odd, 0 for none (the paper)
+        n_convs:int=1,               # Such convolutions, one after the other, each with gaps twice as wide as those before
         decoder:nn.Module|Mapping|None=None, # A finished decoder, or settings of a `QueryDecoder`; None builds one from d_model, n_layers, n_heads, ...
         provenance:str='',           # What its weights were found on, such as '24 videos of my'; '' where nobody wrote it down
     )->None:
@@ -186,7 +187,7 @@ class TemporalQueryNetwork(nn.Module):
         n_classes = len(queries.class_names) if class_query else 0
         n_queries,d_memory = len(queries)+(n_classes>0),d_features or getattr(self.backbone, 'd_out', None)
         self.own_decoder = '' if decoder is None or isinstance(decoder, (Mapping, QueryDecoder)) else type(decoder).__name__
-        if decoder is None: decoder = QueryDecoder(n_queries, d_model, n_layers, n_heads, d_ff, dropout, positions, d_memory or d_model, temperature, n_positions, convolution=convolution)
+        if decoder is None: decoder = QueryDecoder(n_queries, d_model, n_layers, n_heads, d_ff, dropout, positions, d_memory or d_model, temperature, n_positions, convolution=convolution, n_convs=n_convs)
         self.decoder = as_decoder(decoder, n_queries, d_memory)
         d = getattr(self.decoder, 'd_model', d_model)
         self.dropout = nn.Dropout(response_dropout)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['Experiment', 'make_experiment', 'preset_row', 'run_name', 'Grid', 'load_grid', 'grid_paths', 'feature_source',
-           'variant_splits', 'some_questions', 'clip_timing', 'FeatureView', 'build_model', 'build_losses',
-           'CaptionStage', 'score_run', 'attention_run', 'run_digest', 'attention_unknown', 'run_one', 'load_run',
-           'example_maps', 'run_grid']
+           'variant_splits', 'some_questions', 'feature_scale', 'views', 'clip_timing', 'FeatureView', 'build_model',
+           'build_losses', 'CaptionStage', 'score_run', 'attention_run', 'run_digest', 'attention_unknown', 'run_one',
+           'load_run', 'example_maps', 'run_grid']
 
 # %% ../../nbs/11_studies/01_grid.ipynb #8c051019
 import json, time
@@ -59,6 +59,7 @@ class Experiment(Checked):
     variant:_same('variant')='none' # Films as they are, moved (and tested on long ones too), or long; from features of single frames
     clip_len:Count=0              # Frames in a clip, whose features are averaged, where those that are read are of single frames; 0 reads them as they are
     hop:Count=0                   # Frames between the starts of such clips; 0: one clip after the other
+    standardise:bool=False        # Features are centred and scaled, channel by channel, as those of the training videos are
     reader:Text='probe'           # Of `tqn.models.baselines.READERS`, for 'reader', 'class' and 'words'
     reader_settings:dict={}       # The reader's own
     d_model:_same('d_model')=128 # Width of the responses
@@ -68,6 +69,7 @@ class Experiment(Checked):
     class_query:_same('class_query')=True # A query for the class
     positions:_same('positions')='none' # Of the clips in time
     convolution:_same('convolution')=0 # Clips that a convolution over time sees before the queries do; 0 for none
+    n_convs:_same('n_convs')=1    # Such convolutions, one after the other
     text_queries:bool=False       # Queries begin as a bag of words
     beam:Positive=1               # Sentences kept by a caption model
     dropout:_same('dropout')=.1 # In the decoder
@@ -213,6 +215,23 @@ def some_questions(
     return QuerySet([q for q in queries if q.name in names], classes or None)
 
 # %% ../../nbs/11_studies/01_grid.ipynb #c5eedc33
+def feature_scale(
+    dataset,     # Of features: the training videos
+    most:int=96, # Videos that are looked at, evenly spread
+)->tuple[torch.Tensor,torch.Tensor]: # Mean and deviation of every channel (d,)
+    "How large features are"
+    f = torch.cat([dataset[int(i)]['features'] for i in np.linspace(0, len(dataset)-1, min(most, len(dataset)))])
+    return f.mean(0), f.std(0).clamp(min=1e-6)
+
+def views(
+    e:Experiment,  # The row
+    data:Mapping,  # {split: data set} of a source
+)->dict[str,'FeatureView']: # {split: what the row reads of it}
+    "All that a row reads"
+    mine = variant_splits(data, e.variant)
+    scale = feature_scale(mine['train']) if e.standardise else None
+    return {s: FeatureView(d, e, s, scale) for s,d in mine.items()}
+
 def clip_timing(
     dataset,   # Of features, or a `FeatureView` of one
 )->tuple[int,int,int|None]: # Frames in a clip, every which frame, and frames between the starts of clips (None: one clip after the other)
@@ -229,8 +248,11 @@ class FeatureView(Dataset):
         dataset:FeatureDataset, # Of the split
         row:Experiment,         # Its settings questions, only, n_train, labels and every say what is read
         split:str='test',       # Its name: 'train' and 'val' are learned from, others are only scored
+        scale:tuple|None=None,  # Mean and deviation of every channel (d,), for a row that standardises
     ):
         self.dataset,self.every,self.queries,self.folder = dataset,row.every,some_questions(dataset.queries, row.questions),getattr(dataset, 'folder', None)
+        if row.standardise and scale is None: raise ValueError('a row that standardises needs the scale of its training videos, see feature_scale')
+        self.scale = scale if row.standardise else None
         self.clips = (row.clip_len, 1, row.hop or None) if row.clip_len else None
         if self.clips and clip_timing(dataset)[0] != 1: raise ValueError(f'clip_len={row.clip_len} averages features of single frames, and these are of clips of {clip_timing(dataset)[0]} frames: extract them with --clip-len 1')
         learned = split in ('train','val')
@@ -251,6 +273,7 @@ class FeatureView(Dataset):
         epoch,i = key if isinstance(key, tuple) else (0, key)
         o = self.dataset[epoch,self.index[i]]
         f = o['features'] if self.clips is None else o['features'][clip_grid(len(o['features']), *self.clips)].mean(1)
+        if self.scale is not None: f = (f-self.scale[0])/self.scale[1]
         return {**o, 'features': f[::self.every], **self.targets[i]}
 
 # %% ../../nbs/11_studies/01_grid.ipynb #288e7c1c
@@ -266,7 +289,7 @@ def build_model(
     if e.model == 'caption': return CaptionModel(queries, e.d_model, d_features, e.n_layers, e.n_heads, e.dropout, e.beam)
     if e.model in ('reader','words'): return ReaderModel(queries, e.reader, settings=e.reader_settings, class_query=e.class_query, **shared)
     if e.model == 'class': return ClassModel(queries, e.reader, settings=e.reader_settings, **shared)
-    model = TQN(queries, None, n_layers=e.n_layers, n_heads=e.n_heads, heads=e.heads, class_query=e.class_query, positions=e.positions, dropout=e.dropout, convolution=e.convolution, **shared)
+    model = TQN(queries, None, n_layers=e.n_layers, n_heads=e.n_heads, heads=e.heads, class_query=e.class_query, positions=e.positions, dropout=e.dropout, convolution=e.convolution, n_convs=e.n_convs, **shared)
     return init_queries(model) if e.text_queries else model
 
 def build_losses(
@@ -344,7 +367,7 @@ def attention_run(
     return dict(names=list(seen['attention'][0].attn), ids=[m.id for m in seen['attention']], by=found, agreement=alike, curves={k: curve_areas(model, dataset, seen[k], n_curves, 8, 2, reading=reading) for k in pair})
 
 # %% ../../nbs/11_studies/01_grid.ipynb #ab5d728f
-_LATER = ('convolution', 'variant', 'clip_len', 'hop')   # settings that came when there were results already: left as they are, they change no digest
+_LATER = ('convolution', 'n_convs', 'variant', 'clip_len', 'hop', 'standardise')   # settings that came when there were results already: left as they are, they change no digest
 
 def run_digest(
     e:Experiment, # The row
@@ -384,7 +407,7 @@ def run_one(
     try: old = read_plain(done, dict)
     except (OSError, ValueError): old = None                                # not there, or cut off in the middle
     if isinstance(old, dict) and old.get('digest') == digest: return old
-    data = {s: FeatureView(d, e, s) for s,d in variant_splits(data, e.variant).items()}
+    data = views(e, data)
     model = build_model(e, data['train'].queries, data['train'][0]['features'].shape[1], seed)
     began,epoch = time.process_time(),None
     if e.trained:
@@ -426,8 +449,8 @@ def example_maps(
     for name,(first,*_) in results.items():
         if 'where' not in first: continue
         e = Experiment(**first['settings'])
-        mine = variant_splits(data, e.variant)
-        model,view = load_run(Path(out)/run_name(e)/f"seed{first['seed']}", data),FeatureView(mine['test'] if e.variant != 'none' else mine.get('long_test', mine['test']), e)
+        mine = views(e, data)
+        model,view = load_run(Path(out)/run_name(e)/f"seed{first['seed']}", data),mine['test' if e.variant != 'none' or 'long_test' not in mine else 'long_test']
         clip_len,stride,hop = clip_timing(view)
         step = hop or clip_len*stride
         view.items,view.index = view.items[:n],view.index[:n]

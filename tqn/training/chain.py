@@ -76,10 +76,11 @@ def make_backbone(
     settings:Settings, # `backbone`, `width` and `freeze`
 )->nn.Module: # With the weights asked for
     "The backbone that stage 1 begins with"
+    if settings.layer and settings.backbone != 'efficientnet_lite0': raise ValueError(f"setting layer chooses what is read of a network on pictures, such as backbone efficientnet_lite0, got backbone {settings.backbone!r}: leave layer out")
     if settings.backbone == 's3d': return S3D(width=settings.width)
     if settings.backbone == 'dives': return small_backbone()
     if settings.backbone == 'efficientnet_lite0':
-        return open_backbone('efficientnet_lite0', frozen=settings.freeze, clip_len=settings.clip_len, stride=settings.stride, preprocess=dict(size=settings.size))
+        return open_backbone('efficientnet_lite0', frozen=settings.freeze, clip_len=settings.clip_len, stride=settings.stride, preprocess=dict(size=settings.size), read=settings.read, **({'layer': settings.layer} if settings.layer else {}))
     path = Path(settings.backbone)
     if not path.is_file(): raise ValueError(f"setting backbone must be 's3d', 'dives', 'efficientnet_lite0' or a file of weights, got {settings.backbone!r}: there is no such file")
     weights,model = read_weights(path),S3D(width=settings.width)
@@ -104,7 +105,7 @@ def make_model(
         preprocess = Preprocess(s.clip_len, s.stride, s.hop or None, size=s.size, resize=s.resize or None, mean=mean, std=std, box=read_box(s.box))
         if d_features and not made_by(features, backbone, preprocess): backbone,preprocess = None,None
     return TQN(queries, backbone, s.d_model, s.n_layers, s.n_heads, s.heads, s.class_query, s.positions, s.dropout, s.response_dropout, d_features,
-               s.class_reading, preprocess=preprocess, convolution=s.convolution)
+               s.class_reading, preprocess=preprocess, convolution=s.convolution, n_convs=s.n_convs)
 
 # %% ../../nbs/09_training/05_chain.ipynb #12e25ff2
 def find_model(
@@ -125,7 +126,7 @@ def model_settings(
     if model.backbone is not None:
         p = Preprocess.of(model)
         own = dict(clip_len=p.clip_len, stride=p.stride, hop=p.hop or 0, size=p.size, resize=p.resize or 0, colours='diving48' if p.mean == DIVING48_MEAN else 'imagenet', box=box_text(p.box))
-    own |= {k: config[k] for k in ('d_model', 'n_layers', 'n_heads', 'dropout', 'response_dropout', 'positions', 'convolution', 'heads', 'class_query', 'class_reading') if k in config}
+    own |= {k: config[k] for k in ('d_model', 'n_layers', 'n_heads', 'dropout', 'response_dropout', 'positions', 'convolution', 'n_convs', 'heads', 'class_query', 'class_reading') if k in config}
     for key,value in own.items():
         asked,origin = getattr(r.settings, key),r.origin[key]
         if asked != value and not origin.startswith(('default', 'preset', 'recipe')):

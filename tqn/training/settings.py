@@ -86,6 +86,8 @@ class Videos(Checked):
 class Network(Checked):
     "The model that stage 1 begins with"
     backbone:Text='s3d'      # s3d (random weights), dives (the kit's small one), efficientnet_lite0, or a file of S3D weights
+    layer:Text=''            # Of a backbone on pictures: the layer whose features are read, such as _blocks.10; empty for its own
+    read:Literal['mean', 'frames']='mean' # Of a backbone on pictures: frames of a clip averaged (mean) or side by side (frames)
     width:Amount=1.          # Width of a new S3D, as a share of the published one
     freeze:bool=False        # Leave the backbone as it is
     d_model:Positive=1024    # Width of queries and responses
@@ -95,6 +97,7 @@ class Network(Checked):
     response_dropout:Amount=.8 # Dropout on the responses
     positions:Literal['none', 'sine', 'learned', 'rotary']='none' # Positions in time: none, sine, learned or rotary
     convolution:Count=0      # Clips that a convolution over time sees around each before the queries do; odd, 0 for none
+    n_convs:Positive=1       # Such convolutions, one after the other, each with gaps twice as wide as those before
     heads:Literal['per_query', 'shared']='per_query' # One head a question (per_query), or one for all (shared)
     class_query:bool=True    # One more query for the class
     class_reading:Literal['query', 'product', 'both']='query' # How the class is read: query, product or both
@@ -144,9 +147,9 @@ _GYM = {1: dict(max_frames=48), 2: dict(k=6)}
 _SMALL = dict(recipe='modern', size=64, resize=64, backbone='dives', d_model=128, n_layers=3, response_dropout=.3, class_weight=.3, smoothing=.05,
               class_reading='product', views='full', augment=False)
 _GRID = dict(recipe='modern', backbone='efficientnet_lite0', clip_len=1, size=128, resize=128, box='160x160:32,48,128,136;360x288:104,160,200,248',
-             d_model=128, n_layers=2, positions='sine', response_dropout=.3, views='full', augment=False)
+             d_model=128, n_layers=1, positions='sine', convolution=5, response_dropout=.3, smoothing=.1, views='full', augment=False)
 PRESETS = {
-    'grid': {1: dict(_GRID, freeze=True, batch_size=32, epochs=40), 2: dict(_GRID, batch_size=8, epochs=10, lr=1e-4, k=10, batch_norm='frozen')},
+    'grid': {1: dict(_GRID, freeze=True, batch_size=32, epochs=24, lr=1.5e-3), 2: dict(_GRID, batch_size=8, epochs=10, lr=1e-4, k=10, batch_norm='frozen')},
     'diving48': {1: dict(stride=2, colours='diving48', max_frames=128), 2: dict(stride=2, colours='diving48', k=10)},
     'gym99': _GYM, 'gym288': _GYM,
     'dives': {1: dict(_SMALL, epochs=12), 2: dict(_SMALL, epochs=6, batch_size=8, k=8, train='long_train', val='long_val', test='long_test')}}
