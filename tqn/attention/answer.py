@@ -7,7 +7,7 @@ __all__ = ['Captured', 'capture', 'summarise', 'rollout', 'Answer', 'rank', 'cli
            'read_answers', 'filmstrip', 'peak_pictures', 'answer', 'answer_features']
 
 # %% ../../nbs/08_attention/01_answer.ipynb #190ca2fa
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import numpy as np
 import torch
@@ -98,6 +98,7 @@ class Answer:
     peaks: Tensor|None = None               # What each query attended to most, uint8 (queries, h, w, 3)
     several: tuple = ()                     # Questions of kind 'many': every answer has its own probability
     reading: str|None = None                # How the class was read
+    shown: dict = field(default_factory=dict) # {question: {answer: what people read in its place}}
     origin: str = ''                        # Which model, trained on what, and the day of its checkpoint; '' where nobody knows
 
     def maps(self,
@@ -117,8 +118,16 @@ class Answer:
         "The answer to a question"
         return [a for a,p in self.answers[name] if p>.5] if name in self.several else self.answers[name][0][0]
 
+    def read(self,
+        name:str,    # A question, or 'class'
+        answer,      # One of its answers, or a list of them; None stays None
+    )->str|list|None: # The same, as people read it
+        "What is shown in place of an answer"
+        if isinstance(answer, (list,tuple,set)): return [self.read(name, a) for a in answer]
+        return self.shown.get(name, {}).get(answer, answer)
+
     def __str__(self)->str:
-        rows = [f"  {q:12s} " + '   '.join(f'{a} {p:.2f}' for a,p in ps[:3]) for q,ps in self.answers.items()]
+        rows = [f"  {q:12s} " + '   '.join(f'{self.read(q, a)} {p:.2f}' for a,p in ps[:3]) for q,ps in self.answers.items()]
         return '\n'.join([f'{self.name}: {self.frames[-1,1]} frames, {len(self.frames)} clips, {self.times[-1,1]-self.times[0,0]:.1f} s', *rows])
 
 # %% ../../nbs/08_attention/01_answer.ipynb #f2efb6f3
@@ -238,7 +247,7 @@ def answer(
     peaks = peak_pictures(source, c.attn[0], frames) if thumbs is not None else None
     return Answer(name, ranked, c.names, c.attn[0].float().cpu(), frames, times, None if c.self_attn is None else c.self_attn[0].float().cpu(), thumbs, thumb_times, peaks,
         tuple(q.name for q in model.queries if q.kind=='many'), (reading or getattr(model, 'class_reading', 'query')) if 'class' in ranked else None,
-        said_origin(model) if any(model_origin(model).values()) else '')
+        {q.name: dict(q.shown) for q in model.queries if q.shown}, said_origin(model) if any(model_origin(model).values()) else '')
 
 def _split(spans, n):
     "Cut each span into equal parts, where a backbone gives several features a clip"

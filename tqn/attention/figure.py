@@ -134,7 +134,8 @@ def lane_text(
     truth=None,      # Its true answer, a list for a question of kind 'many'; None where nobody knows
 )->dict[str,str]:    # 'peak', 'mark', 'colour', 'first', 'second'
     "What is written beside a lane"
-    ranked,said,times = answer.answers[name],answer.said(name),float(a.max())*len(a)
+    ranked,said,times = [(answer.read(name, o), p) for o,p in answer.answers[name]],answer.read(name, answer.said(name)),float(a.max())*len(a)
+    truth = answer.read(name, truth)
     p,several,second = dict(ranked),name in answer.several,''
     right = None if truth is None else set(said)==set(truth) if several else said==truth
     if several: first = ', '.join(f'{o} {p[o]:.2f}' for o in said) or f'none ({ranked[0][0]} {ranked[0][1]:.2f})'

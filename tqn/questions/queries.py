@@ -10,7 +10,7 @@ __all__ = ['KINDS', 'Query', 'encode_answer', 'decode_answer', 'Questions', 'cla
 import json, re, warnings, yaml
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import index as as_index
 from pathlib import Path
 import torch
@@ -47,6 +47,7 @@ class Query:
     answers:Sequence[str] # The answer set; in order, for kind 'count'
     kind:str='one' # 'one' answer, 'many' answers, or an ordered 'count'
     text:str|None=None # The question in words, for people
+    shown:Mapping[str,str]|None=field(default=None, compare=False) # {answer: what people read in its place}, such as {'25som': '2½ somersaults'}
 
     def __post_init__(self):
         if _label(self.name, 'the name of a question')=='class': raise ValueError("a question cannot be called 'class': the class itself is reported under that name")
@@ -54,6 +55,9 @@ class Query:
         if self.text is not None: _label(self.text, f'the text of question {self.name!r}')
         object.__setattr__(self, 'answers', _labels(self.answers, f'question {self.name!r}: an answer'))
         if not self.answers: raise ValueError(f'question {self.name!r} has no answers; give it at least one')
+        if self.shown is not None:
+            refuse_unknown(self.shown, self.answers, f'question {self.name!r} shows an answer that it does not have')
+            for a,text in self.shown.items(): _label(text, f'question {self.name!r}: what is shown for {a!r}')
 
     @classmethod
     def from_dict(cls,
@@ -61,7 +65,7 @@ class Query:
     )->'Query':
         "A question from its plain form in a file"
         if not isinstance(d, Mapping): raise ValueError(f"expected a question such as {{'name': ..., 'answers': [...]}}, got {brief(d)}")
-        refuse_unknown(d, ('name','answers','kind','text'), f"question {d.get('name')!r} has an unknown key")
+        refuse_unknown(d, ('name','answers','kind','text','shown'), f"question {d.get('name')!r} has an unknown key")
         for key in ('name','answers'):
             if key not in d: raise ValueError(f'a question needs {key!r}, got only {brief(dict(d))}')
         return cls(**d)
@@ -258,9 +262,11 @@ def count_turns(
 # %% ../../nbs/02_questions/02_queries.ipynb #cfc961d3
 class QuerySet(ClassTable):
     "Questions with their answer sets, and classes spelled in answers"
-    def to_dict(self)->dict: # {'queries': [{'name', 'text', 'kind', 'answers'}], 'classes': [{'name', 'answers'}]}
+    def to_dict(self,
+        shown:bool=True, # With what people read in place of answers
+    )->dict: # {'queries': [{'name', 'text', 'kind', 'answers', 'shown'}], 'classes': [{'name', 'answers'}]}
         "Plain lists and dictionaries, as in a file"
-        queries = [{'name':q.name, **({'text':q.text} if q.text else {}), 'kind':q.kind, 'answers':list(q.answers)} for q in self]
+        queries = [{'name':q.name, **({'text':q.text} if q.text else {}), 'kind':q.kind, 'answers':list(q.answers), **({'shown':dict(q.shown)} if shown and q.shown else {})} for q in self]
         return {'queries':queries, 'classes':[{'name':c, 'answers':{k:a for k,a in self.answers_of(c).items() if a is not None}} for c in self.class_names]}
 
     @classmethod
@@ -322,6 +328,6 @@ class QuerySet(ClassTable):
         if kind=='json': return write_atomic(path, json.dumps(self.to_dict(), ensure_ascii=False, indent=2)+'\n')
         return write_atomic(path, yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, default_flow_style=None, width=120))
 
-    def __eq__(self, other): return self.to_dict()==other.to_dict() if isinstance(other, QuerySet) else NotImplemented
+    def __eq__(self, other): return self.to_dict(shown=False)==other.to_dict(shown=False) if isinstance(other, QuerySet) else NotImplemented
     def __repr__(self): return f'{type(self).__name__}({", ".join(f"{q.name}: {len(q)}" for q in self)}; {len(self.class_names)} classes)'
     def _repr_html_(self): return questions_html(self)

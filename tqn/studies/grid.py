@@ -377,7 +377,7 @@ def run_digest(
     "What a result belongs to"
     videos = {s: [[o.id, o.class_name, o.answers, o.extents, o.n_frames] for o in d.items] for s,d in data.items()}
     said = {k: v for k,v in e if k not in _LATER or v != Experiment.model_fields[k].default}
-    h = sha256(json.dumps([3, said, seed, data['train'].queries.to_dict(), videos], sort_keys=True, default=str).encode())
+    h = sha256(json.dumps([3, said, seed, data['train'].queries.to_dict(shown=False), videos], sort_keys=True, default=str).encode())
     for d in data.values():
         for i in np.linspace(0, len(d)-1, min(len(d), 4)).astype(int): h.update(d[int(i)]['features'].numpy().tobytes())    # a few tell other features
     return h.hexdigest()[:16]

@@ -42,6 +42,8 @@ def fit_budget(
     return pooled(attn).astype(bits), None if flow is None else pooled(flow).astype(np.float32), k
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #3b1b1d48
+def _text(a): return ', '.join(a) or 'none' if isinstance(a, (list,tuple,set)) else None if a is None else str(a)
+
 def lanes(
     answer:Answer,          # What a model said
     truth:dict|None=None,   # {question or 'class': true answer}; a list for several
@@ -52,13 +54,12 @@ def lanes(
     for given,what in ((truth,'truth'), (extents,'extents')): refuse_unknown(given, {*answer.names, *answer.answers}, f'{what}: there is no question')
     for q,e in extents.items():
         if e is not None and not 0<=e[0]<e[1]<=last: raise ValueError(f'expected the extent of {q!r} as frames [first, last) within {last}, got {tuple(e)}')
-    text = lambda a: ', '.join(a) or 'none' if isinstance(a, (list,tuple,set)) else None if a is None else str(a)
-    rows = []
+    rows,text = [],_text
     for q in answer.names:
         kind,ranked,t,e = 'class' if q=='class' else 'many' if q in answer.several else 'one',answer.answers.get(q) or [],truth.get(q),extents.get(q)
         said = answer.said(q) if ranked else ''
         right = None if t is None or not ranked else set(said)==set(t) if kind=='many' else said==t
-        rows.append(dict(name=q, kind=kind, said=text(said), p=ranked[0][1] if ranked else None, ranked=[[a,p] for a,p in ranked[:6]], truth=text(t), right=right, 
+        rows.append(dict(name=q, kind=kind, said=text(answer.read(q, said)), p=ranked[0][1] if ranked else None, ranked=[[answer.read(q, a),p] for a,p in ranked[:6]], truth=text(answer.read(q, t)), right=right,
                          extent=None if e is None else [int(o) for o in e]))
     return rows
 
@@ -338,7 +339,8 @@ class Lanes(ViewerTraits):
             return pd.DataFrame({'first': first, 'last': last, 'from_s': start, 'to_s': end, **maps}).rename_axis('clip')
         def row(q, a):
             k = int(a.argmax())
-            return dict(question=q, answer=said[q]['said'], **{o: said[q][o] for o in ('p','truth','right')}, peak_clip=k, peak_s=round(float(times[k].mean()-times[0,0]), 3),
+            own,t = self.data.answer,(self.data.truth or {}).get(q)
+            return dict(question=q, answer=_text(own.said(q)) if own.answers.get(q) else '', p=said[q]['p'], truth=_text(t), right=said[q]['right'], peak_clip=k, peak_s=round(float(times[k].mean()-times[0,0]), 3),
                         peak=float(a[k]), times_uniform=float(a[k]*len(a)), focus=focus(a))
         return pd.DataFrame([row(q, a) for q,a in maps.items()]).set_index('question')
 

@@ -42,7 +42,8 @@ def respond(
                 at = np.arange(0, len(a.frames), viewer.data.meta['bin'])
                 maps = [np.maximum.reduceat(np.stack([*found.values()]), at, -1).astype('<f4').tobytes()]
                 head |= dict(show=message['show'], seen=int(seen.sum()))
-            return {**head, 'answers': changes(a.answers, now, a.several), 'ms': 1000*(time.perf_counter()-start)}, maps
+            read = lambda answers: {q: [(a.read(q, o), p) for o,p in ranked] for q,ranked in answers.items()}
+            return {**head, 'answers': changes(read(a.answers), read(now), a.several), 'ms': 1000*(time.perf_counter()-start)}, maps
         i = int(message['question'])
         q = viewer.meta['questions'][i]['name']
         few = dict(steps=12, repeats=3) if len(viewer.features)>500 else {}      # a long video: an answer within seconds
