@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['VideoError', 'first_line', 'file_url', 'pieces', 'max_pixels', 'too_large', 'is_film', 'open_stream', 'missing_bytes',
-           'broken_matroska', 'seal', 'sealed', 'clean_cuts', 'Index', 'read_index', 'file_stamp', 'Decoder', 'display',
-           'upright', 'reformat', 'checksum', 'read_frames', 'cut_short', 'cache_folder', 'known_index', 'make_index',
-           'name_patterns', 'picture_folder', 'is_there', 'frame_files', 'read_picture', 'Scan', 'known_scan',
-           'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
+           'broken_matroska', 'slices_hold', 'seal', 'sealed', 'clean_cuts', 'Index', 'read_index', 'file_stamp',
+           'Decoder', 'display', 'upright', 'reformat', 'checksum', 'read_frames', 'cut_short', 'false_checksum',
+           'cache_folder', 'known_index', 'make_index', 'name_patterns', 'picture_folder', 'is_there', 'frame_files',
+           'read_picture', 'Scan', 'known_scan', 'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
 
 # %% ../../nbs/03_video/01_decode.ipynb #87b25cbe
 import json, os, re, threading, weakref, zlib
@@ -49,7 +49,7 @@ def first_line(
 
 # %% ../../nbs/03_video/01_decode.ipynb #ca980a6d
 _STRICT = {'err_detect':'explode'}
-_FAULTS = av.error.FFmpegError, OSError, EOFError, ValueError, MemoryError
+_FAULTS = av.error.FFmpegError, OSError, EOFError, ValueError, MemoryError, IndexError      # the last: a stream that is not found a second time
 _PICTURES = 'mjpeg', 'png', 'bmp', 'gif', 'webp', 'tiff', 'jpeg2000'
 
 def file_url(
@@ -109,13 +109,15 @@ def open_stream(
     if not found: raise VideoError(path, None, 'expected a video, got a file without a video stream that can be decoded')
     if stream is not None and not 0<=stream<len(found):
         raise VideoError(path, None, f'expected a video stream from 0 to {len(found)-1}, got {stream}')
-    films = [o for o in found if is_film(path, o, len(found)==1)]
+    try: films = [o for o in found if is_film(path, o, len(found)==1)]
+    except _FAULTS as e: raise VideoError(path, None, f'damaged ({first_line(e)})') from e
     if not films or stream is not None and found[stream] not in films:
         which = f'stream {stream}, which is a picture attached to it' if films else 'a file without a video stream but for an attached picture'
         raise VideoError(path, None, f'expected a video, got {which}')
     chosen = max(films, key=lambda o: o.width*o.height) if stream is None else found[stream]
     if why:=too_large(chosen.height, chosen.width): raise VideoError(path, None, why)
-    chosen.codec_context.options,chosen.codec_context.thread_count = _STRICT,1
+    by_rule = {'strict':'1'} if chosen.codec_context.name in ('libdav1d', 'av1') else {}           # dav1d then reports what breaks a rule of AV1
+    chosen.codec_context.options,chosen.codec_context.thread_count = {**_STRICT, **by_rule},1
     return container,chosen
 
 # %% ../../nbs/03_video/01_decode.ipynb #7f91d72b
@@ -157,6 +159,7 @@ def missing_bytes(
 # %% ../../nbs/03_video/01_decode.ipynb #aa8b9fbd
 def broken_matroska(
     path:str|Path, # A video file
+    sums:bool=False, # Also read all of it, and compare the checksums that are in it
 )->int|None: # None where the tree holds together, or for another container
     "The byte where the tree of a Matroska file breaks"
     top = '114d9b74 1549a966 1654ae6b 1f43b675 1c53bb6b 1941a469 1043a770 1254c367 ec bf'.split()
@@ -172,6 +175,13 @@ def broken_matroska(
         length = int.from_bytes(rest[:k], 'big')&((1<<7*k)-1)
         return name,at+n+k,None if length==(1<<7*k)-1 else at+n+k+length
 
+    def rotten(inner, after): # an element whose first part is the checksum of its others
+        if not sums or element(inner)!=('bf', inner+2, inner+6): return False
+        f.seek(inner+2)
+        want,left,crc = int.from_bytes(f.read(4), 'little'),after-inner-6,0
+        while left>0 and (part := f.read(min(left, 1<<20))): crc,left = zlib.crc32(part, crc),left-len(part)
+        return crc!=want
+
     size = Path(path).stat().st_size
     with open(path, 'rb', buffering=64) as f:
         if f.read(4)!=b'\x1aE\xdf\xa3': return None
@@ -183,12 +193,28 @@ def broken_matroska(
             name,inner,after = element(at)
             if name not in top or (after or 0)>end: return at
             if after is None: return None                        # a live recording
+            if rotten(inner, after): return at
             while name=='1f43b675' and inner<after:
                 kind,_,close = element(inner)
                 if kind not in within or close is None or close>after: return inner
                 inner = close
             at = after
     return None
+
+# %% ../../nbs/03_video/01_decode.ipynb #59bd5474
+_TURNED = bytes(int(f'{i:08b}'[::-1], 2) for i in range(256))
+
+def slices_hold(
+    packet:bytes, # One frame of FFV1, as stored
+)->bool|None: # None where it has no checksums
+    "Whether every slice of a frame is what was written"
+    end,right = len(packet),True
+    while end>0:
+        n = int.from_bytes(packet[end-8:end-5], 'big')+8
+        if end<8 or n>end: return None
+        right &= zlib.crc32(packet[end-n:end].translate(_TURNED), 0xffffffff)==0xffffffff
+        end -= n
+    return right
 
 # %% ../../nbs/03_video/01_decode.ipynb #2a2556ae
 _SEAL = (28).to_bytes(4, 'big')+b'uuid'+sha256(b'tqn seal').digest()[:16]
@@ -494,6 +520,26 @@ def cut_short(
     told,last = sum(float(o)*k for o,k in zip(told.groups(), (3600,60,1))),index.pts[-1]*index.tick
     return f'cut short: {told:.2f} s were promised, the last frame is at {last:.2f} s' if told-last>.5+2/(index.rate or 25) else ''
 
+# %% ../../nbs/03_video/01_decode.ipynb #4d8271a0
+def false_checksum(
+    decoder:Decoder, # An open file
+    index:Index,     # What it holds
+    frames:bool=False, # Only checksums of single frames; those of Matroska are for a group, of seconds
+)->tuple[int,str]|None: # Frames before it, and what it is; None where there is nothing wrong, or no checksum
+    "The first frame that a checksum in the file speaks against"
+    at = None if frames else broken_matroska(decoder.path, sums=True)
+    if at is None and not decoder.paints: return None
+    try:
+        with av.open(file_url(decoder.path)) as again:
+            packets = [(o.pts, o.pos, slices_hold(bytes(o)) if decoder.paints else None) for o in again.demux(again.streams[decoder.stream.index]) if o.size]
+    except _FAULTS as e: return 0,f'damaged ({first_line(e)})'
+    told = any(o[2] for o in packets)                            # else its version of FFV1 has none
+    bad = [k for k,(_,pos,right) in enumerate(packets) if at is not None and (pos is None or pos>=at) or told and not right]
+    if not bad: return None if at is None else (index.n, f'damaged: a checksum in it is wrong, from byte {at} on')
+    times = [o[0] for o in packets]
+    n = bad[0] if index.pts is None or None in times else int(np.searchsorted(index.pts, min(times[k] for k in bad)))
+    return min(n, index.n),f'damaged: a checksum in it is wrong, {"from byte "+str(at) if at is not None else "that of frame "+str(n)}'
+
 # %% ../../nbs/03_video/01_decode.ipynb #980aa1cf
 def cache_folder()->Path:
     "Where the kit keeps what it has measured"
@@ -539,10 +585,15 @@ def make_index(
     again:bool=False,# Do not use what is known from earlier
 )->Index:
     "The index of a file, from its packets where they can be trusted"
-    if keep: return _decode_index(decoder, True)
+    if keep:
+        index = _decode_index(decoder, True)
+        n = (false_checksum(decoder, index, frames=True) or [index.n])[0]
+        if not n: raise VideoError(decoder.path, None, 'no frame of this file decodes')
+        return replace(index, pts=None if index.pts is None else index.pts[:n], n=n)
     known = None if again else known_index(decoder)
     index = known or read_index(decoder.path, decoder.container, decoder.stream) or _decode_index(decoder, False)
     if fault:=cut_short(decoder, index): raise VideoError(decoder.path, None, fault)
+    if index.decoded and (wrong:=false_checksum(decoder, index)): raise VideoError(decoder.path, *wrong)
     if known is None and index.n>_LONG and not index.decoded and len(index.keys) and index.keys[0]==0: _keep_index(decoder, index)
     try:
         if index.keys[:1].tolist()!=[0]: raise _Lost
@@ -729,6 +780,7 @@ def scan(
             try:
                 if decoder.next==index.n: _step(decoder, None); fault = 'more frames decode than its index lists; the index lies'
             except _Lost as e: fault = '' if str(e).startswith('the video ends') else str(e)
+            if wrong:=false_checksum(decoder, index): sums,fault = sums[:wrong[0]],wrong[1]
     except VideoError as e: fault = e.reason
     known = {} if fault else {'digest': pixel_digest(sums), 'sums': b64encode(np.array(sums, '<u4').tobytes()).decode()}
     if fault: found = Scan(str(path), False, len(sums), 'pyav', fault)
