@@ -11,32 +11,30 @@ import numpy as np
 import torch
 from torch import nn
 from tqn.attention.localise import bootstrap, nan_mean
-from tqn.attention.moments import Finder, film_clips, moments
+from tqn.attention.moments import Finder, film_clips, film_of, moments
 from tqn.attention.retrieval import calibrate, choose_finder, layers_of, reliability, roc_area, score_moments
 from tqn.attention.spans import Reading, read_spans
 from tqn.core.files import read_plain, write_json
 from tqn.data.batches import load_features
 from tqn.data.items import as_items
 from tqn.data.published import open_data
+from tqn.features.store import Timing
 from tqn.models.tqn import TQN
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = ['approach','twist','position','entry']          # dives: questions with evidence of their own
-WIDTHS = dict(smooth=(0,), width=(4,6,8,12,16,24,32,40,56,80,112,160))
+WIDTHS = dict(smooth=(0,), width=(3,4,5,6,7,8,10,12,16,24,32,40,56,80,112,160))
 METHODS = ('attention','gradients','hiding','product','mixture')
 
 class Rows(dict):
-    "Features of films put together from others: the rows of their frames, where every frame has one"
-    def __init__(self, folder, items): super().__init__((o.id, o) for o in items); self.folder = folder
+    "Films as features with their times; of films put together from others the rows of their frames"
+    def __init__(self, folder, items, hop): super().__init__((o.id, o) for o in items); self.folder,self.hop = Path(folder),hop
+    def rows(self, id): f = load_features(self.folder, id); return (f[0] if f.ndim==3 else f).float()
     def __getitem__(self, id):
         item = super().__getitem__(id)
-        if not item.stretches: f = load_features(self.folder, id); return (f[0] if f.ndim==3 else f).float()
-        parts = []
-        for path,a,b,times,*_ in item.stretches:
-            path = Path(path)
-            f = load_features(self.folder, next(n for n in (f'{path.parent.name}_{path.stem}', path.stem) if (Path(self.folder)/f'{n}.safetensors').exists())).float()
-            parts += [f[a:b]]*times
-        return torch.cat(parts)
+        if not item.stretches: f = self.rows(id)
+        else: f = torch.cat([self.rows(f'{Path(path).parent.name}_{Path(path).stem}')[a:b].repeat_interleave(times, 0) for path,a,b,times,*_ in item.stretches])
+        return film_of(id, f, Timing(self.hop, self.hop, item.fps or 25., item.n_frames))
 
 def dives(args):
     "{split: items}, features, questions that are chosen on"
@@ -46,14 +44,14 @@ def dives(args):
     tests = {'short': items('test', args.most), 'long': items('long_test', args.most)}
     train = {'short': items('train', None), 'long': items('long_train', None) if (root/look/'long_train/index.json').exists() else items('long_val', 48)}
     folder = Path(args.features or next((root/'features').iterdir()))
-    return val, tests, train, items('train', None), Rows(folder, [*val, *train['short'], *(o for t in tests.values() for o in t)]), OWN
+    return val, tests, train, items('train', None), Rows(folder, [*val, *train['short'], *(o for t in tests.values() for o in t)], 8), OWN
 
 def grid(args):
     val,tests,train = [],{},{}
     for variant in ('moved','long'):
         data = open_data(args.data, variant=variant, missing='keep')
         val += data['val'][:args.most]; tests[variant] = data['test'][:args.most]; train[variant] = data['train']
-    return val, tests, train, train['moved'], Rows(Path(args.features), [*val, *(o for t in (*tests.values(), *train.values()) for o in t)]), None
+    return val, tests, train, train['moved'], Rows(Path(args.features), [*val, *(o for t in (*tests.values(), *train.values()) for o in t)], 1), None
 
 def spread(found, questions):
     "What is reported of scored moments"

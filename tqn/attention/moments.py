@@ -274,6 +274,7 @@ def film_clips(
     on_error:str='raise',   # A damaged film: 'raise', or 'skip'
     damaged:dict|None=None, # {id: why}: filled with those that are left out
     fps:float=25.,          # Frames a second, where only features are given
+    progress:bool=False,    # Show a bar while features are made that shall be kept
 )->Iterator[FilmClips]:     # One a film
     "Features and times of each film, one film in memory at a time"
     p,damaged = Preprocess.of(model),{} if damaged is None else damaged
@@ -295,7 +296,7 @@ def film_clips(
     if lacking:
         where = getattr(store, 'folder', store)
         if getattr(model, 'backbone', None) is None: raise ValueError(f"{len(lacking)} of {len(items)} films have no features in {where}, such as {[o.id for o in lacking[:3]]}, and this model has no backbone to make them: run `tqn features` first")
-        store = extract(model.backbone, items, where, p, on_error=on_error)
+        store = extract(model.backbone, items, where, p, on_error=on_error, progress=progress)
     if store is not None:
         for o in items:
             try:
@@ -349,7 +350,7 @@ def moments(
     items,rows,damaged,was = find_films(videos, root, split),[],{},model.training
     model.eval()
     try:
-        for film in tqdm(film_clips(model, items, features, on_error, damaged), 'moments', len(items), unit='film', disable=not progress):
+        for film in tqdm(film_clips(model, items, features, on_error, damaged, progress=progress), 'moments', len(items), unit='film', disable=not progress):
             rows += film_moments(model, film, asked, finder, most, needed)
     finally: model.train(was)
     if damaged: warnings.warn(f"{len(damaged)} of {len(items)} films could not be read and are left out: {'; '.join(f'{k}: {v}' for k,v in list(damaged.items())[:3])}", stacklevel=2)
