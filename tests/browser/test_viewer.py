@@ -211,6 +211,25 @@ def test_hidden_range_gives_the_answers_of_a_direct_computation(seen, here):
             text = seen.lane(q).locator('.tqn-first').inner_text()
             assert is_shown(text, p), (q, text, p)
 
+def test_lanes_show_where_a_query_looks_without_what_is_hidden(seen, here):
+    "The bars are the maps of a direct computation, none of them on what is hidden; those before stand behind as ghosts"
+    from tqn.attention.whatif import look_again
+    model, features = here
+    seen.set(hidden=[[4, 12]])
+    seen.until(lambda: 'answer' in seen.root.locator('.tqn-what').inner_text(), why='the kernel did not answer')
+    seen.page.wait_for_timeout(300)
+    a = look_again(model, features, shown(N, [(4, 12)]))[1].mean((0, 1))[1].numpy()
+    old = look_again(model, features, shown(N))[1].mean((0, 1))[1].numpy()
+    p = seen.canvas('twist').evaluate(PIXELS)
+    w, h, k = p['w'], p['h'], p['k']
+    solid = np.array(p['data'], np.uint8).reshape(h, w, 4)[..., 3]
+    room, top = h - 4*k, max(a.max(), old.max())
+    for clip in range(N):
+        column = solid[:, int((clip + .5)*w/N)]
+        tall, now = max(k, a[clip]/top*room) if a[clip] else 0, h - int(np.argmax(column == 255)) if (column == 255).any() else 0
+        assert abs(now - tall) <= 2 or min(now, tall) <= 3*k and max(now, tall) <= 5*k, f'clip {clip}: {now} pixels high, expected {tall:.1f}'
+    assert a[4:12].max() == 0 and ((solid > 0) & (solid < 255)).sum() > 50, 'no ghosts'
+
 def test_curves_are_shown(seen, here):
     model, features = here
     seen.key('d')
@@ -324,6 +343,43 @@ def test_reopened_without_a_kernel(opened, browser, lab, shots):
         seen = page.locator('.jp-Notebook').inner_text()
         assert 'Error displaying' not in seen and 'Loading widget' not in seen, seen[-300:]
         context.close()
+
+MANY = '''
+counting('film.mp4')
+def wide(n):
+    torch.manual_seed(1)
+    asks = tqn.TQN(tqn.QuerySet({f'question {i}': ['yes', 'no', 'an answer that is rather long'] for i in range(n)}), d_model=D, n_layers=3, n_heads=2).eval()
+    for o in asks.decoder.layers: o.cross.query.weight.data *= 5
+    return tqn.view(asks, 'film.mp4', features=features)
+seven = wide(7)
+seven
+'''
+
+def test_film_and_lanes_together_on_a_small_screen(notebook, lab, shots):
+    "JupyterLab at 1366 x 768: film, controls and seven lanes in sight; of thirteen at least nine, and the rest scrolls below the film"
+    write_notebook(lab.notebooks/'small.ipynb', SETUP, MANY, 'thirteen = wide(13)\nthirteen')
+    nb = notebook('small.ipynb')
+    nb.page.set_viewport_size(dict(width=1366, height=768))
+    assert not any(e for _, e in nb.run_all())
+    around = nb.page.locator('.jp-WindowedPanel-outer').first.bounding_box()
+    for nth, least in ((0, 7), (1, 9)):
+        root = nb.page.locator('.tqn-viewer').nth(nth)
+        root.wait_for(timeout=20_000)
+        root.evaluate("e => e.scrollIntoView({block: 'start'})")
+        nb.page.wait_for_timeout(800)
+        def seen(l):
+            b = l.bounding_box()
+            return b and b['y'] >= around['y'] - 1 and b['y'] + b['height'] <= around['y'] + around['height'] + 1
+        for part in ('.tqn-stage', '.tqn-transport', '.tqn-choices', '.tqn-filmrow canvas', '.tqn-axis canvas'): assert seen(root.locator(part).first), (nth, part)
+        rows = root.locator('.tqn-rows').bounding_box()
+        floor = root.locator('.tqn-axisrow').bounding_box()['y']
+        lanes = [root.locator('.tqn-lane').nth(i).locator('canvas') for i in range(root.locator('.tqn-lane').count())]
+        inside = [l for l in lanes if seen(l) and rows['y'] <= l.bounding_box()['y'] and l.bounding_box()['y'] + l.bounding_box()['height'] <= floor + 1]
+        assert len(inside) >= least, f'{len(inside)} of {len(lanes)} lanes in sight'
+        assert root.locator('.tqn-stage').bounding_box()['height'] >= 160
+        nb.shot(shots/f'lab_{len(lanes)}_lanes.png')
+    root.locator('.tqn-lane').last.scroll_into_view_if_needed()
+    assert seen(root.locator('.tqn-stage')) and seen(root.locator('.tqn-lane').last)
 
 def test_no_complaint_and_no_request_left_the_page(opened):
     nb, kernel = opened
