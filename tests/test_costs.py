@@ -58,3 +58,11 @@ def test_a_square_of_many_questions():
     fig = plot_localisation(localise(maps, flight='q0', n_boot=10))
     assert max(fig.get_size_inches())<=60 and not fig.axes[0].texts          # no numbers in 3,600 cells
     fig,ax = plt.subplots(); draw_heat(ax, np.eye(3), list('abc'), list('abc')); assert len(ax.texts)==9
+
+def test_scores_of_many_videos_stay_a_file_one_can_open(tmp_path):
+    "Beyond a number of answers they stand in predictions.csv alone"
+    ev = scored(10, 3, 300)
+    assert set(json.loads(ev.save(tmp_path/'all.json', videos=True).read_text())['videos']) == {f'v{i}' for i in range(300)}
+    found = json.loads(ev.save(tmp_path/'scores.json', videos=True, most=2000).read_text())
+    assert 'videos' not in found and '3,000 answers' in found['videos_left_out'] and found['n_videos'] == 300
+    assert (tmp_path/'scores.json').stat().st_size < 2e4

@@ -330,3 +330,7 @@ def test_real_videos_of_all_kinds(tmp_path):
     items = [Item(p.name, p) for p in sorted(VIDEOS.glob('m*test*.*'))[:3]]
     out = extract_features(Mean().eval(), items, tmp_path, stride=2, size=(32, 32), batch_clips=16, progress=False)
     for o in items: assert load_features(out, o.id).shape[1] == open_video(o.path).n_clips(8, 2)
+
+def test_features_in_hdf5_are_named(tmp_path):
+    (tmp_path/'a.h5').write_bytes(b'HDF')
+    with pytest.raises(ValueError, match='a.h5 is HDF5, which is not read: write each array with numpy.save'): FeatureDataset(tmp_path, [Item('a')], QuerySet({'q': ['x', 'y']}))

@@ -56,7 +56,7 @@ def test_manifest(tmp_path, queries):
     ('m.jsonl', '{"path": "x.mp4"}\n\n{"path": }\n', r'm\.jsonl, line 3: .*JSON'),
     ('m.jsonl', '["x.mp4"]\n', r'm\.jsonl, line 1: .*dict'),
     ('m.jsonl', '{"class": "l"}\n', r"m\.jsonl, line 1, column 'path'"),
-    ('m.jsonl', '{"path": "x.mp4", "path": "y.mp4"}\n', r'line 1: .*comes twice'),
+    ('m.jsonl', '{"path": "x.mp4", "path": "y.mp4"}\n', r'line 1: .*occurs more than once'),
     ('m.jsonl', '{"path": "x.mp4", "answers": {"side": 3}}\n', r"line 1, column 'side': expected text, got 3"),
     ('m.jsonl', '{"path": "x.mp4", "answers": ["left"]}\n', r"line 1, column 'answers': expected a dict"),
     ('m.jsonl', '{"path": "x.mp4", "n_frames": [3]}\n', r"line 1, column 'n_frames'"),

@@ -662,7 +662,7 @@ def test_damaged_ffv1_does_not_depend_on_order(tmp_path):
                 try: assert sums(Video(path, check=check).frames([i]))==[want[i]], (seed, i)
                 except VideoError: pass
 
-@pytest.mark.parametrize('name,form,codec,pix', (('pi.h264','h264','libx264','yuv420p'), ('a.264','h264','libx264','yuv420p'), ('a.gif','gif','gif','rgb8'), ('a.y4m','yuv4mpegpipe','wrapped_avframe','yuv420p')))
+@pytest.mark.parametrize('name,form,codec,pix', (('pi.h264','h264','libx264','yuv420p'), ('a.hevc','hevc','libx265','yuv420p'), ('a.265','hevc','libx265','yuv420p'), ('a.264','h264','libx264','yuv420p'), ('a.gif','gif','gif','rgb8'), ('a.y4m','yuv4mpegpipe','wrapped_avframe','yuv420p')))
 def test_bare_streams_and_moving_pictures(tmp_path, name, form, codec, pix):
     "A stream without a container, a GIF, a Y4M: films like any other"
     with av.open(str(tmp_path/name), 'w', format=form) as out:
@@ -675,6 +675,36 @@ def test_bare_streams_and_moving_pictures(tmp_path, name, form, codec, pix):
     if form=='h264':                                             # only where the name says so
         (tmp_path/'b.mp4').write_bytes((tmp_path/name).read_bytes())
         with pytest.raises(VideoError, match='not a video'): Video(tmp_path/'b.mp4')
+
+def test_frames_for_more_memory_than_there_may_be(made, monkeypatch):
+    "Refused before anything is reserved, and the message says what lifts it; a size makes it small"
+    video = Video(made('closed.mp4'))
+    monkeypatch.setenv('TQN_MAX_BYTES', str(20*3*48*64))
+    with pytest.raises(ValueError, match=f'50 pictures of 48 x 64 .* set TQN_MAX_BYTES={50*3*48*64}'): video.frames(range(50))
+    assert len(video.frames(range(20)))==20 and len(video.frames(range(50), (24,32)))==50
+    with pytest.raises(ValueError, match='TQN_MAX_BYTES'): module.Cropped(video, (0,0,60,48)).frames(range(50))
+    monkeypatch.setenv('TQN_MAX_BYTES', str(50*3*48*64))
+    assert len(video.frames(range(50)))==50
+
+def test_a_box_is_cut_out_piece_by_piece(made, monkeypatch):
+    video,asked = Video(made('closed.mp4')),[]
+    monkeypatch.setattr(module, 'pieces', lambda h, w, most=32: 8)
+    read = video.frames
+    monkeypatch.setattr(video, 'frames', lambda i, size=None: (asked.append(len(i)), read(i, size))[1])
+    box = module.Cropped(video, (8, 4, 40, 36))
+    at = [40, 3, 3, 17, *range(20, 40)]
+    got = box.frames(at)
+    assert max(asked)<=8 and torch.equal(got, read(at)[:,4:36,8:40])
+    assert torch.equal(box.frames(at, (16,16)), resize(read(at)[:,4:36,8:40], (16,16)))
+    assert box.frames([]).shape==(0,32,32,3)
+
+def test_pictures_without_numbers_in_their_names(tmp_path):
+    for i,name in enumerate(('b','a','c')): Image.fromarray(np.full((8,8,3), 40*i, np.uint8)).save(tmp_path/f'{name}.png')
+    with pytest.raises(VideoError, match='without a number in their names') as e: FrameFolder(tmp_path)
+    advice = str(e.value).split('in which order? ')[1].split(' reads')[0]
+    assert open_video(advice).frames([0,1,2])[:,0,0,0].tolist()==[40,0,80]
+    Image.fromarray(np.zeros((8,8,3), np.uint8)).save(tmp_path/'d1.png')
+    with pytest.raises(VideoError): open_video(tmp_path/'?.png')
 
 def test_an_avi_with_empty_packets_is_whole(made, tmp_path):
     "A camera says 'as before' with an empty packet; its header counts those, too"

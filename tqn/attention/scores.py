@@ -191,7 +191,8 @@ class Evaluation:
 
     def save(self,
         path:str|Path,     # A .json file
-        videos:bool=False, # Also write what was answered for every video
+        videos:bool=False, # Also write what was answered for every video, up to `most`
+        most:int=100_000,  # Answers; of more, predictions.csv has a row each
         **extra,           # More to write beside it, such as seed=0
     )->Path:               # The same path
         "Write scores and confusion matrices as JSON"
@@ -202,6 +203,8 @@ class Evaluation:
             return dict(labels=self.labels(o), entries=[[int(i), int(j), int(counts[i,j])] for i,j in there])
         confusion = {o: counted(o) for o in self.rows}
         data = dict(extra, n_videos=len(self), majority_from='scored' if self.common is None else 'train', scores=self.table(), confusion=confusion)
+        n = sum(map(len, self.rows.values()))
+        if videos and n>most: return write_json(path, {**data, 'videos_left_out': f'{n:,} answers, more than {most:,}; predictions.csv holds them'})
         return write_json(path, {**data, 'videos': predictions(self)} if videos else data)
 
     def caption(self)->str: # One line

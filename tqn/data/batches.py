@@ -300,6 +300,8 @@ class FeatureDataset(Dataset):
         files = {o.id: feature_file(self.folder, o.id) for o in self.items if o.id not in self.kept} if self.folder else {}
         if lost := [o.id for o in self.items if o.id not in self.kept and not files.get(o.id)]:
             looked = f' ({file_name(lost[0])}.safetensors, .npy, .npz or .pt)' if self.folder else ''
+            h5 = next((p for p in (self.folder.iterdir() if self.folder and self.folder.is_dir() else ()) if p.suffix.lower() in ('.h5', '.hdf5')), None)
+            if h5: looked += f'; {h5.name} is HDF5, which is not read: write each array with numpy.save(folder/"ID.npy", array)'
             raise ValueError(f"{len(lost)} of {len(self.items)} videos have no features in {self.folder or 'the dict'}, such as {lost[:3]}{looked}: run `tqn features` or `extract`, or correct their ids")
         users = {}
         for id,file in files.items():

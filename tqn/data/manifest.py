@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
-from ..core.files import plain_cell, regular, safe_cell, write_atomic
+from ..core.files import parse_plain, plain_cell, regular, safe_cell, write_atomic
 from functools import lru_cache
+from tqdm.auto import tqdm
 from ..core.names import nearest, spelling
 from .items import Item, Problem, VideoSet, inside, make_set, refuse, split_answers
 from ..questions.queries import Query, QuerySet
@@ -127,15 +128,12 @@ def json_rows(
     problems:list, # Where problems go
 )->list[Row]: # One a line that has anything in it
     "The rows of a manifest of JSON lines"
-    def once(pairs):
-        if twice := [k for k,n in Counter(k for k,_ in pairs).items() if n>1]: raise ValueError(f'the key {twice[0]!r} comes twice')
-        return dict(pairs)
     keys,rows = (*FIELDS, 'answers', 'extents'),[]
     for line,text in enumerate(_utf8(path, problems).split('\n'), 1):
         if not text.strip(): continue
         row = Row(str(path), line, {}, problems=problems)
-        try: d = json.loads(text, object_pairs_hook=once)
-        except (ValueError, RecursionError) as e: row.complain(None, f'expected one JSON dict a line, got {text[:60]!r} ({e})'); continue
+        try: d = parse_plain(text)
+        except ValueError as e: row.complain(None, f'expected one JSON dict a line, got {text[:60]!r} ({e})'); continue
         if not isinstance(d, dict): row.complain(None, f'expected a dict such as {{"path": "a.mp4"}}, got {text[:60]}'); continue
         if 'class_name' in d: d.setdefault('class', d.pop('class_name'))
         for k in d.keys() - set(keys): row.complain(k, f'there is no key {k!r}', keys)
@@ -297,7 +295,7 @@ def read_manifest(
             found.problems.append(Problem(said, f'{why}, so {name!r} was left out' + ('' if queries is not None else '; if it is one, write all questions into queries.yaml'), header, name, 'skipped', False))
             for r in rows: r.answers.pop(name, None)
     folders = {}
-    for row in rows:
+    for row in tqdm(rows, 'read the table', unit='row', delay=3, disable=None):    # seen only where it takes longer than that, and by a person
         row.known = folders
         if (item := row_item(row, root or path.parent, queries)) is None: continue
         form = unicodedata.normalize('NFC', item.id)

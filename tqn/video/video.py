@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 from einops import rearrange
 from torch import Tensor
 from ..core.files import temporary
-from .decode import Decoder, Scan, VideoError, checksum, decord_frames, file_stamp, file_url, first_line, frame_files, known_scan, make_index, picture_folder, pieces, read_frames, read_picture, reformat, scan, seal, sealed
+from .decode import Decoder, Scan, VideoError, checksum, decord_frames, file_stamp, file_url, first_line, frame_files, known_scan, make_index, picture_folder, pieces, read_frames, read_picture, reformat, scan, seal, sealed, too_many
 from .transforms import BoxError, box_pixels, clip_grid, read_box
 
 # %% ../../nbs/03_video/03_video.ipynb #ebbed705
@@ -142,6 +142,7 @@ def _stack(images, n, size, batch=32):
     out,part = None,[]
     for k,image in enumerate(images, 1):
         if out is None:
+            if why:=too_many(n, *(size or image.shape[:2])): raise ValueError(why)
             out = torch.empty(n, *(size or image.shape[:2]), 3, dtype=torch.uint8)
             array = out.numpy()
         if size is None: array[k-1] = image
@@ -354,8 +355,16 @@ class Cropped(FrameSource):
     )->Tensor: # uint8 (t, h, w, 3)
         "The box in exactly these frames"
         x0,y0,x1,y1 = self.pixels
-        found = self.source.frames(indices)[:,y0:y1,x0:x1]
-        return found.contiguous() if size is None else resize(found, size)
+        def read(wanted, size): # a few at a time: the pictures around the box are never all in memory
+            step,out = pieces(*self.source.size),None
+            for k in range(0, len(wanted), step):
+                part = self.source.frames(wanted[k:k+step])[:,y0:y1,x0:x1]
+                if out is None:
+                    if why:=too_many(len(wanted), *(size or self.size)): raise ValueError(why)
+                    out = torch.empty(len(wanted), *(size or self.size), 3, dtype=torch.uint8)
+                out[k:k+step] = part if size is None else resize(part, size)
+            return out
+        return _gather(self, read, indices, size)
 
 # %% ../../nbs/03_video/03_video.ipynb #aaee092d
 class Composed(FrameSource):
