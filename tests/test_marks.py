@@ -160,3 +160,11 @@ def test_a_full_disk_leaves_no_half_file(place, tmp_path):
 def test_the_same_films_give_the_same_bytes(place, tmp_path):
     for n in '12': assert tqn(place/'films', '--checkpoint', place/'model', '--out', tmp_path/f'{n}.csv')==0
     assert (tmp_path/'1.csv').read_bytes()==(tmp_path/'2.csv').read_bytes()
+
+def test_a_viewer_marks_the_moments_of_its_film(place):
+    from tqn.widgets.viewer import view
+    model = TQN.from_pretrained(place/'model')
+    t = moments(model, place/'films', finder=Finder(least=1., threshold=.99, smooth=0), progress=False)
+    marked = {q['name']: q.get('moments') for q in view(model, place/'films/b.mp4', moments=t, progress=False).data.meta['questions']}
+    assert marked=={r.question: [[r.first, r.last]] for r in t[t.film=='b.mp4'].itertuples()} and len(marked)==2
+    assert 'expected moments of' in view(model, place/'films/b.mp4', moments=pd.concat([t, t.assign(film='x')])[lambda o: o.film!='b.mp4'], progress=False).error

@@ -48,19 +48,22 @@ def lanes(
     answer:Answer,          # What a model said
     truth:dict|None=None,   # {question or 'class': true answer}; a list for several
     extents:dict|None=None, # {question or 'class': frames [first, last) or None}: where the evidence is
+    moments:dict|None=None, # {question or 'class': several [first, last)}: what was read off the maps
 )->list[dict]:              # One a row of the map
     "What each lane says, for JSON"
-    truth,extents,last = truth or {},extents or {},int(answer.frames[-1,1])
-    for given,what in ((truth,'truth'), (extents,'extents')): refuse_unknown(given, {*answer.names, *answer.answers}, f'{what}: there is no question')
+    truth,extents,moments,last = truth or {},extents or {},moments or {},int(answer.frames[-1,1])
+    for given,what in ((truth,'truth'), (extents,'extents'), (moments,'moments')): refuse_unknown(given, {*answer.names, *answer.answers}, f'{what}: there is no question')
     for q,e in extents.items():
         if e is not None and not 0<=e[0]<e[1]<=last: raise ValueError(f'expected the extent of {q!r} as frames [first, last) within {last}, got {tuple(e)}')
+    for q,spans in moments.items():
+        if any(not 0<=a<b<=last for a,b in spans): raise ValueError(f'expected the moments of {q!r} as frames [first, last) within {last}, got {[tuple(o) for o in spans]}')
     rows,text = [],_text
     for q in answer.names:
         kind,ranked,t,e = 'class' if q=='class' else 'many' if q in answer.several else 'one',answer.answers.get(q) or [],truth.get(q),extents.get(q)
         said = answer.said(q) if ranked else ''
         right = None if t is None or not ranked else set(said)==set(t) if kind=='many' else said==t
         rows.append(dict(name=q, kind=kind, said=text(answer.read(q, said)), p=ranked[0][1] if ranked else None, ranked=[[answer.read(q, a),p] for a,p in ranked[:6]], truth=text(answer.read(q, t)), right=right,
-                         extent=None if e is None else [int(o) for o in e]))
+                         extent=None if e is None else [int(o) for o in e], **({'moments': [[int(a), int(b)] for a,b in moments[q]]} if moments.get(q) else {})))
     return rows
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #5542a572
@@ -119,10 +122,11 @@ def view_data(
     kernel:bool=False,            # Whether answers can be recomputed
     budget:int=2_000_000,         # Bytes beyond the film
     progress:bool=True,           # Show a progress bar where the film must be copied
+    moments:dict|None=None,       # {question or 'class': several [first, last)}: what was read off the maps
 )->ViewData:                      # All that a viewer is given
     "Turn an answer and its film into what a viewer is given"
     check_answer(answer, source)
-    questions,n = lanes(answer, truth, extents),int(answer.frames[-1,1])
+    questions,n = lanes(answer, truth, extents, moments),int(answer.frames[-1,1])
     if source is None:
         film,strip,at,edges = None,b'',np.zeros(0, int),np.append(answer.frames[:,0], n)
         times = np.interp(np.arange(n), edges, np.append(answer.times[:,0], answer.times[-1,1])-answer.times[0,0])   # no film: frames spread over each clip

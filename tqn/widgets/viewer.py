@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from ..core.names import refuse_unknown
+from ..attention.marks import spans_of
 from ..attention.whatif import changes, curves, look_again, shown
 from .lanes import STATE, Lanes, ViewData, ask_about, film_part, shown_maps, unpack, view_data
 from .page import save_page, save_video
@@ -88,6 +89,7 @@ def view(
     features:Tensor|None=None, # Features of the video (n, d), where they are known already
     reading:str|None=None,    # Of the class: 'query', 'product' or 'both'; None: the model's own
     progress:bool=True,       # Show progress bars for what takes long
+    moments=None,             # Moments of this film, of `tqn.moments`, or {question or 'class': several [first, last)}: marked in the lanes
     **state,                  # Where to begin: frame, layer, head, how, scale, order, lane, hidden, keep, theme
 )->AttentionViewer:           # The viewer; its message where the input is at fault
     "See what each question of a model looks at in a video"
@@ -95,6 +97,6 @@ def view(
     try:
         video,truth,extents = unpack(video, truth, extents)
         said,source,features = ask_about(model, video, features, reading, progress)
-        data = view_data(said, source, truth, extents, kernel=features is not None, progress=progress)
+        data = view_data(said, source, truth, extents, kernel=features is not None, progress=progress, moments=spans_of(moments, said.name) if hasattr(moments, 'columns') else moments)
     except (ValueError, OSError, RuntimeError) as e: return AttentionViewer(ViewData({}, error=str(e)))
     return AttentionViewer(data, model if features is not None else None, features, **state)

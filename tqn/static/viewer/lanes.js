@@ -74,8 +74,8 @@ function lanes(v) {
     return [g, W, H, k, room]
   }
 
-  /** One lane: bars, whose height is relative to the lane and whose tone says times uniform; a dotted line at uniform; a bracket around the evidence. */
-  v.drawLane = (r, ink, soft, ground) => {
+  /** One lane: bars, relative to the lane, whose tone says times uniform; dotted at uniform; a bracket around the evidence, a stroke under moments. */
+  v.drawLane = (r, ink, soft, ground, accent) => {
     const shared = get('scale') === 'shared', now = s.now && v.map(r.i), peak = i => max(s.info[i].top, s.now ? v.top(i).top : 0)
     const top = shared ? (s.now ? max(...s.order.map(peak)) : s.top) : peak(r.i)
     const [g, W, H, k, room] = v.bars(r.canvas, v.map(r.i), top, now && v.map(r.i, true))
@@ -91,5 +91,6 @@ function lanes(v) {
     if (y > 0) { g.setLineDash([k, 3 * k]); path(1, soft, [[0, y], [W, y]]); g.setLineDash([]) }
     const n = min(5 * k, (to - from) / 3), o = 1.2 * k, bracket = (p, n) => [[p + n, o], [p, o], [p, H - o], [p + n, H - o]]
     if (e) for (const style of [[4.6, ground], [1.8, ink]]) path(...style, bracket(from, n), bracket(to, -n))
+    for (const m of r.q.moments ?? []) path(3, accent, m.map(f => [v.x(at(f)) * W, H - 2 * k]))
   }
 }

@@ -127,7 +127,8 @@ function layout(v) {
   const sign = (kind, text) => h('span.sign', h(`i.${kind}`, MUTE), text)
   const legend = h('div.legend', {role: 'note', 'aria-label': 'Legend'},
     h('span.sign', 'times uniform 1×', $.tones = h('i.tones', MUTE), '16×'), sign('dots', 'uniform'),
-    v.asked.some(q => q.extent) && sign('bracket', 'evidence'), live && sign('hatch', 'hidden from the model'),
+    v.asked.some(q => q.extent) && sign('bracket', 'evidence'), v.asked.some(q => q.moments) && sign('moment', 'moment'),
+    live && sign('hatch', 'hidden from the model'),
     live && sign('ghost', 'attention before'), live && sign('tick', 'probability before'))
   v.root.append(header, top, bar, split, board, $.legend = legend, $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), notes, tip,
     $.pop = h('div.pop', {role: 'group', 'aria-label': 'Chosen range'}), $.live = h('div.live', {role: 'status'}))

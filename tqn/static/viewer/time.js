@@ -44,10 +44,10 @@ function timeAxis(v) {
   v.x = t => (t - s.view[0]) / (s.view[1] - s.view[0])  // where a time is, from 0 to 1
   v.draw = () => {
     if (!$.film.clientWidth) return
-    const css = getComputedStyle(v.root), [ink, soft, ground] = ['--ink', '--soft', '--bg'].map(n => css.getPropertyValue(n).trim())
+    const css = getComputedStyle(v.root), [ink, soft, ground, accent] = ['--ink', '--soft', '--bg', '--accent'].map(n => css.getPropertyValue(n).trim())
     const [r, g, b] = rgb(soft)
     s.ghost = r + 256 * g + 65536 * b + 72 * 2 ** 24
-    for (const i of s.order) v.drawLane(v.rows[i], ink, soft, ground)
+    for (const i of s.order) v.drawLane(v.rows[i], ink, soft, ground, accent)
     drawFilm(); drawTicks(soft, css.fontFamily); veil(); drawMini(); v.moved()
     v.root.dataset.ready = '1'
   }
