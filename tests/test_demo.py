@@ -1,11 +1,11 @@
 "The whole kit in one run, as a user starts it, and the model that ships with it"
-import json, subprocess, sys
+import json, os, re, shlex, shutil, signal, subprocess, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tqn.studies.demo import dive_features, localise_dives, small_model
+from tqn.studies.demo import FILM, dive_features, localise_dives, small_model
 from tqn.models.weights import DIVE_CLIPS
 from tqn.dives.dives import SyntheticDives
 from tqn.data.batches import make_loader
@@ -25,17 +25,20 @@ def test_quick_demo_writes_what_it_says(demo):
     folder, (r, _) = demo
     assert r.returncode == 0, r.stderr
     out = folder/'runs/demo'
-    for name in ['metrics.json', 'tables.json', 'scores_test.json', 'training.png', 'confusion.png', 'localisation.png', 'train/log.csv', 'checkpoint/model.safetensors']:
+    for name in ['metrics.json', 'tables.json', 'scores_test.json', 'training.png', 'confusion.png', 'localisation.png', 'train/log.csv', 'checkpoint/model.safetensors', 'first.png']:
         assert (out/name).stat().st_size > 0, name
     assert sorted(p.name for p in (out/'attention').iterdir()) == [f'{s}_{i:05d}.png' for s in ('long_test', 'test') for i in range(3)]
     assert 'mean answer' in r.stdout and 'own question' in r.stdout and 'tqn lab' in r.stdout
+    assert r.stdout.index('A first picture of attention, by the weights that come with the kit: runs/demo/first.png') < r.stdout.index('mean answer')
+    view = re.search(r'Look at a film: (tqn view .+)', r.stdout)[1]        # as it is printed
+    assert tqn(*shlex.split(view)[1:], '--no-open', cwd=folder).returncode == 0
 
 def test_printed_scores_are_the_scores_of_the_checkpoint(demo):
     folder, _ = demo
     out = folder/'runs/demo'
-    model, dives = TQN.from_pretrained(out/'checkpoint'), SyntheticDives(folder/'data/dives-quick', 'test', n=8, workers=0, progress=False)
+    model, dives = TQN.from_pretrained(out/'checkpoint'), SyntheticDives(folder/'data/demo-quick', 'test', n=8, workers=0, progress=False, **FILM)
     assert model.preprocess == DIVE_CLIPS
-    data = dive_features(model.backbone, {'test': dives}, folder/'data/dives-quick/features', progress=False)['test']
+    data = dive_features(model.backbone, {'test': dives}, folder/'data/demo-quick/features', progress=False)['test']
     table = {r[0]: r[3] for r in json.loads((out/'tables.json').read_text())[0]['rows']}
     frame = evaluate(model, make_loader(data, 3)).to_frame()        # other batches, same scores
     for q in model.queries.names: assert table[q] == f'{frame.accuracy[q]:.3f}'
@@ -63,6 +66,26 @@ def test_a_second_demo_overwrites_nothing_and_repeats_the_scores(demo):
     assert r.returncode == 0, r.stderr
     first, second = (json.loads((folder/'runs'/d/'tables.json').read_text()) for d in ('demo', 'demo-2'))
     assert first == second                                          # same seed, same data: the same numbers
+
+@pytest.mark.skipif(os.name == 'nt', reason='signals as on POSIX')
+@pytest.mark.parametrize('when', ['rendering', 'training'])
+def test_a_demo_that_was_stopped_goes_on_and_ends_with_the_same_scores(demo, tmp_path, when):
+    "Stopped by Ctrl-C as soon as a step has begun; the films of the demo above are taken, so that its numbers can be compared"
+    folder, _ = demo
+    if when == 'training': shutil.copytree(folder/'data', tmp_path/'data')
+    p = subprocess.Popen([sys.executable, '-c', 'from tqn.cli.main import main; main()', 'demo', '--quick'], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(6000):
+        said = tmp_path/'runs/demo/demo.json'
+        if said.exists() and json.loads(said.read_text())['step'] == when and (when != 'training' or (tmp_path/'runs/demo/train/run.json').exists()) and (when != 'rendering' or list(tmp_path.glob('data/*/*/*/*.mp4'))): break
+        time.sleep(.05)
+    p.send_signal(signal.SIGINT)
+    _, err = p.communicate(timeout=300)
+    assert p.returncode == 130 and 'the same command goes on where this one stood' in err, err
+    r = tqn('demo', '--quick', cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    assert f'Going on with runs/demo, which was stopped while {when}' in r.stdout and not (tmp_path/'runs/demo-2').exists()
+    assert json.loads((tmp_path/'runs/demo/tables.json').read_text()) == json.loads((folder/'runs/demo/tables.json').read_text())
+    assert json.loads((tmp_path/'runs/demo/demo.json').read_text())['step'] == 'finished'
 
 def test_the_shipped_model_answers_and_looks_where_the_evidence_is(tmp_path):
     "On dives of another seed, so on videos that nobody trained, chose or tested anything on"

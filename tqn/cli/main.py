@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['hints', 'app', 'full', 'ORDER', 'comments', 'with_help', 'Stopped', 'command', 'explain', 'in_flags', 'about_input',
-           'writable', 'top', 'say', 'command_name', 'load_commands', 'parameters', 'run', 'main']
+           'writable', 'top', 'say', 'command_name', 'load_commands', 'parameters', 'run', 'typed_line', 'free_name',
+           'newest_run', 'main']
 
 # %% ../../nbs/12_cli/01_main.ipynb #07b2d677
-import errno, functools, inspect, os, pkgutil, re, signal, sys, tempfile, threading, traceback
+import errno, functools, inspect, os, pkgutil, re, shlex, signal, sys, tempfile, threading, traceback
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +33,7 @@ def with_help(
 )->inspect.Parameter: # The same, described as typer wants it
     "Turn one parameter into an argument or an option of a command"
     flag = [f"--{name.replace('_', '-')}"] if p.annotation is bool else []
+    flag += re.findall(r'also under the name (--[\w-]+)', help) and [f'--{name}', *re.findall(r'also under the name (--[\w-]+)', help)]
     info = typer.Argument(help=help) if argument or p.default is p.empty else typer.Option(*flag, help=help)
     return p.replace(annotation=Annotated[p.annotation, info])
 
@@ -115,7 +117,7 @@ def writable(
     return folder
 
 # %% ../../nbs/12_cli/01_main.ipynb #d10b4420
-app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, context_settings=dict(help_option_names=['-h', '--help']), rich_markup_mode=None, pretty_exceptions_enable=False)
 
 # %% ../../nbs/12_cli/01_main.ipynb #a7499e00
 def top(
@@ -189,6 +191,34 @@ def run(
         return say(in_flags(explain(e), parameters(name)), 2 if about_input(e) else 1)
     finally: signal.signal(signal.SIGTERM, old or signal.SIG_DFL) if main else None
     return 0
+
+# %% ../../nbs/12_cli/01_main.ipynb #272409f0
+def typed_line(
+    name:str, # Of the command
+    *words,   # What stands without a flag
+    **flags,  # What stands with one; None, '' and False are left out
+)->str: # As it is typed in a shell
+    "A command line that can be copied"
+    out = ['tqn', name, *(shlex.quote(str(w)) for w in words)]
+    for k,v in flags.items():
+        if v in (None, '', False): continue
+        out += [f"--{k.replace('_', '-')}"] + ([] if v is True else [shlex.quote(str(v))])
+    return ' '.join(out)
+
+def free_name(
+    path:Path, # A file or folder that shall be written
+)->Path: # The same, or with a number where that is taken
+    "A name under which nothing is there yet"
+    from tqn.core.files import numbered
+    return next(p for p in numbered(path.parent, path.stem, path.suffix) if not p.exists())
+
+# %% ../../nbs/12_cli/01_main.ipynb #15b3008f
+def newest_run(
+    folder:Path=Path('runs'), # Where `tqn train` puts runs
+)->Path|None: # The run whose best weights are the newest; None where there is none
+    "The run that ended last"
+    found = [p for p in folder.glob('*/best/model.safetensors') if (p.parent/'config.json').is_file()]
+    return max(found, key=lambda p: p.stat().st_mtime_ns).parents[1] if found else None
 
 # %% ../../nbs/12_cli/01_main.ipynb #7bcc1538
 def main()->None:

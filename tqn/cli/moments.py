@@ -8,12 +8,13 @@ __all__ = ['moments']
 # %% ../../nbs/12_cli/05_moments.ipynb #369eb347
 import warnings
 from pathlib import Path
+from .films import chosen_model
 from .main import app, command, say, writable
 
 # %% ../../nbs/12_cli/05_moments.ipynb #ce2d51af
 def moments(
     films:list[Path],        # Films: files, a folder of films, a table (.csv, .jsonl), the folder of a data set, or several of these
-    checkpoint:Path|None=None, # Folder of a run or of a trained model; if not given, the small one of the kit, trained on dives
+    checkpoint:Path|None=None, # Run, or folder of a trained model; if not given, the newest run in runs, or the small model of the kit, trained on dives
     out:Path=Path('moments.csv'), # Where to: .csv or .jsonl (a table), .vtt or .srt (subtitles), .eaf (ELAN); of several films the last three become a folder with a file for each
     questions:str='',        # Of these questions only, as twist,entry; if not given, all
     most:int=1,              # Moments of each question at most
@@ -35,14 +36,11 @@ def moments(
     from tqn.attention import moments as m
     from tqn.attention.marks import cut_moments, mark_paths, refuse_existing, save_sheet, write_moments
     from tqn.core.names import refuse_unknown
-    from tqn.models.tqn import TQN
-    from tqn.studies.demo import small_model
-    from tqn.training.chain import find_model
     items = m.find_films(films, root, split or None)
     refuse_existing([*mark_paths([o.id for o in items], out).values(), *([sheet] if sheet else [])], overwrite)
     if sheet and sheet.suffix.lower() not in ('.png','.html','.htm'): raise ValueError(f'expected a name that ends in .png or .html for --sheet, got {sheet.name!r}')
     for folder in {p.parent for p in (out, *([sheet] if sheet else []))} | ({cut} if cut else set()): writable(folder)
-    model = TQN.from_pretrained(find_model(checkpoint)) if checkpoint else small_model()
+    model = chosen_model(checkpoint, reads=features is None)
     asked = [q.strip() for q in questions.split(',') if q.strip()] or None
     refuse_unknown([*(asked or ()), *([sheet_of] if sheet_of else [])], [*model.queries.names, *(['class'] if model.queries.class_names else [])], 'the model has no question')
     with warnings.catch_warnings(record=True) as said:

@@ -121,11 +121,12 @@ def render_file(
     seed:int, # Of the data set
     size:int, # Width and height, pixels
     i:int, # Number of the video
+    encoder:str='medium', # Preset of `write_video`
 )->int: # `i`
     "Render one video to `folder`"
     answers,plan,picture = describe(look, split, seed, i)
     scene = make_scene(answers, plan, look, picture, size, long=split.startswith('long'))
-    write_video(Path(folder)/f'{i:05d}.mp4', film(scene, picture), fps=_FPS, crf=_CRF)
+    write_video(Path(folder)/f'{i:05d}.mp4', film(scene, picture), fps=_FPS, crf=_CRF, preset=encoder)
     return i
 
 # %% ../../nbs/05_dives/04_dives.ipynb #47f0ee9f
@@ -160,15 +161,16 @@ def prepare(
     seed:int, # Of the data set
     workers:int|None=None, # As for `render_files`
     progress:bool=True, # Show a bar
+    encoder:str='medium', # Preset of `write_video`
 )->list[dict]: # The first `n` items of the index
     "Render what is absent, and read the index"
-    folder,made = Path(root)/look/split,dict(renderer=VERSION, look=look, split=split, seed=seed, size=size, fps=_FPS, crf=_CRF)
+    folder,made = Path(root)/look/split,dict(renderer=VERSION, look=look, split=split, seed=seed, size=size, fps=_FPS, crf=_CRF, encoder=encoder)
     path,items = folder/'index.json',[]
     if path.exists():
         try: index = read_plain(path, dict); items = index['items'][:]
         except (ValueError, TypeError, KeyError) as e: raise ValueError(f'{path} is not the index of rendered dives ({e}); delete its folder or choose another root') from None
         for k,v in made.items():
-            if index.get(k)!=v: raise ValueError(f'{folder} was rendered with {k}={index.get(k)!r}, expected {k}={v!r}; delete it or choose another root')
+            if index.get(k, 'medium' if k=='encoder' else None)!=v: raise ValueError(f'{folder} was rendered with {k}={index.get(k)!r}, expected {k}={v!r}; delete it or choose another root')
     elif any(folder.glob('*.mp4')): raise ValueError(f'{folder} holds videos but no index.json, so nobody knows how they were made; delete it or choose another root')
     if len(items)<n:
         items += [make_item(look, split, seed, i) for i in range(len(items), n)]
@@ -176,7 +178,7 @@ def prepare(
     items = [{**o, 'id':_item_id(look, split, seed, i)} for i,o in enumerate(items[:n])]  # an older index may lack look and seed
     try: places = [inside(folder, o['path'], links=False) for o in items]
     except (ValueError, KeyError, TypeError) as e: raise ValueError(f'{path} is not the index of rendered dives ({e}); delete its folder or choose another root') from None
-    jobs = [(str(folder), look, split, seed, size, i) for i in range(n) if not places[i].exists()]
+    jobs = [(str(folder), look, split, seed, size, i, encoder) for i in range(n) if not places[i].exists()]
     if jobs: render_files(jobs, workers, progress, f'render {look}/{split}')
     return items
 
@@ -192,6 +194,7 @@ class SyntheticDives(Sequence):
         seed:int=0, # Another seed, another data set
         workers:int|None=None, # Processes to render with; 0 = this one; None = one per core
         progress:bool=True, # Show a bar while rendering
+        encoder:str='medium', # Preset of `write_video`; 'veryfast' renders sooner
     ):
         get_look(look)      # refuses an unknown one
         if split not in SPLITS: raise ValueError(f'expected a split of {list(SPLITS)}, got {split!r}')
@@ -199,7 +202,7 @@ class SyntheticDives(Sequence):
         if n is not None and n<1: raise ValueError(f'expected n of at least 1 video, got {n}')
         n = SPLITS[split] if n is None else n
         self.folder,self.split,self.look,self.size,self.queries = Path(root)/look/split,split,look,size,dives_queries()
-        items = prepare(root, look, split, n, size, seed, workers, progress)
+        items = prepare(root, look, split, n, size, seed, workers, progress, encoder)
         self.items = [{**item, 'path':self.folder/item['path']} for item in items]
 
     def __len__(self): return len(self.items)

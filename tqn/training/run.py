@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['param_groups', 'make_optimiser', 'lr_factor', 'make_accelerator', 'mean_over', 'same_buffers', 'deal_batches',
-           'run_record', 'same_run', 'find_checkpoints', 'remove_checkpoints', 'open_run', 'log_row', 'read_log',
-           'cut_log', 'Progress', 'save_checkpoint', 'load_checkpoint', 'save_best', 'better', 'note_signals',
-           'NotFinite', 'Run', 'LivePlot']
+           'run_record', 'same_run', 'find_checkpoints', 'remove_checkpoints', 'refuse_run', 'open_run', 'log_row',
+           'read_log', 'cut_log', 'Progress', 'save_checkpoint', 'load_checkpoint', 'save_best', 'better',
+           'note_signals', 'NotFinite', 'Run', 'LivePlot']
 
 # %% ../../nbs/09_training/02_run.ipynb #030edc59
 import csv, io, json, math, os, re, signal, sys, threading, time, warnings
@@ -233,6 +233,20 @@ def _remove_run(folder):
     remove_files(folder, _RUN)
     folder.mkdir(parents=True, exist_ok=True)
 
+def refuse_run(
+    folder:str|Path,       # Where a run shall write
+    resume:bool=False,     # Continue the run that is there
+    overwrite:bool=False,  # Remove the run that is there
+)->bool: # Whether there is one
+    "Refuse a folder that holds a run, unless it is continued or replaced"
+    folder = Path(folder)
+    ours = _is_run(folder)
+    if ours and not (resume or overwrite):
+        raise ValueError(f"{folder} already holds a run: pass resume=True to continue it, overwrite=True to replace it, or choose another folder")
+    if not ours and not resume and not overwrite and (stray := find_checkpoints(folder)):
+        raise ValueError(f"{folder} has no config.json but holds {stray[-1].name} of some other run: pass overwrite=True to remove it, or choose another folder")
+    return ours
+
 def open_run(
     folder:str|Path,       # Where the run writes
     config:TrainConfig,    # Resolved settings
@@ -242,13 +256,9 @@ def open_run(
 )->Path: # The folder, ready
     "Make a run's folder, continue it, or refuse"
     folder,record = Path(folder),record or dict(settings=json.loads(json.dumps({k: v for k,v in config if k not in (*MAY_CHANGE, 'unused')})))
-    there,ours = folder/'config.json',_is_run(folder)
-    if ours and not (resume or overwrite):
-        raise ValueError(f"{folder} already holds a run: pass resume=True to continue it, overwrite=True to replace it, or choose another folder")
-    if ours and resume: same_run(folder, record)
+    there = folder/'config.json'
+    if refuse_run(folder, resume, overwrite) and resume: same_run(folder, record)
     elif overwrite: _remove_run(folder)
-    elif not resume and (stray := find_checkpoints(folder)):
-        raise ValueError(f"{folder} has no config.json but holds {stray[-1].name} of some other run: pass overwrite=True to remove it, or choose another folder")
     write_atomic(folder/'run.json', json.dumps(record, indent=0, ensure_ascii=False))
     write_atomic(there, json.dumps(dict(config), indent=1))      # the last one: with it there is a run
     return folder

