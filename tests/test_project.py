@@ -159,14 +159,26 @@ def test_readme_links_exist():
     links = [l for _, l in readme.LINK.findall(text) if not re.match('[a-z]+:|#', l)]
     assert [l for l in links if not (ROOT/l.split('#')[0]).exists()] == []
 
-def test_index_shows_the_scores_that_are_committed():
-    "The table in the index, and so in the README, is made from the committed figures"
-    scores = ROOT/'nbs/results/demo.json'
-    cells = [c for c in nbformat.read(ROOT/readme.NOTEBOOK, as_version=4).cells if c.cell_type == 'code']
-    shown = next(c for c in cells if 'def tables' in c.source)
+@pytest.mark.parametrize('page, function', [('nbs/11_studies/03_demo.ipynb', 'tables'), (readme.NOTEBOOK, 'summary')])
+def test_scores_that_are_shown_are_those_that_are_committed(page, function):
+    "The tables of the demo, and the sentences of the README, are made from the committed figures"
+    cells = [c for c in nbformat.read(ROOT/page, as_version=4).cells if c.cell_type == 'code']
+    shown = next(c for c in cells if f'def {function}(' in c.source)
     names = {'json': json, 'Path': Path, 'Markdown': str}
-    exec(shown.source.split('\ntables()')[0], names)
-    assert shown.outputs[0]['data']['text/markdown'] == names['tables'](scores)
+    exec(shown.source.split(f'\n{function}()')[0], names)
+    assert shown.outputs[0]['data']['text/markdown'] == names[function](ROOT/'nbs/results/demo.json')
+
+def test_the_readme_is_short_and_its_commands_can_be_typed():
+    "130 lines at most; every line of a shell block is read by the real parser"
+    import shlex, typer
+    from tqn.cli.main import app, load_commands
+    text = (ROOT/'README.md').read_text()
+    assert len(text.splitlines()) <= 130
+    load_commands()
+    group,lines = typer.main.get_command(app),[l.split('#')[0].strip() for block in re.findall(r'```sh\n(.*?)```', text, re.S) for l in re.split(r'\n|&&', block)]
+    typed = [shlex.split(l) for l in lines if l.startswith('tqn ')]
+    assert len(typed) >= 9 and {l[1] for l in typed} >= {'demo', 'view', 'check', 'features', 'train', 'test', 'bank'}
+    for _,name,*args in typed: group.commands[name].make_context(name, args, parent=typer.Context(group, info_name='tqn'))
 
 @pytest.mark.parametrize('page', ['CONTRIBUTING.md', 'nbs/00_tour.ipynb'])
 def test_every_place_that_is_named_is_there(page):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['READINGS', 'RENDERED', 'run_packed', 'QuestionHeads', 'SharedHead', 'TQNOutput', 'product_of_answers', 'read_classes',
-           'as_backbone', 'as_decoder', 'TemporalQueryNetwork', 'TQN', 'model_origin', 'said_origin']
+           'as_backbone', 'as_decoder', 'TemporalQueryNetwork', 'model_folder', 'TQN', 'named_backbone',
+           'backbone_name', 'model_origin', 'said_origin']
 
 # %% ../../nbs/06_models/05_tqn.ipynb #c5c01457
 import inspect, json, os
@@ -21,10 +22,10 @@ from torch import Tensor, nn
 
 from ..core.files import naming_file, read_plain, tensors_digest
 from ..core.names import refuse_unknown
-from .adapters import ImageBackbone, open_backbone
+from .adapters import ImageBackbone, NamedBackbone, open_backbone
 from .backbone import S3D
 from .decoder import QueryDecoder
-from .weights import assign_weights, complete_model, new_files, published_config, published_name, read_weights, rename_weights, split_attention, union_vocabulary
+from .weights import DIVE_CLIPS, assign_weights, complete_model, new_files, published_config, published_name, read_weights, rename_weights, split_attention, union_vocabulary
 from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
 
@@ -227,12 +228,22 @@ class TemporalQueryNetwork(nn.Module):
         "Log-probabilities of the classes"
         return read_classes(out, self.queries.class_table, how or self.class_reading)
 
+# %% ../../nbs/06_models/05_tqn.ipynb #3b19cad0
+def model_folder(
+    folder:str|os.PathLike, # Of a run of `tqn train` or `tqn demo`, or one that `save_pretrained` wrote
+)->Path|None: # The folder with config.json and model.safetensors; None where there is none
+    "Where the model of a folder lies: the best one first"
+    for path in (Path(folder)/'best', Path(folder), Path(folder)/'checkpoint'):
+        complete_model(path)                                       # whose saving was killed between its files
+        if (path/'model.safetensors').is_file() and (path/'config.json').is_file(): return path
+
 # %% ../../nbs/06_models/05_tqn.ipynb #9742ba35
 class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', license='apache-2.0', tags=['video','tqn'],
-          coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), Preprocess: (Preprocess.to_dict, Preprocess.from_dict), S3D: (lambda m: m.config, lambda d: d), ImageBackbone: (lambda m: m.config, lambda d: d),
+          coders={QuerySet: (QuerySet.to_dict, QuerySet.from_dict), Preprocess: (Preprocess.to_dict, Preprocess.from_dict), S3D: (lambda m: m.config, lambda d: d), ImageBackbone: (lambda m: m.config, lambda d: d), NamedBackbone: (lambda m: m.config, lambda d: d),
                   QueryDecoder: (lambda m: m.config, lambda d: d)}):
     "Temporal Query Network: the network, and its files"
     checkpoint = None   # Where `from_pretrained` found it
+    named = None        # What opens its backbone again, where that is not kept with the weights
 
     @classmethod
     def from_published(cls,
@@ -260,13 +271,14 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         self._lean = lean
         if kwargs.get('push_to_hub'): kwargs.setdefault('repo_id', Path(save_directory).name)
         self._hub_mixin_config = {**self._hub_mixin_config, 'class_reading': self.class_reading, 'provenance': self.provenance, 'preprocess': Preprocess.of(self).to_dict() if self.preprocess else {}} # may have changed since
+        if self.named and self.backbone is None: self._hub_mixin_config['backbone'] = self.named
         if self.own_decoder: self._hub_mixin_config['decoder'] = {'class': self.own_decoder}     # its weights are saved, its code cannot be
         with new_files(save_directory) as part: return super().save_pretrained(part, **kwargs)
 
     _lean = False
     def _save_pretrained(self, save_directory): # called by the mixin
         weights = {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in self.state_dict().items()
-                   if not (self._lean and k.startswith('backbone.'))}
+                   if not ((self._lean or self.named) and k.startswith('backbone.'))}
         data = save(weights, {'format': 'pt', 'config': json.dumps(self._hub_mixin_config, sort_keys=True, indent=2)})
         size = int.from_bytes(data[:8], 'little')                      # safetensors writes these two in any order: ours is fixed, so that equal models are equal files
         header = json.loads(data[8:8+size])
@@ -276,13 +288,14 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
 
     @classmethod
     def from_pretrained(cls,
-        folder:str|os.PathLike, # Folder that `save_pretrained` wrote, or a hub repository
+        folder:str|os.PathLike, # Folder that `save_pretrained` wrote, or of a run, whose best weights are taken; or a hub repository
         **kwargs,               # Changed settings (a `backbone` of your own); the hub's revision, token, ...
     )->'TQN':                   # In eval mode
         "Load a saved model with its questions"
-        p,config = Path(folder),Path(folder)/'config.json'
+        p = Path(folder)
+        if (best := model_folder(p)) is not None: folder = p = best
+        config = p/'config.json'
         if p.exists() or p.is_absolute() or str(folder).startswith('.') or len(p.parts)!=2:    # not the name of a hub repository
-            complete_model(p)                                          # whose saving was killed between its files
             if not config.is_file(): raise ValueError(f"expected a folder that TQN.save_pretrained wrote, but there is no {config}; check the path")
             try: settings = read_plain(config, dict)
             except ValueError as e: raise ValueError(f"{config}: {e}; save the model again") from e
@@ -309,10 +322,40 @@ class TQN(TemporalQueryNetwork, PyTorchModelHubMixin, library_name='tqn', licens
         weights = read_weights(file)
         if model.backbone is None and any(k.startswith('backbone.') for k in weights):
             raise ValueError("this model was saved with a backbone that is no S3D; make one and pass it: TQN.from_pretrained(folder, backbone=...)")
-        if isinstance(model.backbone, ImageBackbone) and not any(k.startswith('backbone.') for k in weights):
+        if isinstance(backbone, Mapping) and 'name' in backbone and not any(k.startswith('backbone.') for k in weights):
             weights |= {f'backbone.{k}': v for k,v in model.backbone.state_dict().items()}
+            if isinstance(model.backbone, NamedBackbone): model.named = dict(backbone)
         model.load_report = assign_weights(model, weights, source=file)
         return model.to(map_location).eval()
+
+# %% ../../nbs/06_models/05_tqn.ipynb #4db2a4e4
+def named_backbone(
+    where:str|Mapping, # small, efficientnet_lite0, a file, the folder of a model, or a name on the hub; or {'name': one of these, and what else `open_backbone` takes}
+    preprocess:Preprocess|None=None, # How it shall read, in place of its own
+    **more,            # For `open_backbone`, such as clip_len
+)->nn.Module: # In eval mode, with `.preprocess` and `.source`
+    "Open a backbone by its name, with how it wants its video"
+    if isinstance(where, Mapping): where,more = where['name'],{**{k: v for k,v in where.items() if k!='name'}, **more}
+    folder = Path(where)
+    if (found := model_folder(folder)) and '"queries"' in (found/'config.json').read_text(encoding='utf-8', errors='replace'):
+        model = TQN.from_pretrained(found)
+        if model.backbone is None: raise ValueError(f'{where} is a model without a backbone: it reads features, and makes none')
+        net,own = model.backbone, Preprocess.of(model)
+        net.source = str(folder.resolve())
+    else:
+        if preprocess and where!='small' and not folder.is_file(): more['preprocess'] = preprocess.to_dict()
+        net = open_backbone(where, **more)
+        own = DIVE_CLIPS if where=='small' else Preprocess.of(net)
+    net.preprocess = preprocess or own
+    return net
+
+def backbone_name(
+    backbone:nn.Module, # Any
+)->dict|None: # For `named_backbone`; None where no name opens it
+    "What opens a backbone again"
+    config,source = getattr(backbone, 'config', None) or {},getattr(backbone, 'source', None)
+    if 'name' in config: return {k: v for k,v in config.items() if k not in ('frozen', 'preprocess')}
+    return {'name': source} if source else None
 
 # %% ../../nbs/06_models/05_tqn.ipynb #d452b8e1
 RENDERED = 'rendered dives alone'

@@ -177,12 +177,13 @@ def feature_source(
     folder:Path,   # One file of features a video
     which:str|None=None, # Of FineGym: 'gym99' or 'gym288'
     variants:Sequence[str]=(), # Also 'moved' or 'long' ones, put together from features of single frames
+    queries:Path|None=None, # Questions of a manifest, where no file beside it holds them
 )->dict: # {split: FeatureDataset}; of variants {'train, moved': ...}, and 'test, long' beside moved ones
     "Features of one's own videos, or of a data set; the videos themselves need not be there"
     kind,folders = what_is(manifest)[0],{'diving48': ('rgb','frames'), 'finegym': ('elements','frames','videos')}
     more = {'kind': folders[kind][0]} if kind in folders and not any((Path(manifest)/f).is_dir() for f in folders[kind]) else {}
     if kind=='finegym' and which: more['which'] = which
-    data = open_data(manifest, missing='keep', **more)
+    data = open_data(manifest, queries, missing='keep', **more)
     if lost := [s for s in ('train','val','test') if s not in data.splits]: raise ValueError(f"expected the splits train, val and test in {manifest}, found {list(data.splits)}: give the column `split` the value {lost[0]!r} for some videos")
     def timed(o): # with its length, as the features know it
         try: t = store.timing(o.id)

@@ -90,6 +90,7 @@ class Network(Checked):
     read:Literal['mean', 'frames']='mean' # Of a backbone on pictures: frames of a clip averaged (mean) or side by side (frames)
     width:Amount=1.          # Width of a new S3D, as a share of the published one
     freeze:bool=False        # Leave the backbone as it is
+    cached:bool=False        # Run a frozen backbone once over every video, keep its features in the folder of the run, and train on them
     d_model:Positive=1024    # Width of queries and responses
     n_layers:Positive=4      # Layers of the decoder
     n_heads:Positive=4       # Attention heads
@@ -148,14 +149,16 @@ _SMALL = dict(recipe='modern', size=64, resize=64, backbone='dives', d_model=128
               class_reading='product', views='full', augment=False)
 _GRID = dict(recipe='modern', backbone='efficientnet_lite0', clip_len=1, size=128, resize=128, box='160x160:32,48,128,136;360x288:104,160,200,248',
              d_model=128, n_layers=1, positions='sine', convolution=5, response_dropout=.3, smoothing=.1, views='full', augment=False)
+_FROZEN = dict(recipe='modern', backbone='efficientnet_lite0', d_model=128, n_layers=2, response_dropout=.3, class_weight=.3, smoothing=.05, views='full', augment=False)
 PRESETS = {
+    'frozen': {1: dict(_FROZEN, freeze=True, cached=True, batch_size=8, epochs=40), 2: dict(_FROZEN, batch_size=8, epochs=10, lr=1e-4, batch_norm='frozen')},
     'grid': {1: dict(_GRID, freeze=True, batch_size=32, epochs=24, lr=1.5e-3), 2: dict(_GRID, batch_size=8, epochs=10, lr=1e-4, k=10, batch_norm='frozen')},
     'diving48': {1: dict(stride=2, colours='diving48', max_frames=128), 2: dict(stride=2, colours='diving48', k=10)},
     'gym99': _GYM, 'gym288': _GYM,
     'dives': {1: dict(_SMALL, epochs=12), 2: dict(_SMALL, epochs=6, batch_size=8, k=8, train='long_train', val='long_val', test='long_test')}}
 
 def preset_settings(
-    name:str|None, # 'diving48', 'gym99', 'gym288', 'grid' or 'dives'; None for none
+    name:str|None, # 'diving48', 'gym99', 'gym288', 'grid', 'dives' or 'frozen'; None for none
     stage:int,     # 1 or 2
 )->dict: # What it sets
     "One preset's part for one stage"
