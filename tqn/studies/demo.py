@@ -31,6 +31,7 @@ from ..attention.scores import Evaluation, evaluate, plot_confusion, plot_scores
 from ..attention.localise import Localisation, collect_maps, localisation_dict, localise, plot_localisation
 from ..models.tqn import READINGS, RENDERED, TQN
 from ..models.losses import tqn_loss
+from ..core.text import said_time
 from ..core.files import numbered, packaged, read_plain, temporary, write_atomic, write_json
 from ..training.loop import fit
 from ..training.run import Run
@@ -38,7 +39,6 @@ from ..video.transforms import Preprocess
 from ..features.build import build_bank
 from ..features.store import extract
 from ..features.stream import stream
-from ..training.chain import said_time
 from ..training.stage2 import fit_stage2
 from ..data.batches import WholeVideos, WindowDataset
 

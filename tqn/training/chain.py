@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['get_videos', 'make_backbone', 'make_model', 'find_model', 'model_settings', 'unreadable', 'readable',
-           'model_questions', 'short_videos', 'trained_on', 'with_features', 'measure_video', 'said_time',
-           'faster_reading', 'training_plan', 'cache_features', 'run_stage1', 'learn', 'run_bank', 'run_stage2',
-           'run_test', 'launch']
+           'model_questions', 'short_videos', 'trained_on', 'with_features', 'measure_video', 'faster_reading',
+           'training_plan', 'cache_features', 'run_stage1', 'learn', 'run_bank', 'run_stage2', 'run_test', 'launch']
 
 # %% ../../nbs/09_training/05_chain.ipynb #20e998e9
 import copy, json, logging, math, os, tempfile, time, traceback, uuid, warnings
@@ -40,6 +39,7 @@ from ..features.bank import bank_parts
 from ..features.build import build_bank, ready_items
 from ..features.store import FeatureStore, extract, feature_notes, features_backbone, made_by
 from ..core.files import read_plain, write_json
+from ..core.text import said_time
 from ..attention.localise import localisation_dict, localise, video_maps
 from ..attention.marks import write_moments
 from ..attention.moments import as_table, film_clips, film_moments, read_film
@@ -231,12 +231,6 @@ def measure_video(
             loss(out, batch['answers'], batch['class'])[0].backward()
             if (seconds := time.perf_counter() - start) > 2: break
     return seconds/n
-
-def said_time(
-    seconds:float, # A length
-)->str: # Such as 'about 3 min'
-    "A time that was measured, no more exactly than it is known"
-    return 'a second' if seconds < 1.5 else f'about {seconds:.0f} s' if seconds < 100 else f'about {seconds/60:.0f} min' if seconds < 5400 else f'about {seconds/3600:.1f} h' if seconds < 172800 else f'about {seconds/86400:.0f} days'
 
 def faster_reading(
     settings:Settings, # Of stage 1
