@@ -1,6 +1,6 @@
 """All benchmarks that print a ratio, one after the other, each in a process of its own, and one table of them: tests/bench/results.md.
 
-    python -m tests.bench [NAME ...] [--out FILE]
+    python -m tests.bench [NAME ...] [--out FILE]      with names, the other lines of the table stay
 
 Half an hour on two cores. Ratios are taken within one run, in CPU seconds, so that a busy machine is unfair to both sides alike. They never gate.
 """
@@ -34,13 +34,16 @@ def main():
     p.add_argument('names', nargs='*', help=f'some of {", ".join(RUNS)}; all by default'); p.add_argument('--out', type=Path, default=HERE/'results.md')
     a = p.parse_args()
     if wrong := [n for n in a.names if n not in RUNS]: p.error(f'there is no benchmark {wrong[0]!r}; there are {", ".join(RUNS)}')
-    lines,began = [f'# What `python -m tests.bench` printed', '', f'{machine()}; {time.strftime("%Y-%m-%d")}.', '', '| benchmark | figure | wanted |', '|---|---|---|'],time.time()
+    began,rows = time.time(),{}
+    if a.names and a.out.is_file():                                             # the others stay
+        rows = {l.split(' | ')[0][2:]: l for l in a.out.read_text().splitlines() if re.match(r'\| .* \| -?[0-9]', l)}
     for name in a.names or RUNS:
         print(f'== {name}', flush=True)
         for what,value in run(name).items():
             want = next((f'{w:g}' for part,w in WANTED.items() if part in what), '')
-            lines.append(f'| {what} | {value:.2f} | {want} |')
-    a.out.write_text('\n'.join(lines) + '\n')
+            rows[what] = f'| {what} | {value:.2f} | {want} |'
+        head = ['# What `python -m tests.bench` printed', '', f'{machine()}; {time.strftime("%Y-%m-%d")}.', '', '| benchmark | figure | wanted |', '|---|---|---|']
+        a.out.write_text('\n'.join([*head, *rows.values()]) + '\n')
     print(f'{a.out} ({time.time()-began:.0f} s)')
 
 if __name__ == '__main__': main()

@@ -47,24 +47,28 @@ def run_pieces(
     "Run the backbone over pieces of many videos, packed"
     device,held,waiting = torch.device(device),[],0
     def flush():
-        full = [c for _,c in held if c is not None]
-        x = torch.cat(full).to(device).contiguous(memory_format=torch.channels_last_3d) if full else None
-        rows = iter(backbone(x).float().cpu().split([len(c) for c in full]) if full else ())
-        yield from ((k, None if c is None else next(rows)) for k,c in held)
+        full,sizes = [c for _,c in held if c is not None],[(k, c is not None and len(c)) for k,c in held]
+        held.clear()                                             # of the clips one copy is left while the backbone runs
+        x = full[0] if len(full)==1 else torch.cat(full) if full else None
+        full.clear()
+        if x is not None: x = backbone(x.to(device).contiguous(memory_format=torch.channels_last_3d)).float().cpu()
+        rows = iter(() if x is None else x.split([n for _,n in sizes if n is not False]))
+        yield from ((k, None if n is False else next(rows)) for k,n in sizes)
     for key,clips in pieces:
         shapes = {c.shape[1:] for _,c in held if c is not None}
-        if clips is not None and shapes and clips.shape[1:] not in shapes: yield from flush(); held,waiting = [],0
+        if clips is not None and shapes and clips.shape[1:] not in shapes: yield from flush(); waiting = 0
         held.append((key, clips))
         if clips is None: continue
         waiting += len(clips)
         most = batch_clips or clips_at_once(clips.shape[-2:], clips.shape[2], PASS*(1 if device.type == 'cpu' else 16))
-        if waiting >= most: yield from flush(); held,waiting = [],0
+        clips = None
+        if waiting >= most: yield from flush(); waiting = 0
     if held: yield from flush()
 
 # %% ../../nbs/07_features/01_stream.ipynb #6be47212
 def prefetch(
     sources:Sequence[Iterable], # Each runs in a thread of its own
-    depth:int=4,                # How many results may wait
+    depth:int=1,                # How many results may wait; each thread has one more in its hand
 )->Iterator: # What they give, as it comes
     "Read ahead in threads"
     queue,stop = Queue(depth),Event()
