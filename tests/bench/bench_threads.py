@@ -1,4 +1,4 @@
-"""A training step on small features, in processes of their own: threads that wait sleep (as `import tqn` sets it) against threads that spin (torch's own way), with the machine as it is and with one busy process beside.
+"""A training step on small features, in processes of their own: threads that wait sleep (as `import tqn` sets it) against threads that spin (torch's own way), with the machine as it is and with another process that is busy.
 
     python tests/bench/bench_threads.py [--steps 5] [--repeats 3]
 """
@@ -43,9 +43,9 @@ def main(args=None):
         finally:
             for o in others: o.kill()
         wall,cpu = ({k: np.median([o[i] for o in v]) for k,v in spent.items()} for i in (0, 1))
-        print(f'{busy} busy processes beside; median of {a.repeats}, milliseconds a step')
+        print(f'{busy} busy processes on the machine; median of {a.repeats}, milliseconds a step')
         for k in WAYS: print(f'  {k:16} wall {wall[k]*1e3:7.1f}, CPU {cpu[k]*1e3:7.1f}; CPU of one thread: {cpu[k]/cpu["one thread"]:.2f}')
-        found[f'CPU of a small training step, {busy} busy processes beside, torch as it comes against tqn'] = cpu['as torch has it']/cpu['as tqn sets it']
+        found[f'CPU of a small training step, {busy} busy processes, torch as it comes against tqn'] = cpu['as torch has it']/cpu['as tqn sets it']
     return found
 
 if __name__=='__main__': main()
