@@ -137,7 +137,7 @@ def test_strips_are_the_arrays(lab_page, browse):
     r = made(N)
     for i in (0, 1):
         for q in (0, 6):
-            drawn = row(browse, i).locator('canvas').nth(q).evaluate(RED)
+            drawn = row(browse, i).locator('.tqb-strip').nth(q).evaluate(RED)
             assert drawn == [max(v > 0, int(v/255*16 + .5)) for v in r.strips[i, q].astype(float)]
             said = row(browse, i).locator('.tqb-cell').nth(q)
             assert said.locator('.tqb-said span').inner_text() == r.labels[r.names[q]][r.said[i, q]]
@@ -210,7 +210,7 @@ def test_two_on_a_page_know_nothing_of_each_other(lab_page, browse):
     assert lab_page.get('browser.question') == '' and browse.locator('.tqb-status').inner_text() == '10,000 videos'
     ids = lab_page.page.locator('.tqb-row').evaluate_all('rows => rows.map(r => r.id)')
     assert len(ids) == len(set(ids))
-    assert lab_page.page.locator('.tqn-browse').nth(2).locator('[role=alert]').text_content().startswith('There are no videos to show')
+    assert lab_page.page.locator('.tqn-browse').nth(3).locator('[role=alert]').text_content().startswith('There are no videos to show')
 
 def test_dark_and_narrow(lab_page, browse, shots):
     lab_page.kernel.run("browser.theme = 'dark'")
@@ -278,6 +278,22 @@ def test_clips_of_a_comparison_keep_their_edges_and_numbers(lab_page, shots):
     assert abs(told[1] - b*9) <= .06 or told[1] == round(b*9)
     lab_page.nb.shot(shots/'compare_uneven.png', '.tqn-compare >> nth=1')
 
+def test_a_comparison_plays(lab_page):
+    "A cursor runs through the film in its own time, and the values under it are read"
+    root = lab_page.page.locator('.tqn-compare').first
+    root.scroll_into_view_if_needed()
+    play, read = root.get_by_role('button', name='Play through the film'), root.locator('.tqc-read')
+    play.click()
+    seen = set()
+    for _ in range(40):
+        seen.add(read.inner_text()); lab_page.page.wait_for_timeout(50)
+    assert len(seen) >= 4 and all('uniform' in o for o in seen if o), seen
+    assert root.locator('.tqc-cursor').first.is_visible()
+    root.get_by_role('button', name='Pause the film').click()
+    at = read.inner_text()
+    lab_page.page.wait_for_timeout(300)
+    assert read.inner_text() == at and play.is_visible()
+
 def test_lanes_of_a_comparison(lab_page, shots):
     root = lab_page.page.locator('.tqn-compare').first
     root.scroll_into_view_if_needed()
@@ -291,8 +307,8 @@ def test_lanes_of_a_comparison(lab_page, shots):
         assert (np.abs(middles(block.locator('.tqc-d').evaluate(RED), np.arange(41)) - np.abs(b-a)/top*18) <= 1).all()
     lab_page.page.wait_for_timeout(200)
     check(*mass.mean((1, 2))[:, 0])
-    root.get_by_label('layer').select_option(label='2')
-    root.get_by_label('head').select_option(label='3')
+    root.get_by_label('layer').select_option(label='1')
+    root.get_by_label('head').select_option(label='2')
     lab_page.until(lambda: lab_page.get('[pair.layer, pair.head]') == [1, 2])
     lab_page.page.wait_for_timeout(200)
     check(*mass[:, 1, 2, 0])
@@ -315,7 +331,7 @@ def test_epochs_have_a_slider(lab_page, shots):
     lab_page.kernel.run('epochs.b = 10')
     root.get_by_label('Play B through all sides').click()
     lab_page.until(lambda: lab_page.get('epochs.b') == 11)
-    lab_page.until(lambda: root.locator('.tqc-play').inner_text() == '▶', 'it plays on after the end')
+    lab_page.until(lambda: root.get_by_label('Play B through all sides').is_visible(), 'it plays on after the end')
     root.screenshot(path=str(shots/'epochs.png'))
 
 def test_a_cell_lists_its_videos(lab_page, shots):

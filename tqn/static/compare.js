@@ -124,7 +124,21 @@ function makeFilms(model, signal) {
   const urls = model.get('film').filter(f => f?.byteLength).map(f => URL.createObjectURL(new Blob([f], {type: 'image/jpeg'})))
   signal.addEventListener('abort', () => urls.forEach(u => URL.revokeObjectURL(u)))
   const tags = urls.length > 1 ? ['A', 'B'] : ['']
-  return urls.length ? h('div.films', urls.map((src, i) => h('div.row', h('span.tag', tags[i]), h('img', {src, alt: 'film strip'})))) : null
+  if (!urls.length) return null
+  const {pictures = []} = model.get('meta')
+  const rows = urls.map((src, i) => ({img: h('img', {src, alt: 'film strip'}), now: h('div.cursor', {hidden: true}), n: pictures[i] || 1, tag: tags[i]}))
+  const big = rows.map(() => h('canvas.big', {hidden: true, ...MUTE}))
+  const el = h('div.films', rows.map(r => h('div.row', h('span.tag', r.tag), h('div.strip', r.img, r.now))), h('div.bigs', big))
+  /** Show where a share of the film is; nothing below 0. */
+  const show = x => rows.forEach(({img, now, n}, i) => {
+    now.hidden = big[i].hidden = x < 0
+    if (x < 0 || !img.naturalWidth) return
+    now.style.left = `${100 * x}%`
+    const w = img.naturalWidth / n, c = big[i]
+    if (c.width !== round(w)) { c.width = round(w); c.height = img.naturalHeight }
+    c.getContext('2d').drawImage(img, min(n - 1, floor(x * n)) * w, 0, w, img.naturalHeight, 0, 0, c.width, c.height)
+  })
+  return {el, show}
 }
 
 function render({model, el}) {
@@ -147,9 +161,10 @@ function render({model, el}) {
     layer: L > 1 && pick('layer', each(L)), head: H > 1 && pick('head', each(H)),
     order: Q > 1 && pick('order', [['given', 'as given'], ['difference', 'difference']]),
   }
+  const films = makeFilms(model, signal), go = h('button.play.is-wide', {type: 'button', 'aria-label': 'Play through the film'}, '▶ Play')
   const list = h('div.blocks'), read = h('div.read', {role: 'status'})
   const [from, to] = meta.seconds ? [edges[0], edges[m]].map(t => `${t.toFixed(1)} s`) : ['start', 'end']
-  root.append(h('div.tools', sides.box, h('div.picks', Object.values(picks).map(p => p && p.box))), ...[makeFilms(model, signal)].filter(Boolean), list,
+  root.append(h('div.tools', sides.box, h('div.picks', go, Object.values(picks).map(p => p && p.box))), ...[films?.el].filter(Boolean), list,
     h('div.axis', MUTE, h('span', from), h('span', meta.same ? '' : 'each video from its start to its end'), h('span', to)), read, h('div.key', KEY))
   let maps = [], cached = '', cursor = [-1, -1], frame = 0
   const part = (map, q) => map.subarray(q * m, (q + 1) * m), partOf = s => parts.subarray(s * m, (s + 1) * m)
@@ -183,15 +198,33 @@ function render({model, el}) {
   const point = (q, x) => {
     cursor = [q, x]
     for (const k of blocks) { k.cursor.hidden = x < 0; k.cursor.style.left = `${x < 0 ? 0 : ((edges[x] + edges[x + 1]) / 2 - edges[0]) / all * 100}%` }
+    films?.show(x < 0 ? -1 : ((edges[x] + edges[x + 1]) / 2 - edges[0]) / all)
     const at = [model.get('a'), model.get('b')], [A, B] = at.map(s => maps[s])
     write(read, x < 0 || !A || !B ? '' : reading(meta.names[q], part(A, q), part(B, q), x, at.map(s => counts[s]), edges, meta.seconds))
   }
+  // a clock runs through the film, as long as it lasts: cursor, values and pictures follow
+  let run = 0
+  const lasts = 1000 * (meta.seconds ? all : 6)
+  const halt = () => { cancelAnimationFrame(run); run = 0; write(go, '▶ Play'); put(go, 'aria-label', 'Play through the film') }
+  go.addEventListener('click', () => {
+    if (run) return halt()
+    const q = max(0, cursor[0]), began = performance.now() - (cursor[1] > 0 && cursor[1] < m - 1 ? (edges[cursor[1]] - edges[0]) / all * lasts : 0)
+    const tick = now => {
+      const x = (now - began) / lasts
+      if (x >= 1) { point(q, m - 1); return halt() }
+      point(q, min(m - 1, lastAtMost(edges, edges[0] + max(0, x) * all)))
+      run = requestAnimationFrame(tick)
+    }
+    write(go, '❚❚ Pause'); put(go, 'aria-label', 'Pause the film')
+    run = requestAnimationFrame(tick)
+  }, {signal})
+  signal.addEventListener('abort', halt)
   draw = () => { if (!frame) frame = requestAnimationFrame(paintAll) }
   blocks.forEach((k, q) => {
     const share = (e, canvas) => { const b = box(canvas); return [(e.clientX - b.left) / b.width, (e.clientY - b.top) / b.height] }
     const columnAt = x => x >= 0 && x < 1 ? min(m - 1, lastAtMost(edges, edges[0] + x * all)) : -1
-    k.lanes.addEventListener('pointermove', e => point(q, columnAt(share(e, k.a.canvas)[0])), {signal})
-    k.lanes.addEventListener('pointerleave', () => point(-1, -1), {signal})
+    k.lanes.addEventListener('pointermove', e => run || point(q, columnAt(share(e, k.a.canvas)[0])), {signal})
+    k.lanes.addEventListener('pointerleave', () => run || point(-1, -1), {signal})
     k.all?.canvas.addEventListener('click', e => tell({b: clamp(floor(share(e, k.all.canvas)[1] * S), 0, S - 1)}), {signal})
     k.el.addEventListener('keydown', e => {
       const step = {ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -m, End: m}[e.key], turn = {ArrowUp: -1, ArrowDown: 1}[e.key]

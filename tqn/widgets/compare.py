@@ -257,11 +257,13 @@ class CompareViewer(Companion):
         for name in ('a','b','layer','head'): _within(name, getattr(self, name), grid.attn.shape)
         self.sides,self.attn,self.part = sides,grid.attn.tobytes(),grid.part.tobytes()
         def strip(thumbs): return sprite(torch.as_tensor(thumbs)[np.linspace(0, len(thumbs)-1, min(16, len(thumbs))).round().astype(int)]) if thumbs is not None and len(thumbs) else b''
-        self.film = [strip(s.thumbs) for s in (sides if len(sides)==2 and not grid.same else sides[:1])]
+        shown = sides if len(sides)==2 and not grid.same else sides[:1]
+        self.film = [strip(s.thumbs) for s in shown]
         def said(s): return [[[a, round(p, 4)] for a,p in s.answers.get(q, [])] for q in grid.names]
         info = [dict(name=s.name, said=said(s), truth=[s.truth.get(q) for q in grid.names]) for s in sides]
         self.meta = dict(names=grid.names, sides=info, shape=[*grid.attn.shape], edges=grid.edges.tolist(), counts=grid.counts,
-                         seconds=bool(grid.same and sides[0].times[-1]>1.001), same=grid.same, many=len(sides)>2)
+                         seconds=bool(grid.same and sides[0].times[-1]>1.001), same=grid.same, many=len(sides)>2,
+                         pictures=[min(16, len(s.thumbs)) for s in shown if s.thumbs is not None and len(s.thumbs)])
 
     @tl.validate('a','b','layer','head')
     def _valid(self, proposal):
