@@ -40,8 +40,8 @@ def dives(args):
     "{split: items}, features, questions that are chosen on"
     root,look = Path(args.data),'natatorium'
     def items(split, n): return [o for o in as_items({**r, 'path': None} for r in json.loads((root/look/split/'index.json').read_text())['items'])][:n]
-    val = items('val', 48)+items('long_val', 48)
-    tests = {'short': items('test', args.most), 'long': items('long_test', args.most)}
+    val = items('val', args.val)+items('long_val', args.val)
+    tests = {'short': items('test', args.most), 'long': items('long_test', args.long)}
     train = {'short': items('train', None), 'long': items('long_train', None) if (root/look/'long_train/index.json').exists() else items('long_val', 48)}
     folder = Path(args.features or next((root/'features').iterdir()))
     return val, tests, train, items('train', None), Rows(folder, [*val, *train['short'], *(o for t in tests.values() for o in t)], 8), OWN
@@ -50,7 +50,7 @@ def grid(args):
     val,tests,train = [],{},{}
     for variant in ('moved','long'):
         data = open_data(args.data, variant=variant, missing='keep')
-        val += data['val'][:args.most]; tests[variant] = data['test'][:args.most]; train[variant] = data['train']
+        val += data['val'][:args.val]; tests[variant] = data['test'][:args.long if variant=='long' else args.most]; train[variant] = data['train']
     return val, tests, train, train['moved'], Rows(Path(args.features), [*val, *(o for t in (*tests.values(), *train.values()) for o in t)], 1), None
 
 def spread(found, questions):
@@ -98,15 +98,16 @@ def timed_table(net, model, items, features, table, reading):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('set', choices=['dives','grid']); parser.add_argument('--data', required=True); parser.add_argument('--features'); parser.add_argument('--models', nargs='+', required=True)
-    parser.add_argument('--out', default=ROOT/'nbs/results/moments.json'); parser.add_argument('--most', type=int); parser.add_argument('--bound', type=int, default=1200, help='training films of the supervised bound; 0 for none')
+    parser.add_argument('--out', default=ROOT/'nbs/results/moments.json'); parser.add_argument('--val', type=int, default=48, help='validation films of each kind'); parser.add_argument('--most', type=int, help='test films of each kind'); parser.add_argument('--long', type=int, help='long test films'); parser.add_argument('--methods', nargs='+', default=METHODS, help='methods to choose from'); parser.add_argument('--bound', type=int, default=1200, help='training films of the supervised bound; 0 for none')
     args = parser.parse_args()
     val,tests,train,learn,features,questions = dict(dives=dives, grid=grid)[args.set](args)
     models,began = [TQN.from_pretrained(m).eval() for m in args.models],time.process_time()
     picked,said = [],[]
     for model in models:
-        finder,trials = choose_finder(model, val, features, questions, progress=False)
-        by = {m: replace(Finder(), **{k: t[k] for k in ('smooth','threshold')}, method=m, layer=None if t.layer!=t.layer else int(t.layer), size=int(t['size']))
-              for m in METHODS for t in [trials[trials.method==m].sort_values('mean', ascending=False, kind='stable').iloc[0]]}
+        finder,trials = choose_finder(model, val, features, questions, [f for f in layers_of(model) if f.method in args.methods], progress=False)
+        print(trials.sort_values('mean', ascending=False, kind='stable').drop_duplicates(['method','layer','size']).round(2).to_string(), flush=True)
+        by = {m: replace(Finder(), **{k: t[k] for k in ('smooth','threshold')}, method=m, layer=None if t.layer is None or t.layer!=t.layer else int(t.layer), size=int(t['size']))
+              for m in args.methods for t in [trials[trials.method==m].sort_values('mean', ascending=False, kind='stable').iloc[0]]}
         peak,wide = choose_finder(model, val, features, questions, [Finder()], WIDTHS, progress=False)
         on_val = score_moments(moments(model, val, features=features, finder=finder, progress=False), val, questions=questions)
         finder = calibrate(finder, on_val)
