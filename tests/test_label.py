@@ -46,7 +46,7 @@ def test_torn_and_foreign_lines(table):
     "A cut line, a line of something else and a video that is gone are left out"
     labels = open_labels(table, QS)
     labels.change('b.mp4', 'answer', 'way', 'right')
-    with open(journal_of(table), 'ab') as f: f.write(b'[1]\n{"id": "gone.mp4", "what": "answer", "question": "way", "new": "left"}\n{"id": "b.mp4", "what": "answer", "qu')
+    with open(journal_of(table), 'ab') as f: f.write(b'[1]\n' + b'['*100_000 + b'\n{"id": "gone.mp4", "what": "answer", "question": "way", "new": "left"}\n{"id": "b.mp4", "what": "answer", "qu')
     again = open_labels(table, QS)
     assert again.recovered == 1 and again.by_id['b.mp4'].answers['way'] == 'right'
 

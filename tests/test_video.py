@@ -456,6 +456,21 @@ def test_loader_workers(made, how):
         assert [sums(o) for o in batch]==[[truth(paths[i])[3+k*9], truth(paths[i])[1]] for k in range(4)]
     assert sums(films.videos[0].frames([20]))==truth(paths[0])[20:21]     # the parent's reader still works
 
+class Clips(Dataset):
+    "Frames of a long film that stays open, by whoever asks"
+    def __init__(self, path): self.path = path
+    def __len__(self): return 12
+    def __getitem__(self, i): return open_video(self.path).frames([(i*397)%1190, 5])
+
+@pytest.mark.parametrize('how', ('fork','spawn'))
+def test_films_kept_open_by_the_parent_are_opened_anew_in_workers(long_film, how):
+    if how=='fork' and not hasattr(os, 'fork'): pytest.skip('no fork on this platform')
+    want,data = truth(long_film),Clips(long_film)
+    data[3]                                                      # open, and in the middle of the film
+    for k,batch in enumerate(DataLoader(data, batch_size=4, num_workers=2, multiprocessing_context=how, timeout=90)):
+        assert [sums(o) for o in batch]==[[want[(i*397)%1190], want[5]] for i in range(4*k, 4*k+4)]
+    assert sums(data[1])==[want[397], want[5]]
+
 class Wrong(Dataset):
     def __init__(self, path): self.video = Video(path)
     def __len__(self): return 1

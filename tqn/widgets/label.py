@@ -14,7 +14,7 @@ from threading import Thread
 import numpy as np
 import pandas as pd
 import traitlets as tl
-from ..core.files import file_name, write_atomic
+from ..core.files import file_name, parse_plain, write_atomic
 from ..core.names import unknown
 from ..questions.queries import QuerySet
 from ..data.items import Item, open_item, split_answers
@@ -53,8 +53,8 @@ def read_journal(
     if not journal_of(path).is_file(): return []
     out = []
     for line in journal_of(path).read_bytes().split(b'\n'):
-        try: change = json.loads(line) if line.strip() else None
-        except (ValueError, RecursionError): continue
+        try: change = parse_plain(line) if line.strip() else None
+        except ValueError: continue
         if isinstance(change, dict) and {'id','what','question','new'} <= set(change): out.append(change)
     return out
 
