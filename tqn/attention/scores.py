@@ -408,7 +408,8 @@ def score_videos(
     model,preprocess,items = model.eval(), Preprocess.of(model, preprocess), as_items(items)
     view = view or preprocess.clean_view()
     if not items: raise ValueError("expected a video or more to score, got none: check the split")
-    done,mine,drops = Tested(Evaluation(model.queries, train), views=views), items[rank::world], view_frames(views, preprocess)
+    drops,mine = view_frames(views, preprocess),items[rank::world]
+    done = Tested(Evaluation(model.queries, train), views=views if len(drops)>1 else 'full')
     with tqdm(desc='test', total=len(mine)*len(drops), unit='video', disable=not progress) as bar:
         for drop in drops:
             left = [o for o in mine if o.id not in done.damaged]
