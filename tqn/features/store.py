@@ -95,7 +95,7 @@ class FeatureStore:
         "When this video's features are"
         said = {**feature_notes(self.folder), **_file_timing(self.folder, id), **self.given}
         if lost := [k for k in ('hop','fps') if k not in said]:
-            raise ValueError(f"{self.folder} does not say {' and '.join(lost)}: pass them, as FeatureStore(folder, hop=16, fps=30), or write features.json there")
+            raise ValueError(f"{self.folder} does not say {' and '.join(lost)}: write features.json there, such as {{\"hop\": 16, \"fps\": 30}}; or open it as FeatureStore(folder, hop=16, fps=30)")
         return Timing(said['hop'], said.get('span', said['hop']), said['fps'], said.get('n_frames'))
 
     def dataset(self,

@@ -272,7 +272,7 @@ def cache_features(
 )->tuple[VideoSet,Path]: # The videos that can be used, and the folder of their features
     "Run the frozen backbone of the settings once over the videos of train and val"
     s = r.settings
-    if not s.freeze or s.augment: raise ValueError(f"cached features are the same in every epoch, so the backbone must stay as it is and nothing be augmented: got freeze={s.freeze}, augment={s.augment}; use freeze=True and augment=False, or cached=False")
+    if not s.freeze or s.augment: raise ValueError(f"cached features are the same in every epoch, so the backbone must stay as it is and nothing be augmented: got freeze={s.freeze}, augment={s.augment}; use freeze=True, augment=False, or cached=False")
     model,wanted = make_model(s, data.queries),{k: data[k] for k in dict.fromkeys((s.train, s.val)) if k in data.splits}
     data = replace(data, splits=data.splits | {k: readable(short_videos(o, s) if k == s.train else o, s, need=k == s.train) for k,o in wanted.items()})
     items = [o for k in wanted for o in data[k]]
@@ -320,7 +320,7 @@ def learn(
     on:bool,   # Whether its backbone learns
 )->None:
     "Let a backbone learn in stage 2, or leave it as it is, whatever stage 1 did with it"
-    if model.backbone is None: raise ValueError("stage 2 runs clips through the backbone, and this model has none: train stage 1 on videos, or on features that the backbone of the settings made (freeze=True)")
+    if model.backbone is None: raise ValueError("stage 2 runs clips through the backbone, and this model has none: train stage 1 on videos, or on features whose folder says which backbone made them, as `tqn features` writes it")
     if on: model.named = None                    # from now on it differs from what its name opens
     if getattr(model.backbone, 'frozen', not on) is on:
         model.backbone.frozen = not on
