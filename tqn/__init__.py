@@ -54,7 +54,7 @@ __all__ = list(_home)
 os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # asking whether there is a GPU must not use it: a notebook's forks could not
 
 if 'torch' not in sys.modules and not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'} & set(os.environ):  # read once, when torch is loaded: threads that wait sleep;
-    os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # spinning, a small training step takes 11 times the CPU on a busy machine, and three times on a quiet one (tests/bench/bench_threads.py)
+    os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # spinning, a small training step took 3 to 25 times the CPU on a busy machine (tests/bench/bench_threads.py)
 
 if 'IN_TEST' in os.environ:  # nbdev_test runs a notebook on every core: more threads each would only wait for one another, and nbdev has no place to say so
     os.environ.setdefault('OMP_NUM_THREADS', '1')

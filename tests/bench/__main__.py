@@ -18,7 +18,7 @@ WANTED = { # a part of a line's name: what issue 16 of the kit's own list wants
 def machine():
     "What the figures belong to"
     model = next((re.sub(r'\s+', ' ', l.split(':')[1].strip()) for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else ''
-    return f"{model or platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, " + ', '.join(f'{n} {version(n)}' for n in ('torch', 'av', 'numpy'))
+    return f"{model or platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, " + ', '.join(f'{n} {version(n)}' for n in ('torch', 'av', 'numpy')) + (f"; {os.getloadavg()[1]:.1f} processes wanted a core while this ran" if hasattr(os, 'getloadavg') else '')
 
 def run(name):
     "The figures of one benchmark"
