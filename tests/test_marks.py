@@ -126,7 +126,7 @@ def test_every_form_from_the_shell(place, tmp_path, capsys):
     (['{p}/films', '--out', '{t}/m.xlsx'], 'ends in .csv'), (['{p}/films', '--out', '{t}/m.csv', '--sheet', '{t}/s.gif'], '.png or .html'),
     (['{p}/films', '--out', '{t}/m.csv', '--questions', 'way,fra'], "'far'"), (['{p}/films', '--out', '{t}/m.csv', '--method', 'atention'], "'attention'"),
     (['{p}/films', '--out', '{t}/m.csv', '--split', 'tset'], "split 'tset'"), (['{p}/nothing', '--out', '{t}/m.csv'], 'no such file'),
-    (['{p}/films', '--out', '{t}/m.csv', '--checkpoint', '{p}/films'], 'no model'), (['{p}/films', '--out', '{t}/m.csv', '--finder', '{t}/there.csv'], 'there.csv'),
+    (['{p}/films', '--out', '{t}/m.csv', '--checkpoint', '{p}/films'], 'expected a checkpoint in'), (['{p}/films', '--out', '{t}/m.csv', '--finder', '{t}/there.csv'], 'there.csv'),
     (['{p}/films', '--out', '{t}/m.csv', '--most', '0'], 'at least one span'), (['{p}/films', '--out', '{t}/there.csv/m.csv'], 'there.csv')])
 def test_mistakes_end_with_2_and_a_message(place, tmp_path, capsys, args, said):
     (tmp_path/'there.csv').write_text('mine')
