@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tqn.studies.demo import FILM, dive_features, localise_dives, small_model
+from tqn.studies.demo import FILM, dive_features, localise_dives
+from tqn.models.tqn import small_model
 from tqn.models.weights import DIVE_CLIPS
 from tqn.dives.dives import SyntheticDives
 from tqn.data.batches import make_loader

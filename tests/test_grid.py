@@ -13,7 +13,7 @@ from tqn.dives.dives import dives_queries
 from tqn.studies.grid import (
     Experiment, FeatureView, Grid, attention_run, build_losses, build_model, example_maps, grid_paths, load_grid, load_run, some_questions, make_experiment, preset_row, run_digest,
     run_grid, run_name, run_one, score_run)
-from tqn.attention.answer import clip_spans
+from tqn.video.transforms import clip_spans
 from tqn.attention.localise import map_scores
 from tqn.core.files import write_json
 from tqn.questions.queries import Query, QuerySet

@@ -8,7 +8,8 @@ from hypothesis import given, settings, strategies as st
 from torch import nn
 from torch.testing import assert_close
 from tqn import QuerySet, TQN
-from tqn.attention.answer import answer, clip_spans, own_frames
+from tqn.attention.answer import answer, own_frames
+from tqn.video.transforms import clip_spans
 from tqn.attention.localise import ClipMaps, map_scores
 from tqn.attention.scores import score_videos
 from tqn.data.batches import ClipDataset, WholeVideos, WindowDataset, load_features, read_clips

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from made_scores import Fake, fake_loader
 from numpy.testing import assert_allclose
-from tqn.attention.answer import clip_spans
+from tqn.video.transforms import clip_spans
 from tqn.attention.localise import (ClipMaps, best_fixed, bootstrap, clip_overlap, clip_scores, collect_maps, cosines, localisation_dict, localise, map_scores,
     plot_localisation, score_square)
 

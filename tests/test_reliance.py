@@ -7,7 +7,7 @@ from torch import nn
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset
 from tqn.attention.localise import ClipMaps, bootstrap
-from tqn.attention.answer import clip_spans
+from tqn.video.transforms import clip_spans
 from tqn.models.tqn import TQN
 from tqn.questions.queries import Query, QuerySet
 from tqn.attention.whatif import Reliance, curve_areas, drops, hiding_masks, reliance

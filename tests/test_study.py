@@ -3,7 +3,7 @@ import csv, importlib.util, json
 from pathlib import Path
 import numpy as np
 import pytest
-from tqn.studies.demo import small_model
+from tqn.models.tqn import small_model
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT/'nbs/results'

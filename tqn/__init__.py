@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # The table of names: editors read it as it stands, and `__ge
     from .models.backbone import S3D
     from .models.weights import small_backbone
     from .models.decoder import QueryDecoder
-    from .models.tqn import TQN, TQNOutput
+    from .models.tqn import TQN, TQNOutput, small_model
     from .models.adapters import open_backbone
     from .features.stream import clip_features
     from .features.store import FeatureStore, check_features, extract
@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # The table of names: editors read it as it stands, and `__ge
     from .widgets.compare import CompareViewer, KeepAttention
     from .widgets.label import Labeller
     from .studies.grid import Grid, load_grid, run_grid
-    from .studies.demo import dive_source, small_model
+    from .studies.demo import dive_source
 
 def _read_table(code):
     "{name: module} of the block above"

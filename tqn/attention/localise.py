@@ -18,9 +18,9 @@ from torch import Tensor
 from ..core.text import as_html, html_view, plain_text
 from ..questions.queries import Query, QuerySet
 from ..video.transforms import fit_stride
-from .answer import clip_spans
+from ..video.transforms import clip_spans
 from .figure import ACCENT, HEAD, LINE, SOFT, draw_heat
-from .scores import eval_chunk
+from ..features.stream import eval_chunk
 
 # %% ../../nbs/08_attention/04_localise.ipynb #e9e76a62
 def clip_overlap(

@@ -7,7 +7,7 @@ __all__ = ['FORMS', 'as_csv', 'as_jsonl', 'as_vtt', 'as_srt', 'as_eaf', 'mark_pa
            'cut_moments', 'sheet_cells', 'plot_sheet', 'sheet_page', 'save_sheet', 'spans_of']
 
 # %% ../../nbs/08_attention/10_marks.ipynb #1b0cfdc0
-import base64, csv, io, json, math, os
+import base64, csv, io, json, os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote

@@ -23,7 +23,8 @@ from ..questions.queries import QuerySet
 from ..models.losses import answer_losses
 from .figure import pool_max
 from .localise import nan_mean
-from .scores import Evaluation, class_readings, eval_chunk, is_right, probabilities
+from .scores import Evaluation, class_readings, is_right, probabilities
+from ..features.stream import eval_chunk
 
 # %% ../../nbs/08_attention/06_records.ipynb #3e8bee4d
 def entropy(

@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 from tqdm.auto import tqdm
 from .localise import bootstrap, nan_mean
-from .moments import Finder, film_clips, clip_maps, film_moments, moments, trust_inputs
+from .moments import Finder, film_clips, clip_maps, moments, trust_inputs
 from .spans import average_precision, read_spans, span_iou
 from ..core.text import as_html, html_view, plain_text
 from ..data.items import Item, as_items

@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['VIEWS', 'probabilities', 'is_known', 'is_right', 'per_class', 'majority', 'majority_answers', 'confusion_matrix',
-           'score_row', 'share_made', 'Evaluation', 'predictions', 'class_readings', 'eval_chunk', 'evaluate',
-           'plot_scores', 'busiest', 'draw_confusion', 'plot_confusion', 'view_frames', 'score_features', 'Tested',
-           'score_videos', 'merge_scores', 'gather_objects', 'gather_scores', 'save_predictions']
+           'score_row', 'share_made', 'Evaluation', 'predictions', 'class_readings', 'evaluate', 'plot_scores',
+           'busiest', 'draw_confusion', 'plot_confusion', 'view_frames', 'score_features', 'Tested', 'score_videos',
+           'merge_scores', 'gather_objects', 'gather_scores', 'save_predictions']
 
 # %% ../../nbs/08_attention/03_scores.ipynb #5c0bdda2
 import csv, io, math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from pathlib import Path
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from ..core.text import as_html, html_view, plain_text
 from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
 from ..data.items import Item, as_items, encode_targets, split_answers
-from ..features.stream import stream
+from ..features.stream import eval_chunk, stream
 from .figure import ACCENT, FAINT, LINE, draw_heat, tone_map
 
 # %% ../../nbs/08_attention/03_scores.ipynb #45a60900
@@ -238,14 +237,6 @@ def class_readings(
     if not queries.class_names: return []
     known = bool((torch.as_tensor(queries.class_table)>=0).any())
     return (['query'] if out.classes is not None else []) + (['product'] if known else []) + (['both'] if known and out.classes is not None else [])
-
-def eval_chunk(
-    model,    # Called with clips, or with features
-    x:Tensor, # Clips (b, n, 3, t, h, w) or features (b, n, d)
-)->dict:      # {'chunk': clips at a time} for a model that takes it, or nothing
-    "A long video goes through the backbone a few clips at a time: 4 of 224 x 224 pixels, more of smaller ones"
-    if x.ndim != 6 or 'chunk' not in signature(type(model).forward).parameters: return {}
-    return {'chunk': max(4, 4*224**2//(x.shape[-2]*x.shape[-1]))}
 
 @torch.no_grad()
 def evaluate(

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['hints', 'app', 'full', 'ORDER', 'comments', 'with_help', 'Stopped', 'command', 'explain', 'in_flags', 'about_input',
            'writable', 'top', 'say', 'command_name', 'load_commands', 'parameters', 'run', 'typed_line', 'free_name',
-           'newest_run', 'main']
+           'newest_run', 'saved_model', 'chosen_model', 'said_model', 'main']
 
 # %% ../../nbs/12_cli/01_main.ipynb #07b2d677
-import errno, functools, inspect, os, pkgutil, re, shlex, signal, sys, tempfile, threading, traceback
+import errno, functools, inspect, pkgutil, re, shlex, signal, sys, tempfile, threading, traceback
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -221,6 +221,37 @@ def newest_run(
     "The run that ended last"
     found = [p for p in folder.glob('*/best/model.safetensors') if (p.parent/'config.json').is_file()]
     return max(found, key=lambda p: p.stat().st_mtime_ns).parents[1] if found else None
+
+# %% ../../nbs/12_cli/01_main.ipynb #2b795774
+def saved_model(
+    folder:Path, # Folder of a checkpoint
+)->Path: # The same folder, which holds one
+    "Refuse a folder that holds no checkpoint"
+    if any((p/n).is_file() for p in (folder, folder/'best', folder/'checkpoint') for n in ('config.json', 'model.safetensors')): return folder
+    raise ValueError(f"expected a checkpoint in {folder} (config.json and model.safetensors), or a run, found none; "
+                     "train one with `tqn demo` or `tqn train TABLE`, or name another folder with --checkpoint")
+
+def chosen_model(
+    checkpoint:Path|None=None, # What was typed
+    reads:bool=True,           # It has to read films
+)->'tqn.models.tqn.TQN': # It can read films
+    "The model that was named, or that of the newest run, or the small one of the kit"
+    if checkpoint: saved_model(checkpoint)
+    from tqn.models.tqn import TQN
+    from tqn.models.tqn import small_model
+    where = checkpoint or newest_run()
+    if where is None: return small_model()
+    model = TQN.from_pretrained(where)
+    if reads and model.backbone is None: raise ValueError(f'the model in {where} was trained on features and does not say which backbone made them, so it can read no film: make them with `tqn features TABLE FOLDER`, which says so, and train on those; or score it with `tqn test TABLE --features FOLDER`')
+    return model
+
+def said_model(
+    model:'tqn.models.tqn.TQN', # That has answered
+)->str: # One line
+    "Which model has answered, and what it knows"
+    from tqn.models.tqn import RENDERED, said_origin
+    alone = '; of other films its answers mean little. Your own: tqn train TABLE'*(getattr(model, 'provenance', '') == RENDERED)
+    return f'model: {said_origin(model)}{alone}'
 
 # %% ../../nbs/12_cli/01_main.ipynb #7bcc1538
 def main()->None:

@@ -8,8 +8,7 @@ __all__ = ['moments']
 # %% ../../nbs/12_cli/05_moments.ipynb #369eb347
 import warnings
 from pathlib import Path
-from .films import chosen_model
-from .main import app, command, say, writable
+from .main import app, chosen_model, command, say, writable
 
 # %% ../../nbs/12_cli/05_moments.ipynb #ce2d51af
 def moments(

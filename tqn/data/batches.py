@@ -9,7 +9,7 @@ __all__ = ['PATIENCE', 'FEATURE_FILES', 'WAYS', 'pick_clips', 'read_clips', 'Epo
            'KeptFrames', 'FrameCache', 'OwnVideos', 'windows_loader', 'WholeVideos']
 
 # %% ../../nbs/04_data/02_batches.ipynb #dd51342b
-import hashlib, os, signal, unicodedata, zipfile
+import hashlib, os, unicodedata, zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,7 +27,6 @@ from .items import Item, as_items, encode_targets, inside, open_item
 from ..questions.queries import QuerySet
 from ..video.transforms import BoxError, Preprocess, apply_transform, box_text, clip_grid, fit_stride, read_box
 from ..video.video import FrameSource, resize
-from ..video.decode import VideoError
 
 # %% ../../nbs/04_data/02_batches.ipynb #e19fdc53
 def pick_clips(

@@ -10,7 +10,7 @@ __all__ = ['FIELDS', 'SPLITS', 'Row', 'csv_rows', 'json_rows', 'seconds', 'frame
 # %% ../../nbs/04_data/03_manifest.ipynb #c3ab4d0a
 import csv, io, json, math, os, re, unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 from tqdm.auto import tqdm
 from .diver import CLASSES, QUESTIONS, Plan, class_name, dives_queries, face_direction, make_plan, motion, place

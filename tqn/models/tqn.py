@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['READINGS', 'RENDERED', 'run_packed', 'QuestionHeads', 'SharedHead', 'TQNOutput', 'product_of_answers', 'read_classes',
            'as_backbone', 'as_decoder', 'TemporalQueryNetwork', 'model_folder', 'TQN', 'named_backbone',
-           'backbone_name', 'model_origin', 'said_origin']
+           'backbone_name', 'model_origin', 'said_origin', 'small_model']
 
 # %% ../../nbs/06_models/05_tqn.ipynb #c5c01457
 import inspect, json, os
@@ -17,15 +17,17 @@ from pathlib import Path
 import torch
 from einops import rearrange
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..core.files import naming_file, read_plain, tensors_digest
+from ..core.files import naming_file, packaged, read_plain, tensors_digest
 from ..core.names import refuse_unknown
+from ..dives.diver import dives_queries
 from .adapters import ImageBackbone, NamedBackbone, open_backbone
 from .backbone import S3D
 from .decoder import QueryDecoder
-from .weights import DIVE_CLIPS, assign_weights, complete_model, new_files, published_config, published_name, read_weights, rename_weights, split_attention, union_vocabulary
+from .weights import DIVE_CLIPS, assign_weights, complete_model, new_files, published_config, published_name, read_weights, rename_weights, small_backbone, split_attention, union_vocabulary
 from ..questions.queries import QuerySet
 from ..video.transforms import Preprocess
 
@@ -376,3 +378,16 @@ def said_origin(
     o = model_origin(model)
     which = ', '.join(v for v in (o['checkpoint'], o['date']) if v)
     return f"trained on {o['trained_on']}" + f' ({which})'*bool(which) if o['trained_on'] else f"{which or 'this model'} does not say what it was trained on"
+
+# %% ../../nbs/06_models/05_tqn.ipynb #5ad69a3e
+def small_model(
+    path:str|Path|None=None, # Written by `save_small_model`; None for the model that comes with the kit
+)->TQN:                      # In eval mode, backbone included
+    "A TQN that is trained on rendered dives"
+    path = Path(path or packaged('weights', 'tqn_dives.safetensors'))
+    weights = read_weights(path)
+    with safe_open(path, 'pt') as f: meta = f.metadata()
+    model = TQN(dives_queries(), backbone=small_backbone(), preprocess=DIVE_CLIPS, class_reading=meta['reading'], provenance=RENDERED, **json.loads(meta['model']))
+    own = {f'backbone.{k}': v for k,v in model.backbone.state_dict().items()}
+    assign_weights(model, {**own, **{k: v.float() for k,v in weights.items()}})
+    return model.eval()

@@ -6,8 +6,8 @@
 __all__ = ['SIZES', 'SECOND_SIZES', 'DEMO_SIZES', 'FILM', 'MODEL', 'LOSS', 'TRAIN', 'SHOWN', 'SECOND', 'SHARE', 'kept_film',
            'render_dives', 'dive_features', 'dive_source', 'dive_model', 'train_dives', 'pick_reading', 'score_dives',
            'localise_dives', 'mean_sd', 'score_table', 'hits_table', 'as_text', 'draw_dives', 'save_figures',
-           'save_small_model', 'small_model', 'window_view', 'mean_answer', 'train_second', 'second_table',
-           'demo_second', 'first_picture', 'open_demo', 'demo_plan', 'clock', 'run_demo']
+           'save_small_model', 'window_view', 'mean_answer', 'train_second', 'second_table', 'demo_second',
+           'first_picture', 'open_demo', 'demo_plan', 'clock', 'run_demo']
 
 # %% ../../nbs/11_studies/03_demo.ipynb #08cafb50
 import copy, json, os, tempfile, time
@@ -18,21 +18,20 @@ from pathlib import Path
 from shlex import quote
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 from ..models.backbone import fuse
-from ..models.weights import DIVE_CLIPS, assign_weights, read_weights, small_backbone
+from ..models.weights import DIVE_CLIPS, read_weights, small_backbone
 from ..data.items import as_items
 from ..data.batches import FeatureDataset, make_loader
 from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.scores import Evaluation, evaluate, plot_confusion, plot_scores, score_videos
 from ..attention.localise import Localisation, collect_maps, localisation_dict, localise, plot_localisation
-from ..models.tqn import READINGS, RENDERED, TQN
+from ..models.tqn import READINGS, RENDERED, TQN, small_model
 from ..models.losses import tqn_loss
 from ..core.text import said_time
-from ..core.files import numbered, packaged, read_plain, temporary, write_atomic, write_json
+from ..core.files import numbered, read_plain, temporary, write_atomic, write_json
 from ..training.loop import fit
 from ..training.run import Run
 from ..video.transforms import Preprocess
@@ -230,18 +229,6 @@ def save_small_model(
     "Write all but the backbone, with what is needed to build it again"
     weights = {k: v.half().contiguous() for k,v in model.state_dict().items() if not k.startswith('backbone.')}
     return write_atomic(path, save(weights, {'model': json.dumps(MODEL), 'reading': model.class_reading}))
-
-def small_model(
-    path:str|Path|None=None, # Written by `save_small_model`; None for the model that comes with the kit
-)->TQN:                      # In eval mode, backbone included
-    "A TQN that is trained on rendered dives"
-    path = Path(path or packaged('weights', 'tqn_dives.safetensors'))
-    weights = read_weights(path)
-    with safe_open(path, 'pt') as f: meta = f.metadata()
-    model = TQN(dives_queries(), backbone=small_backbone(), preprocess=DIVE_CLIPS, class_reading=meta['reading'], provenance=RENDERED, **json.loads(meta['model']))
-    own = {f'backbone.{k}': v for k,v in model.backbone.state_dict().items()}
-    assign_weights(model, {**own, **{k: v.float() for k,v in weights.items()}})
-    return model.eval()
 
 # %% ../../nbs/11_studies/03_demo.ipynb #a46347b3
 def window_view(

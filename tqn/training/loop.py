@@ -14,7 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, recursively_apply, send_to_device
 from torch import nn
 from torch.utils.data import DataLoader
-from ..attention.scores import Evaluation, class_readings, eval_chunk
+from ..attention.scores import Evaluation, class_readings
+from ..features.stream import eval_chunk
 from ..models.losses import tqn_loss
 from .run import LivePlot, Run, same_buffers
 from .settings import Checked, Resolved, make_config

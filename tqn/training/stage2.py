@@ -7,8 +7,8 @@ __all__ = ['WINDOWS', 'ClipStage', 'own_bank', 'visits', 'BankStage', 'make_stag
            'fit_stage2']
 
 # %% ../../nbs/09_training/04_stage2.ipynb #96235748
-import json, math, re
-from collections.abc import Callable, Iterable, Sequence
+import math, re
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 import torch

@@ -6,14 +6,15 @@
 __all__ = ['DIVING48_MEAN', 'DIVING48_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'to_float', 'center_box', 'random_crop_box',
            'crop_resize', 'BoxError', 'read_box', 'box_text', 'box_pixels', 'cut_box', 'flip', 'adjust_brightness',
            'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'draw_jitter', 'apply_jitter', 'in_pieces',
-           'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform', 'apply_transform', 'clip_grid', 'fit_stride',
-           'Preprocess']
+           'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform', 'apply_transform', 'clip_grid', 'clip_spans',
+           'fit_stride', 'Preprocess']
 
 # %% ../../nbs/03_video/02_transforms.ipynb #127f6d30
 import math, re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from inspect import signature
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
@@ -396,6 +397,20 @@ def clip_grid(
         raise ValueError(f'expected n_frames, clip_len, stride and hop of at least 1, got {n_frames}, {clip_len}, {stride}, {hop}')
     n = 1 + max(0, -(-(n_frames-max(span, hop))//hop))
     return (torch.arange(n)[:,None]*hop + torch.arange(clip_len)*stride).clamp(max=n_frames-1)
+
+def clip_spans(
+    n:int,          # How many clips there are
+    n_frames:int,   # Frames in the video
+    clip_len:int=8, # Frames in a clip
+    stride:int=1,   # Every which frame is taken
+    hop:int|None=None, # Frames between the starts of clips; None: one clip after the other
+)->np.ndarray:      # Frames [first, last) of every clip (n, 2)
+    "Which frames each clip covers"
+    start = clip_grid(n_frames, clip_len, stride, hop)[:,0].numpy()
+    if n!=len(start):
+        said = '' if hop is None else f', hop={hop}'
+        raise ValueError(f'expected {len(start)} clips for {n_frames} frames at clip_len={clip_len} and stride={stride}{said}, got {n}; pass the clip_len and stride the model saw')
+    return np.stack([start, np.minimum(start+clip_len*stride, n_frames)], -1)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #5148eabc
 def fit_stride(
