@@ -7,12 +7,6 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from playwright.sync_api import sync_playwright
-<<<<<<< HEAD
-=======
-from tqn.features.stream import clip_features
-from tqn.models.tqn import small_model
-from tqn.dives.dives import SyntheticDives
->>>>>>> f0a7a45 (Which model is meant is decided where commands begin, the small model stands with the models, and unused imports are gone; the longest chain of imports is shorter again)
 from tqn.core.files import write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
