@@ -2,6 +2,7 @@
 import json, os, shutil
 from importlib.util import find_spec
 from itertools import product
+from pathlib import Path
 import numpy as np
 import pytest
 import torch
