@@ -172,3 +172,35 @@ def test_the_parser_refuses_what_is_wrong(line):
     with pytest.raises(Exception): parse(line)
 
 def test_flags_of_several_words_and_quotes(): assert typed_line('train', "it's", batch_size=3, any_weights=True)=="""tqn train 'it'"'"'s' --batch-size 3 --any-weights"""
+
+
+def test_features_leave_out_what_training_would(tmp_path):
+    "With --skip a film shorter than a clip and a damaged one are named, and the command that comes next trains without them"
+    films = tmp_path/'films'
+    films.mkdir()
+    for i,n in enumerate((16, 16, 16, 16, 3)): write_video(films/f'{i}.mp4', torch.full((n, 32, 48, 3), 40*i, dtype=torch.uint8), fps=8.)
+    (films/'torn.mp4').write_bytes((films/'0.mp4').read_bytes()[:300])
+    rows = [f"{p},{'val' if p=='1.mp4' else 'test' if p=='3.mp4' else 'train'},{'dark' if p in ('0.mp4', '1.mp4') else 'light'}" for p in ('0.mp4', '1.mp4', '2.mp4', '3.mp4', '4.mp4', 'torn.mp4')]
+    (films/'manifest.csv').write_text('path,split,sky\n' + '\n'.join(rows) + '\n')
+    said = typed('tqn features films feats --backbone small --clip-len 8 --skip --quiet', tmp_path)
+    skipped = json.loads((tmp_path/'feats/features.json').read_text())['skipped']
+    assert {Path(k).stem for k in skipped}=={'4', 'torn'} and '3 frames' in next(v for k,v in skipped.items() if Path(k).stem=='4')
+    train = advice(said)['train']
+    assert '--damaged skip' in train
+    typed(f'{train} --epochs 1 --d-model 16 --n-layers 1 --n-heads 2 --quiet', tmp_path)
+    assert len([*tmp_path.glob('runs/*/best/model.safetensors')])==1
+
+def test_a_table_may_lack_an_answer_that_the_model_knows(tmp_path):
+    "Bank and stage 2 read it by the model's questions; an answer that the model does not know is named"
+    films = tmp_path/'films'
+    films.mkdir()
+    for i in range(5): write_video(films/f'{i}.mp4', torch.full((16, 32, 48, 3), 40*i, dtype=torch.uint8), fps=8.)
+    def table(name, answers): (films/name).write_text('path,split,sky\n' + ''.join(f"{i}.mp4,{'val' if i==3 else 'test' if i==4 else 'train'},{a}\n" for i,a in enumerate(answers)))
+    table('all.csv', ('dark', 'light', 'grey', 'dark', 'light')); table('fewer.csv', ('dark', 'light', 'dark', 'dark', 'light')); table('other.csv', ('dark', 'light', 'pink', 'dark', 'light'))
+    small = '--backbone s3d --width 0.0625 --size 32 --resize 32 --device cpu --quiet'
+    typed(f'tqn train films/all.csv --stage 1 --out one --epochs 1 --batch-size 2 --d-model 16 --n-layers 1 --n-heads 2 {small}', tmp_path)
+    typed('tqn bank films/fewer.csv --start one --out kept --quiet', tmp_path)
+    typed('tqn train films/fewer.csv --stage 2 --start one --bank kept --out two --epochs 1 --k 1 --quiet', tmp_path)
+    assert TQN.from_pretrained(tmp_path/'two/best').queries['sky'].answers==('dark', 'grey', 'light')
+    with pytest.raises(AssertionError, match="pink"): typed('tqn bank films/other.csv --start one --out lost --quiet', tmp_path)
+    assert not (tmp_path/'lost').exists()
