@@ -182,3 +182,24 @@ def test_reopened_at_any_point(tmp_path_factory, todo):
         again = open_labels(path, QS)
         for o in labels.items:
             assert again.by_id[o.id].answers == o.answers and (again.by_id[o.id].extents or {}) == (o.extents or {})
+
+def test_what_a_model_proposes_is_nobodys_word(table):
+    "Shown where nobody has marked, taken and refused by a person, never in the table by itself, remembered"
+    moments = table.parent/'moments.csv'
+    moments.write_text('film,question,answer,first,last,trust\na.mp4,way,"=left, or so",3,9,0.5\na.mp4,way,left,20,30,0.1\nb.mp4,with,rope,,,\nb.mp4,way,right,5,6,\n')
+    w = Labeller(table, QS, moments=moments)
+    said = []
+    w.send = lambda message, buffers=None: said.append(message)
+    first = w.row['id']
+    assert w.row['proposals']=={'way': dict(span=[3, 9], said='=left, or so, trust 0.50', refused=False)} if first=='a.mp4' else {'way': dict(span=[5, 6], said='right', refused=False)}
+    before = table.read_text()
+    w._receive(None, dict(type='refuse', id=first, question='way', seq=1), [])
+    assert w.row['proposals']['way']['refused'] and said[-1]=={'type': 'kept', 'seq': 1}
+    w.save()
+    assert table.read_text()==before and not any(o.extents for o in load_items(table))
+    assert Labeller(table, QS, moments=moments).row['proposals']['way']['refused']
+    w._receive(None, dict(type='refuse', id=first, question='with', seq=2), [])
+    assert said[-1]['type']=='refused' and 'nothing is proposed' in w.notice
+    for wrong,message in ((table.parent/'moments.xls', '.csv or .jsonl'), (table.parent/'none.csv', 'none.csv')): assert message in Labeller(table, QS, moments=wrong).error
+    (table.parent/'t.csv.refused.json').write_text('[1]')
+    assert 't.csv.refused.json' in Labeller(table, QS, moments=moments).error

@@ -112,6 +112,15 @@ test('an extent that is drawn: new, or by one of its edges, never empty', async 
   assert.deepEqual([l.extentDrawn([8, 21], 'begin', 0, 4), l.extentDrawn([8, 21], 'begin', 0, 30)], [[4, 21], [20, 21]])
 })
 
+test('a proposal is shown where nobody has marked or refused', async () => {
+  const l = await load('label'), p = {span: [3, 9], said: 'left', refused: false}
+  assert.deepEqual(l.proposed({extents: {}, proposals: {way: p}}, 'way'), p)
+  assert.equal(l.proposed({extents: {way: [1, 2]}, proposals: {way: p}}, 'way'), null)
+  assert.equal(l.proposed({extents: {}, proposals: {way: {...p, refused: true}}}, 'way'), null)
+  assert.equal(l.proposed({extents: {}}, 'way'), null)
+  assert.deepEqual([l.action({key: 'a'}), l.action({key: 'R'})], [['take', 0], ['refuse', 0]])
+})
+
 test('what a column says', () => {
   assert.equal(c.when(1, [0, 2, 4, 8], true), '2.00–4.00 s'); assert.equal(c.when(1, [1, 2, 3, 5], false), '25–50% of the video')
   assert.equal(c.reading('q', [.25, .75], [.5, .5], 0, [2, 2], [0, 1, 2], false), 'q, 0–50% of the video: A 0.250 (0.5× uniform), B 0.500 (1.0×), difference +0.250')

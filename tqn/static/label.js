@@ -12,7 +12,8 @@ export function action(e) {
   const step = e.shiftKey ? 10 : 1
   const keys = {
     ArrowLeft: ['step', -step], ArrowRight: ['step', step], ArrowUp: ['question', -1], ArrowDown: ['question', 1], Home: ['frame', 0], End: ['frame', -1],
-    ' ': ['play', 0], Enter: ['enter', 0], Backspace: ['clear', 0], i: ['begin', 0], o: ['end', 0], x: ['nowhere', 0], u: ['undo', 0],
+    ' ': ['play', 0], Enter: ['enter', 0], Backspace: ['clear', 0], i: ['begin', 0], o: ['end', 0], x: ['nowhere', 0],
+    u: ['undo', 0], a: ['take', 0], r: ['refuse', 0],
     n: ['video', 1], p: ['video', -1], PageDown: ['video', 1], PageUp: ['video', -1],
   }
   return keys[e.key.length === 1 ? e.key.toLowerCase() : e.key] || null
@@ -31,6 +32,12 @@ export function extentDrawn(old, edge, from, frame) {
   return edge ? [old[0], max(frame, old[0]) + 1] : [min(from, frame), max(from, frame) + 1]
 }
 
+/** What a model proposes for a question, where nobody has marked or refused it. */
+export function proposed(row, question) {
+  const p = row.proposals?.[question]
+  return p && !p.refused && !row.extents[question] ? p : null
+}
+
 /** An answer after its key was pressed: chosen, or for a question with several answers added or taken away. */
 export function answerAfter(old, choice, several) {
   if (!several) return choice
@@ -46,6 +53,8 @@ export const answered = (row, questions) => questions.filter(q => row.answers[q.
 const h = elements('tql-')
 const HELP = [['1–9', 'answer'], ['0', 'no answer'], ['↑ ↓', 'question'], ['← →', 'frame'], ['shift ← →', 'ten frames'], ['space', 'play'],
   ['I', 'begins here'], ['O', 'ends here'], ['X', 'no extent'], ['N P', 'next, previous video'], ['enter', 'next gap'], ['U', 'undo']]
+
+const PROPOSES = [['A', 'take what is proposed'], ['R', 'refuse it, or not']]
 
 /** The film of one video: asks for its pieces one after the other, and seeks by frame. */
 function player(model, video, shown) {
@@ -142,7 +151,8 @@ function render({model, el}) {
           $.clock = h('span.clock'), room(), by(-1), by(1)),
         $.lanes = h('div.lanes')),
       $.right = h('div.right')),
-    $.notice = message(''), $.list = h('div.list', {role: 'listbox', 'aria-label': 'Videos'}), h('div.help', HELP.map(([k, t]) => [h('kbd', k), h('span', t)])))
+    $.notice = message(''), $.list = h('div.list', {role: 'listbox', 'aria-label': 'Videos'}), 
+    h('div.help', [...HELP, ...(model.get('meta').proposes ? PROPOSES : [])].map(([k, t]) => [h('kbd', k), h('span', t)])))
   $.stage = $.video.parentElement
 
   let clocks = typed(model.get('times'), 'float64')
@@ -156,9 +166,11 @@ function render({model, el}) {
   film = player(model, $.video, shown)
 
   const makeLane = (o, k) => {
-    const x = row().extents[o.name], bar = h('div.extent')
+    const p = proposed(row(), o.name), x = p ? p.span : row().extents[o.name], bar = h(p ? 'div.extent.is-proposed' : 'div.extent')
     const lay = x => { bar.hidden = !x; if (x) { place(bar, x[0]); bar.style.width = `${100 * (x[1] - x[0]) / n()}%` } }
-    const track = h('div.track', {title: 'Click to go there; drag to mark where it is, or an edge of the mark'}, bar, h('div.now'))
+    const hint = p ? `Proposed: ${p.said}. A takes it, R refuses it; drag an edge to move it`
+      : 'Click to go there; drag to mark where it is, or an edge of the mark'
+    const track = h('div.track', {title: hint}, bar, h('div.now'))
     lay(x)
     track.addEventListener('pointerdown', e => {
       const b = box(track), at = e => clamp(floor((e.clientX - b.left) / b.width * n()), 0, n() - 1), from = at(e)
@@ -179,7 +191,7 @@ function render({model, el}) {
         choose(k)
       }, done)
     })
-    return h(k === q ? 'div.lane.is-on' : 'div.lane', h('span.name', o.name), track, h('span.soft.span', x ? `${x[0]}–${x[1]}` : ''))
+    return h(k === q ? 'div.lane.is-on' : 'div.lane', h('span.name', o.name), track, h('span.soft.span', x ? `${x[0]}–${x[1]}${p ? ' ?' : ''}` : ''))
   }
   const makeQuestion = (o, k) => {
     const a = row().answers[o.name], on = v => o.kind === 'many' ? (a || []).includes(v) : a === v
@@ -233,6 +245,8 @@ function render({model, el}) {
     else if (what === 'clear' && r.answers[o.name] != null) answer(null)
     else if (what === 'begin' || what === 'end') extent(extentAfter(r.extents[o.name], what, f, n()))
     else if (what === 'nowhere' && r.extents[o.name]) extent(null)
+    else if (what === 'take' && proposed(r, o.name)) extent(proposed(r, o.name).span)
+    else if (what === 'refuse' && r.proposals?.[o.name] && !r.extents[o.name]) tell({type: 'refuse', question: o.name})   // once more brings it back
     else if (what === 'undo') tell({type: 'undo'})
     else if (what === 'step') film.seek(f + k)
     else if (what === 'frame') film.seek(k < 0 ? n() - 1 : k)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SUFFIXES', 'journal_of', 'append_journal', 'read_journal', 'LabelFile', 'open_labels', 'film_of', 'marks_of',
-           'save_marks', 'load_marks', 'Labeller']
+           'save_marks', 'load_marks', 'Proposals', 'Labeller']
 
 # %% ../../nbs/10_widgets/07_label.ipynb #2898aba5
 import json, os, re, time
@@ -14,7 +14,7 @@ from threading import Thread
 import numpy as np
 import pandas as pd
 import traitlets as tl
-from ..core.files import file_name, parse_plain, write_atomic
+from ..core.files import file_name, naming_file, parse_plain, read_plain, write_atomic, write_json
 from ..core.names import unknown
 from ..questions.queries import QuerySet
 from ..data.items import Item, open_item, split_answers
@@ -245,6 +245,52 @@ def load_marks(
     for c in changes: labels.change(*c)
     return len(changes)
 
+# %% ../../nbs/10_widgets/07_label.ipynb #5500e3ab
+class Proposals:
+    "The best moment of each question and film, and which of them a person refused"
+    def __init__(self,
+        labels:LabelFile,                  # What is labelled
+        moments:'str|Path|pd.DataFrame|None'=None, # Of `tqn.moments`, or its .csv or .jsonl; None: nothing is proposed
+    ):
+        self.path,self.spans,self.refused = labels.path.with_name(labels.path.name+'.refused.json'),{},{}
+        if moments is None: return
+        if isinstance(moments, (str, Path)):
+            moments = Path(moments)
+            if moments.suffix.lower() not in ('.csv','.jsonl'): raise ValueError(f'expected moments in a .csv or .jsonl file, as `tqn moments` writes them, got {moments.name!r}')
+            moments = pd.read_csv(moments) if moments.suffix.lower()=='.csv' else pd.read_json(moments, lines=True, dtype=False)
+        if lost := [c for c in ('film','question','first','last') if c not in moments]: raise ValueError(f'the moments have no column {lost[0]!r}; expected a table of `tqn.moments`')
+        stems = {}
+        for id in labels.by_id: stems.setdefault(Path(id).stem, []).append(id)
+        for r in moments[moments['first'].notna()].to_dict('records'):          # the best comes first
+            mine = [r['film']] if r['film'] in labels.by_id else stems.get(Path(str(r['film'])).stem, [])
+            if len(mine)!=1 or r['question'] not in labels.queries: continue
+            trust = f", trust {r['trust']:.2f}" if isinstance(r.get('trust'), float) and r['trust']==r['trust'] else ''
+            self.spans.setdefault(mine[0], {}).setdefault(r['question'], dict(span=[int(r['first']), int(r['last'])], said=f"{r.get('answer', '')}{trust}"))
+        if not self.spans: raise ValueError(f'none of these moments is of a film of {labels.path.name} and one of its questions; pass those of these films')
+        if self.path.is_file():
+            with naming_file(self.path): self.refused = read_plain(self.path, dict)
+
+    def of(self,
+        id:str,           # A film
+        n_frames:int=0,   # That it has; what ends later is not of this film
+    )->dict[str,dict]:    # {question: span, said, refused}
+        "What is proposed for a film"
+        gone = self.refused.get(id, {})
+        return {q: {**o, 'refused': gone.get(q)==o['span']} for q,o in self.spans.get(id, {}).items() if not n_frames or o['span'][1]<=n_frames}
+
+    def refuse(self,
+        id:str,       # A film
+        question:str, # Whose proposal
+    )->None:
+        "Refuse a proposal, or no longer; kept on disk at once"
+        if question not in self.spans.get(id, {}): raise ValueError(f'nothing is proposed for {question!r} in {id!r}')
+        span,gone = self.spans[id][question]['span'],dict(self.refused.get(id, {}))
+        if gone.get(question)==span: gone.pop(question)
+        else: gone[question] = span
+        now = {**self.refused, id: gone}
+        write_json(self.path, now)
+        self.refused = now
+
 # %% ../../nbs/10_widgets/07_label.ipynb #16149742
 class Labeller(Companion):
     "Answers and extents for one's own videos, by keyboard"
@@ -259,20 +305,23 @@ class Labeller(Companion):
         path:str|Path, # Table of the videos, .csv or .jsonl; made from `videos` where it is not there
         queries:QuerySet|str|Path|None=None, # The questions or their file; None: those beside the table, or its columns
         videos:str|Path|None=None, # Folder of the videos, for a table that is not there yet
+        moments:'str|Path|pd.DataFrame|None'=None, # Of `tqn.moments`, or its file: proposed where nobody has marked an extent
         **settings, # Traits: theme
     ):
         super().__init__(**settings)
-        try: self.labels = open_labels(path, queries, videos)
+        try:
+            self.labels = open_labels(path, queries, videos)
+            self.proposals = Proposals(self.labels, moments)
         except (ValueError, OSError) as e: self.labels,self.error = None,str(e); return
-        self.meta = dict(name=Path(path).name, ids=[o.id for o in self.labels.items], questions=[dict(name=q.name, text=q.text or '', kind=q.kind, answers=list(q.answers)) for q in self.labels.queries])
+        self.meta = dict(name=Path(path).name, ids=[o.id for o in self.labels.items], questions=[dict(name=q.name, text=q.text or '', kind=q.kind, answers=list(q.answers)) for q in self.labels.queries], proposes=bool(self.proposals.spans))
         self.done,self.ahead = [self._answered(o) for o in self.labels.items],{}
         if self.labels.recovered: self.notice = f'{self.labels.recovered} changes that were not in the table yet were found in its journal and put in.'
         self.go(next((i for i,k in enumerate(self.done) if k<len(self.labels.queries)), 0))
 
     def _answered(self, item): return sum(item.answers.get(q.name) is not None for q in self.labels.queries)
 
-    def _labels(self, item):
-        return dict(answers={q.name: item.answers.get(q.name) for q in self.labels.queries}, extents={k: list(e) for k,e in (item.extents or {}).items() if e})
+    def _labels(self, item, n_frames=0):
+        return dict(proposals=self.proposals.of(item.id, n_frames or self.row.get('n_frames', 0)), answers={q.name: item.answers.get(q.name) for q in self.labels.queries}, extents={k: list(e) for k,e in (item.extents or {}).items() if e})
 
     def go(self,
         at:int, # Number of the video
@@ -283,7 +332,7 @@ class Labeller(Companion):
         self.save()
         if at in self.ahead: self.ahead[at][0].join()
         facts,self.times,self.film = self.ahead[at][1] if at in self.ahead and self.ahead[at][1] else film_of(items[at], progress=True)
-        with self.hold_sync(): self.at,self.row = at,dict(id=items[at].id, **self._labels(items[at]), **facts)
+        with self.hold_sync(): self.at,self.row = at,dict(id=items[at].id, **self._labels(items[at], facts['n_frames']), **facts)
         self.ahead = {}
         if at+1<len(items):
             found = []
@@ -303,6 +352,7 @@ class Labeller(Companion):
         try:
             self.notice = ''
             if kind=='go': self.go(int(message['at']))
+            elif kind=='refuse': self._refuse(id, str(message['question']))
             else: self._change(kind, id, message)
         except OSError as e:
             self.saved = self.notice = f'NOT kept: {e.strerror or e}. Make room, or make the folder writable; '+('then undo again.' if kind=='undo' else 'it is tried again until it is kept.')
@@ -322,6 +372,10 @@ class Labeller(Companion):
         elif kind=='undo': return self.go(index)
         if self.labels.unsaved>=8 or self.labels.unsaved and all(self.row['answers'].values()): self.save()
         else: self.saved = f'all kept, {self.labels.unsaved} in the journal'
+
+    def _refuse(self, id, question):
+        self.proposals.refuse(id, question)
+        if id==self.row.get('id'): self.row = {**self.row, **self._labels(self.labels.by_id[id])}
 
     def _send_film(self, id, part):
         if id!=self.row.get('id') or self.film is None: return
