@@ -11,7 +11,9 @@ from made_grids import made_run
 from test_figure import made_up
 from tqn.attention.figure import draw_heat, plot_attention
 from tqn.attention.localise import ClipMaps, localise, plot_localisation
+from tqn.attention.marks import plot_sheet
 from tqn.attention.records import Records
+from tqn.attention.retrieval import Retrieval, plot_reliability
 from tqn.attention.scores import Evaluation, confusion_matrix, draw_confusion, plot_confusion, plot_scores
 from tqn.core import text
 from tqn.data.items import Item, VideoSet
@@ -51,8 +53,12 @@ def evaluation(names=NAMES, n=6):
 
 def item_set(): return VideoSet('<b>bold', Path('<b>bold'), queries(), {n: [Item(n, f'{n}.mp4')] for n in NAMES}, NAMES)
 
+def retrieval():
+    over = {'own': np.full((1, 2, len(NAMES), 1), .6), '<b>bold': np.zeros((1, 2, len(NAMES), 1))}
+    return Retrieval(list(NAMES), NAMES[:2], over, np.ones((1, 2, len(NAMES))), {q: np.ones((1, 1, 5)) for q in NAMES}, None)
+
 RULES = '[<b>bold] <i>In words?</i>\nturn | <b>bold: <img src=x>\ntwist | <b>bold: <u>turn</u>\n'
-VIEWS = {'QuerySet': lambda: queries(), 'Evaluation': evaluation, 'Localisation': lambda: localise(maps(NAMES), flight=NAMES[0], apart=('<b>bold', NAMES[1])), 'VideoSet': item_set,
+VIEWS = {'QuerySet': lambda: queries(), 'Evaluation': evaluation, 'Localisation': lambda: localise(maps(NAMES), flight=NAMES[0], apart=('<b>bold', NAMES[1])), 'VideoSet': item_set, 'Retrieval': retrieval,
          'Rules': lambda: read_rules(RULES, '<b>mine'), 'Report': lambda: read_names(['turn <script>', 'twist <b>bold'], read_rules(RULES, '<b>mine'))[2]}
 
 @pytest.mark.parametrize('name', VIEWS)
@@ -114,7 +120,9 @@ DRAWN = {'draw_heat': lambda f: heat(lambda ax: draw_heat(ax, np.eye(5), SIGNS, 
          'plot_confused': lambda f: plot_confused(shown_records()), 'plot_compare': lambda f: plot_compare(side(SIGNS[0]), side(SIGNS[1])),
          'plot_differences': lambda f: plot_differences(summary(results(), SIGNS[0]), title=SIGNS[1]), 'plot_overview': lambda f: plot_overview({'test': summary(results(), SIGNS[0]), 'where': attention_scores(results())}, title=SIGNS[1]),
          'plot_attention_scores': lambda f: plot_attention_scores(attention_scores(results()), title=SIGNS[1]), 'plot_layers': lambda f: plot_layers(attention_scores(results()), SIGNS[:2]),
-         'plot_squares': lambda f: plot_squares(squares(results()), SIGNS[1]), 'plot_maps': lambda f: plot_maps(example_maps()), 'plot_counts': lambda f: plot_counts(confusions(results()), SIGNS[:2], SIGNS[:2])}
+         'plot_squares': lambda f: plot_squares(squares(results()), SIGNS[1]), 'plot_maps': lambda f: plot_maps(example_maps()), 'plot_counts': lambda f: plot_counts(confusions(results()), SIGNS[:2], SIGNS[:2]),
+         'plot_sheet': lambda f: plot_sheet({s: [(dict(film=s, start=1., end=2., peak=3, score=2., probability=.5, trust=None, answer=s, question=s), None)] for s in SIGNS}, SIGNS[1]),
+         'plot_reliability': lambda f: heat(lambda ax: (ax.set_title(SIGNS[1]), plot_reliability(pd.DataFrame(dict(trust=[.2, .8], right=[.1, .9])), ax)))}
 
 def written(fig): return [t.get_text() for t in fig.findobj(Text)]
 
