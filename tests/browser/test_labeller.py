@@ -27,13 +27,7 @@ room.film_of = film_of
 v = tqn.Labeller('tall/table.csv', qs, videos='tall')
 v
 '''
-MOMENTS = '''
-import pandas as pd
-guess = pd.DataFrame([dict(film=f'{n}.mp4', question='way', answer='<b>left</b>', first=8, last=20, trust=.7) for n in ('one', 'three', 'two')])
-m = tqn.Labeller('films/proposed.csv', qs, videos='films', moments=guess)
-m
-'''
-CELLS = [MAKE, "w = tqn.Labeller('films/table.csv', qs, videos='films')\nw", TALL, MOMENTS, "tqn.Labeller('films/none.csv')"]
+CELLS = [MAKE, "w = tqn.Labeller('films/table.csv', qs, videos='films')\nw", TALL, "tqn.Labeller('films/none.csv')"]
 
 class Open:
     def __init__(self, notebooks, lab):
@@ -132,36 +126,6 @@ def test_extents_by_mouse(page):
     page.until(lambda: span() == was, span())
     page.kept()
     assert root.locator('.tql-round').get_attribute('aria-label') == 'Play'
-
-def test_moments_are_proposed(page, shots):
-    "Dashed where a model says it was; A takes it, R refuses it, an edge that is dragged moves it; another film is as it was"
-    root = page.page.locator('.tqn-label').nth(2)
-    root.scroll_into_view_if_needed()
-    lane, bar = root.locator('.tql-lane').first, root.locator('.tql-extent').first
-    span = lambda: lane.locator('.tql-span').inner_text()
-    page.until(lambda: span()=='8–20 ?', span())
-    assert 'is-proposed' in bar.get_attribute('class') and '<b>left</b>, trust 0.70' in lane.locator('.tql-track').get_attribute('title')
-    page.nb.shot(shots/'labeller_moments.png', '.tqn-label >> nth=2')
-    root.focus()
-    page.press('r')
-    page.until(lambda: span()=='', span())
-    page.press('r')
-    page.until(lambda: span()=='8–20 ?', span())
-    page.press('a')
-    page.until(lambda: span()=='8–20' and 'is-proposed' not in bar.get_attribute('class'), span())
-    page.until(lambda: root.locator('.tql-state').inner_text().startswith('all kept'))
-    page.press('u')
-    page.until(lambda: span()=='8–20 ?', span())
-    box = lane.locator('.tql-track').bounding_box()
-    x, y = (lambda s: box['x'] + s*box['width']), box['y'] + box['height']/2
-    page.nb.page.mouse.move(x(20/40), y); page.nb.page.mouse.down(); page.nb.page.mouse.move(x(25/40), y); page.nb.page.mouse.move(x(29.5/40), y); page.nb.page.mouse.up()
-    page.until(lambda: span()=='8–30', span())
-    page.until(lambda: root.locator('.tql-state').inner_text().startswith('all kept'))
-    root.focus()
-    page.press('n')
-    page.until(lambda: root.locator('.tql-title').inner_text()=='three.mp4' and span()=='8–20 ?', span())
-    page.until(lambda: '8-30' in page.films.joinpath('proposed.csv').read_text())
-    assert page.films.joinpath('proposed.csv').read_text().count('8-')==1
 
 def test_narrow_and_dark(page, shots):
     "At 400 pixels nothing sticks out, and the dark theme is legible"
