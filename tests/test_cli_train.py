@@ -42,7 +42,6 @@ def dives(tmp_path_factory):
     folder = tmp_path_factory.mktemp('dives')
     return folder, *tqn(folder, *CHAIN, *(line for line,_ in REFUSED))
 
-@pytest.mark.xdist_group('cli_train')
 def test_the_whole_chain_on_rendered_dives(dives):
     folder,r,statuses,said = dives
     assert statuses == [0]*len(CHAIN) + [2]*len(REFUSED), r.stderr
@@ -54,7 +53,6 @@ def test_the_whole_chain_on_rendered_dives(dives):
     assert videos == {f'test_{i:05d}' for i in range(2)}
     assert not read_notes(folder/'runs/bank')['skipped']
 
-@pytest.mark.xdist_group('cli_train')
 def test_every_step_keeps_its_settings(dives):
     folder,*_ = dives
     one,two,test = (yaml.safe_load((folder/'runs'/n/'settings.yaml').read_text()) for n in ('stage1', 'stage2', 'test'))
@@ -64,12 +62,10 @@ def test_every_step_keeps_its_settings(dives):
     origins = {l.split('#')[1].strip() for l in (folder/'runs/test/settings.yaml').read_text().splitlines() if '#' in l}
     assert origins == {'model', 'flag', 'default', 'preset dives', 'recipe modern'}
 
-@pytest.mark.xdist_group('cli_train')
 def test_a_run_continues_with_no_word_about_its_settings(dives):
     folder,_,_,said = dives
     assert 'finished' in said[4] and len(list(csv.reader((folder/'runs/stage2/log.csv').open()))) == 3
 
-@pytest.mark.xdist_group('cli_train')
 def test_refusals_name_what_is_wrong_and_leave_no_folder(dives):
     folder,r,*_ = dives
     told = [t for t in r.stderr.splitlines() if t.startswith('tqn: ')]
@@ -104,7 +100,6 @@ def diving48(tmp_path_factory):
     make_diving48(folder/'diving48')
     return folder, *tqn(folder, f'train {PRESET} --stage 1 {SMALL}', f'bank {PRESET}', STAGE2, f'test {PRESET}')
 
-@pytest.mark.xdist_group('cli_train')
 def test_the_whole_chain_on_a_folder_like_diving48_by_preset(diving48):
     folder,r,statuses,said = diving48
     assert statuses == [0]*4, r.stderr
@@ -119,7 +114,6 @@ def test_the_whole_chain_on_a_folder_like_diving48_by_preset(diving48):
     assert (two['k'], two['schedule'], two['milestones'], two['clip'], two['stride'], two['views']) == (10, 'steps', [10, 20], 400., 2, 'two')
     assert os.path.samefile(two['data'], folder/'diving48')
 
-@pytest.mark.xdist_group('cli_train')
 def test_two_processes(diving48):
     "A bank in two parts, each video in one of them, and a test in which every video counts once"
     folder,r,statuses,_ = diving48

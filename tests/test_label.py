@@ -191,7 +191,8 @@ def test_what_a_model_proposes_is_nobodys_word(table):
     said = []
     w.send = lambda message, buffers=None: said.append(message)
     first = w.row['id']
-    assert w.row['proposals']=={'way': dict(span=[3, 9], said='=left, or so, trust 0.50', refused=False)} if first=='a.mp4' else {'way': dict(span=[5, 6], said='right', refused=False)}
+    both = {'a.mp4': dict(span=[3, 9], said='=left, or so, trust 0.50', refused=False), 'b.mp4': dict(span=[5, 6], said='right', refused=False)}
+    assert {id: w.proposals.of(id) for id in both}=={id: {'way': o} for id,o in both.items()} and w.row['proposals']=={'way': both[first]}
     before = table.read_text()
     w._receive(None, dict(type='refuse', id=first, question='way', seq=1), [])
     assert w.row['proposals']['way']['refused'] and said[-1]=={'type': 'kept', 'seq': 1}

@@ -483,3 +483,17 @@ def test_a_name_that_looks_like_an_address_is_a_file(tmp_path, monkeypatch, name
     assert run(['predict', '--', name]) == 0 and run(['view', '--no-open', '--', name]) == 0
     write_video(name, open_video(name).frames(range(20)).numpy())
     assert len(open_video(name)) == 20
+
+@pytest.mark.parametrize('seen', [True, False])
+def test_a_table_that_takes_long_shows_a_bar(tmp_path, monkeypatch, seen):
+    "To a person, and only after three seconds: here every look at the clock is a second later"
+    import io, itertools, tqdm.std
+    (tmp_path/'t.csv').write_text('path,way\n' + ''.join(f'{i}.mp4,left\n' for i in range(50)))
+    class Screen(io.StringIO):
+        def isatty(self): return seen
+    monkeypatch.setattr('sys.stderr', screen := Screen())
+    read_manifest(tmp_path/'t.csv')
+    assert screen.getvalue()==''
+    monkeypatch.setattr(tqdm.std, 'time', lambda clock=itertools.count(): float(next(clock)))
+    read_manifest(tmp_path/'t.csv')
+    assert ('read the table' in screen.getvalue())==seen

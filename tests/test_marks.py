@@ -12,6 +12,7 @@ from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.video.transforms import Preprocess
 from tqn.video.video import open_video, write_video
+from made_films import uneven
 
 def row(film, q, a, first, last, fps=20., score=2.): return dict(film=film, question=q, answer=a, probability=.9, start=first/fps, end=last/fps, first=first, last=last, peak=(first+last)//2, score=score, needed=.5, elsewhere=0., trust=np.nan, remark='')
 def frame(*rows): return pd.DataFrame(rows).astype({k: 'Int64' for k in ('first','last','peak')})
@@ -42,17 +43,11 @@ def test_times_of_subtitles_are_those_of_the_table(spans):
 @pytest.fixture(scope='module')
 def films(tmp_path_factory):
     "A film whose frames can be told apart, and the same at a rate that is not even"
-    import av
     folder = tmp_path_factory.mktemp('films')
     frames = np.zeros((60, 48, 64, 3), np.uint8)
     for t in range(60): frames[t] = 4*t
     write_video(folder/'even.mp4', frames, fps=20., crf=1)
-    with av.open(folder/'even.mp4') as src, av.open(folder/'uneven.mkv', 'w') as out:
-        stream = out.add_stream_from_template(src.streams.video[0]); shift = 0
-        for i,p in enumerate(o for o in src.demux(video=0) if o.size):
-            p.pts += shift; p.dts = p.pts if p.dts is None else p.dts + shift
-            if i==30: shift = int(1.7/p.time_base)
-            p.stream = stream; out.mux(p)
+    uneven(folder/'even.mp4', folder/'uneven.mkv')
     return folder
 
 @pytest.mark.parametrize('name', ['even.mp4', 'uneven.mkv'])

@@ -14,6 +14,7 @@ from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.video.transforms import Preprocess
 from tqn.video.video import open_video, write_video
+from made_films import uneven
 
 fast = settings(max_examples=40, deadline=None)
 frames_pairs = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=5)
@@ -120,16 +121,10 @@ def test_every_method_gives_a_map_for_every_question(method):
 @pytest.fixture(scope='module')
 def films(tmp_path_factory):
     "Three films; the second has a rate that is not even"
-    import av
     folder = tmp_path_factory.mktemp('films')
     g = np.random.default_rng(0)
     for i,n in enumerate((80, 64, 40)): write_video(folder/f'f{i}.mp4', g.integers(0, 255, (n, 48, 64, 3), dtype=np.uint8), fps=20.)
-    with av.open(folder/'f1.mp4') as src, av.open(folder/'uneven.mkv', 'w') as out:
-        stream = out.add_stream_from_template(src.streams.video[0]); shift = 0
-        for i,p in enumerate(o for o in src.demux(video=0) if o.size):
-            p.pts += shift; p.dts = p.pts if p.dts is None else p.dts + shift
-            if i==30: shift = int(1.7/p.time_base)
-            p.stream = stream; out.mux(p)
+    uneven(folder/'f1.mp4', folder/'uneven.mkv')
     (folder/'f1.mp4').unlink()
     return folder
 

@@ -76,8 +76,6 @@ def test_each_part_stays_in_the_page(file):
     assert not [l for l in text.splitlines() if l.startswith('import ')], 'anywidget sends the file as text: nothing beside it can be imported'
     assert '://' not in text.replace('http://www.w3.org/2000/svg', ''), 'an address in the file'
     assert not [l for l in text.splitlines() if len(l) > 160], 'a line of more than 160 columns'
-    comments = [l.strip() for l in text.splitlines() if l.strip().startswith('/*')]
-    assert all(l.startswith('/**') and l.endswith('*/') for l in comments), 'what is sent drops comments line by line'
 
 @pytest.mark.parametrize('file', sorted(STATIC.glob('*.css')), ids=lambda f: f.name)
 def test_styles_stay_inside(file):
@@ -92,9 +90,14 @@ def test_what_is_sent_is_small_and_every_part_is_sent():
     for name in WIDGETS:
         js, css = front_end(name)
         assert len(js.encode()) + (len((STATIC/'page.js').read_bytes()) if name == 'viewer' else 0) <= 60_000 and len(css.encode()) <= 30_000, name
-        assert js.count('export default {render}') == 1 and parts[name][0] == 'common'
+        assert len(re.findall(r'export default ?\{render\}', js)) == 1 and parts[name][0] == 'common'
         declared = [n for p in parts[name] for n in re.findall(r'^(?:export )?(?:async )?(?:function|const|let) (\w+)', (STATIC/f'{p}.js').read_text(), re.M)]
         assert len(declared) == len({*declared}), 'a name that two parts declare'
+
+def test_what_is_sent_says_the_same():
+    "Blanks around signs stay in texts and templates, which a rule for code alone would take out; comments are not sent"
+    assert 'questions, clips = ${shape' in (js := front_end('viewer')[0]) and 'http://www.w3.org/2000/svg' in js
+    for name in WIDGETS: assert not re.search(r'/\*\*|^\s*//', front_end(name)[0], re.M)
 
 def test_a_wheel_carries_every_part():
     patterns = re.search(r"package_data=\{'tqn': (\[.*?\])", (ROOT/'setup.py').read_text())[1]

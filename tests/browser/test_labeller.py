@@ -52,6 +52,11 @@ class Open:
             if time.monotonic() > end: raise AssertionError(why)
             self.page.wait_for_timeout(30)
 
+    def box(self, where):
+        "Where something is, as soon as it is drawn: a lane that is drawn anew has no place for a moment"
+        self.until(lambda: where.bounding_box(), 'it is not drawn')
+        return where.bounding_box() or self.box(where)
+
     def press(self, *keys):
         for k in keys: self.page.keyboard.press(k)
 
@@ -103,7 +108,7 @@ def test_extents_by_mouse(page):
     lane = root.locator('.tql-lane').first
     span = lambda: lane.locator('.tql-span').inner_text()
     def drag(a, b):
-        box = lane.locator('.tql-track').bounding_box()
+        box = page.box(lane.locator('.tql-track'))
         x = [box['x'] + s*box['width'] for s in (a, (a + b)/2, b)]
         y = box['y'] + box['height']/2
         page.nb.page.mouse.move(x[0], y); page.nb.page.mouse.down()

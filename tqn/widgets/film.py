@@ -7,13 +7,14 @@ __all__ = ['SWITCH', 'front_end', 'png', 'PicturedWidget', 'Companion', 'contain
            'Film', 'playable', 'strip_frames', 'sprite']
 
 # %% ../../nbs/10_widgets/01_film.ipynb #3d889d43
-import base64, io, json, os, re, tempfile
+import base64, io, json, os, tempfile
 from dataclasses import dataclass
 from pathlib import Path
 import anywidget
 import av
 import numpy as np
 from PIL import Image
+from rjsmin import jsmin
 from torch import Tensor
 from tqdm.auto import tqdm
 from traitlets import Enum, TraitError, Unicode
@@ -30,9 +31,7 @@ def front_end(
     "What a browser is given to show a widget, put together from its parts"
     read = lambda name: packaged('static', name).read_text(encoding='utf-8')
     parts = json.loads(read('parts.json'))[widget]
-    lines = (re.sub(' +// .*', '', l).strip() for p in parts for l in read(f'{p}.js').splitlines())
-    script = '\n'.join(l for l in lines if l and not l.startswith(('//','/**')))+'\n'      # comments, indentation and blanks around operators stay here
-    return re.sub(r' ([=!]==|=>|&&|\|\||\?\?|[=<>*/?:]) |(?<=\)) (?={)|(?<=\bif) (?=\()|(?<=for) (?=\()|(?<={) | (?=})', r'\1', script), read('common.css')+read(f'{widget}.css')
+    return jsmin(''.join(read(f'{p}.js') for p in parts)), read('common.css')+read(f'{widget}.css')
 
 # %% ../../nbs/10_widgets/01_film.ipynb #7137464a
 def png(
