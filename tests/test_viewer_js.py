@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pygments import token
+from pygments.lexers import JavascriptLexer
 from tqn.attention.answer import Answer
 from tqn.attention.figure import PALETTE, darkness, pool_max
 from tqn.widgets.lanes import focus, lane_order, shown_maps
@@ -97,7 +99,11 @@ def test_what_is_sent_is_small_and_every_part_is_sent():
 def test_what_is_sent_says_the_same():
     "Blanks around signs stay in texts and templates, which a rule for code alone would take out; comments are not sent"
     assert 'questions, clips = ${shape' in (js := front_end('viewer')[0]) and 'http://www.w3.org/2000/svg' in js
-    for name in WIDGETS: assert not re.search(r'/\*\*|^\s*//', front_end(name)[0], re.M)
+    said = lambda js: ''.join(text for kind, text in JavascriptLexer().get_tokens(js) if kind in token.String)
+    for name, parts in json.loads((STATIC/'parts.json').read_text()).items():
+        js = front_end(name)[0]
+        assert not re.search(r'/\*\*|^\s*//', js, re.M)
+        assert said(js) == said(''.join((STATIC/f'{p}.js').read_text() for p in parts)), f'{name}: a text lost blanks (a template inside a template?)'
 
 def test_a_wheel_carries_every_part():
     patterns = re.search(r"package_data=\{'tqn': (\[.*?\])", (ROOT/'setup.py').read_text())[1]

@@ -77,7 +77,7 @@ export function rowOf(page, j, meta) {
 
 /** A row in a sentence. */
 export function sentence(row, cells = row.cells) {
-  const one = c => `${c.name}: ${c.said}, ${prob(c.p)}${c.right === 1 ? ', right' : c.right === 0 ? `, wrong, truth ${c.truth}` : ''}`
+  const one = c => `${c.name}: ${c.said}, ${prob(c.p)}${c.right === 1 ? ', right' : c.right === 0 ? ', wrong, truth ' + c.truth : ''}`
   return `${row.id}. ${cells.map(one).join('; ')}`
 }
 
@@ -322,7 +322,7 @@ function render({model, el}) {
   let busy = '', quiet = false
   const say = () => {
     const {first, last, count} = list
-    write(status, quiet ? QUIET : busy || `${thousands(count)}${count === meta.total ? '' : ` of ${thousands(meta.total)}`} video${count === 1 ? '' : 's'}`)
+    write(status, quiet ? QUIET : busy || `${thousands(count)}${count === meta.total ? '' : ' of ' + thousands(meta.total)} video${count === 1 ? '' : 's'}`)
     status.classList.toggle('is-late', quiet)
     write(where, count ? `${thousands(min(count, first + 1))}–${thousands(last)}` : '')
   }

@@ -68,7 +68,7 @@ function makeAnswer() {
     said.textContent = said.title = top ? top[0] : ''
     write(p, top ? prob(top[1]) : '')
     write(second, right === false ? `truth: ${truth}` : next ? `${next[0]} ${prob(next[1])}` : '')
-    return top ? `${top[0]} ${prob(top[1])}${right === null ? '' : right ? ', right' : `, wrong, truth ${truth}`}` : ''
+    return top ? `${top[0]} ${prob(top[1])}${right === null ? '' : right ? ', right' : ', wrong, truth ' + truth}` : ''
   }
   return {el, fill}
 }

@@ -231,7 +231,7 @@ function render({model, el}) {
   const state = () => {
     const all = [...pending.values()], failed = all.find(p => p.failed)?.failed, late = all.some(p => !p.failed && Date.now() - p.time > SLOW)
     if (late) waiting = []
-    const opening = moving && `opening …${waiting.length ? ` ${waiting.length} keys wait` : ''}`
+    const opening = moving && `opening …${waiting.length ? ' ' + waiting.length + ' keys wait' : ''}`
     const calm = all.length ? 'keeping …' : model.get('saved') || 'nothing to keep yet'
     write($.state, late ? 'The kernel does not answer: what you press is not kept.' : failed || opening || calm)
     $.state.classList.toggle('is-late', late || !!failed)

@@ -15,7 +15,7 @@ function pointing(v) {
 
   function tip(e, r) {
     const p = px(e), {c, frame} = under(p, r), value = r && v.map(r.i)[c], whole = box(v.root)
-    write($.tip1, r ? `${number(value)}   ${v.over(value)} uniform${s.now ? ` (was ${times_(v.map(r.i, true)[c] / v.uniform)})` : ''}` : `frame ${frame}`)
+    write($.tip1, r ? `${number(value)}   ${v.over(value)} uniform${s.now ? ' (was ' + times_(v.map(r.i, true)[c] / v.uniform) + ')' : ''}` : `frame ${frame}`)
     write($.tip2, r ? `${v.bin > 1 ? 'highest of clips' : 'clip'} ${v.clips(c)}, ${v.frames(v.first(c), v.after(c))}` : `clip ${clipAt(spans, frame)}`)
     write($.tip3, r ? `${v.when(edges[c])} – ${v.when(edges[c + 1])}` : v.when(times[frame]))
     $.hover.hidden = $.tip.hidden = false
