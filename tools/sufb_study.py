@@ -1,11 +1,14 @@
-"""Four ways to train on long videos: the study behind nbs/tutorials/sufb.ipynb.
+"""Four ways to train on videos that are too long to be trained on whole: the study behind nbs/tutorials/sufb.ipynb.
 
 `python tools/sufb_study.py` renders what it needs, prepares both backbones, runs every arm that has no result yet, each in a
 process of its own, and writes nbs/results/sufb.json and sufb.csv after each. Stop it whenever you like and start it again, or take
 a part of it: `--gaps gap --seeds 0 1 --arms start frozen sufb`. `--quick` tries everything in a few minutes, in a folder of its own.
+`python tools/sufb_study.py --on grid --data GRID` asks the same of real film: frames of a mouth, a network that knows photographs.
 
-Nothing here trains: stage 1 is `train_dives` (that is, `fit`), stage 2 is `fit_stage2`, rows come from `build_bank`, test scores from `score_videos`."""
-import argparse, csv, json, math, os, subprocess, sys, time, traceback
+Nothing here trains: stage 1 is `fit`, stage 2 is `fit_stage2`, rows come from `build_bank`, test scores from `score_videos`."""
+import argparse, csv, json, math, os, re, subprocess, sys, time, traceback
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
@@ -16,40 +19,46 @@ from tqn.attention.scores import evaluate, score_videos
 from tqn.core.files import write_atomic
 from tqn.data.batches import FeatureDataset, FrameCache, WholeVideos, WindowDataset, make_loader
 from tqn.data.items import as_items
+from tqn.data.published import open_data
 from tqn.dives.diver import dives_queries
 from tqn.dives.dives import make_item, render_files
 from tqn.features.bank import FeatureBank, drift
 from tqn.features.build import build_bank
 from tqn.features.store import extract
 from tqn.models.tqn import TQN
-from tqn.models.weights import load_backbone, small_backbone
+from tqn.models.adapters import open_backbone
+from tqn.models.losses import tqn_loss
+from tqn.models.weights import DIVE_CLIPS, load_backbone, small_backbone
 from tqn.studies.demo import LOSS, dive_model, train_dives
-from tqn.models.weights import DIVE_CLIPS
+from tqn.training.loop import fit
+from tqn.training.settings import resolve
 from tqn.training.stage2 import fit_stage2
-from tqn.video.transforms import TrainTransform
+from tqn.video.transforms import Preprocess, TrainTransform, read_box
 
 ROOT = Path(__file__).resolve().parents[1]
 GAPS = {'gap': 'pre-trained on the other look', 'own': 'pre-trained further on the look of the benchmark'}
 WAYS = dict(frozen='frozen bank', sparse='sparse sampling', full='end to end', sufb='SUFB')
 LOOK, VIDEOS = 'natatorium', dict(train=1200, val=240, long_train=480, long_val=64, long_test=128)
 QUICK = dict(train=24, val=8, long_train=6, long_val=3, long_test=4)
-SIZE, K, BATCH, SECONDS = 64, 6, 8, 72.        # pixels; clips a step; videos a step; CPU seconds an arm
+SIZE, BATCH, SECONDS = 64, 8, dict(dives=72., grid=240.)   # pixels; videos a step; CPU seconds an arm
 TRIED = dict(frozen=[(1e-4, 1e-4), (3e-4, 3e-4)], sufb=[(1e-5, 1e-4), (3e-5, 1e-4), (1e-4, 3e-4)],  # learning rates of backbone, queries and heads, and of the decoder
              sparse=[(1e-5, 1e-4), (3e-5, 1e-4)], full=[(3e-5, 1e-4), (1e-4, 3e-4)])                # the best on val, seed 0, is used everywhere
 PATIENCE = 15                                  # passes of the frozen bank without a new best on val
-VIEW = DIVE_CLIPS.clean_view()
-AUGMENT = TrainTransform(SIZE, 2, DIVE_CLIPS.mean, DIVE_CLIPS.std, scale=(.85, 1.), ratio=(.95, 1.05), crop_p=1., flip_p=0., jitter=(.3, .3, 0., 0.))
 
 
 # What every arm shares: videos, features, the bank, stage 1
 
 class Place:
-    "Where videos and work are, and the frames that stay decoded"
+    "Rendered dives: where videos and work are, and the frames that stay decoded"
+    name, gaps, tried, k = 'dives', GAPS, TRIED, 6          # k: clips a step
+    clips, view, loss = {}, DIVE_CLIPS.clean_view(), LOSS   # clips: of 8 frames, one after the other
+    augment = TrainTransform(SIZE, 2, DIVE_CLIPS.mean, DIVE_CLIPS.std, scale=(.85, 1.), ratio=(.95, 1.05), crop_p=1., flip_p=0., jitter=(.3, .3, 0., 0.))
+
     def __init__(self, data, work, videos=VIDEOS, epochs=30):
         self.data, self.work, self.videos, self.epochs = Path(data), Path(work), videos, epochs
         self.frames = FrameCache(6*2**30)      # the seconds below measure learning and not decoding
 
-    def dives(self, split):
+    def items(self, split):
         "The videos of a split, rendered where they are not"
         folder = self.data/LOOK/split
         items = [make_item(LOOK, split, 0, i) for i in range(self.videos[split])]
@@ -58,6 +67,8 @@ class Place:
         if jobs: render_files(jobs, title=f'render {split}')
         return as_items({**o, 'path': folder/o['path']} for o in items)
 
+    def long(self, split): return self.items(f'long_{split}')   # what stage 2 learns from
+
     def backbone(self, gap):
         "The shipped backbone, or the one without the gap"
         if gap == 'gap': return small_backbone()
@@ -65,30 +76,76 @@ class Place:
         if not path.exists(): subprocess.run([sys.executable, ROOT/'tools'/'own_look.py', path], check=True)
         return load_backbone(path)
 
-    def features(self, gap, split):
-        "Features of a split by the backbone before stage 2, computed once"
-        items = self.dives(split)
-        folder = extract(self.backbone(gap), items, self.work/gap/'features', DIVE_CLIPS, progress=False).folder
-        return FeatureDataset(folder, items, dives_queries())
+    def features_of(self, gap, items, queries, preprocess):
+        "Features by the backbone before stage 2, computed once"
+        folder = extract(self.backbone(gap), items, self.work/gap/'features', preprocess, progress=False).folder
+        return FeatureDataset(folder, items, queries)
+
+    def features(self, gap, split): return self.features_of(gap, self.items(split), dives_queries(), DIVE_CLIPS)
+    def kept(self, gap, split): return self.features(gap, f'long_{split}')
+
+    def train(self, gap, seed, folder):
+        split = {s: self.features(gap, s) for s in ('train', 'val')}
+        train_dives(dive_model(self.backbone(gap), seed), split, folder, seed=seed, overwrite=True, callbacks=[], epochs=self.epochs, progress=False)
 
     def stage1(self, gap, seed):
         "A model trained on the features of short videos"
         folder = self.work/gap/f'stage1-{seed}'
         if not (folder/'done').exists():
-            split = {s: self.features(gap, s) for s in ('train', 'val')}
-            train_dives(dive_model(self.backbone(gap), seed), split, folder, seed=seed, overwrite=True, callbacks=[], epochs=self.epochs, progress=False)
+            self.train(gap, seed, folder)
             (folder/'done').touch()
-        return TQN.from_pretrained(folder/'best').requires_grad_(True)
+        return self.thaw(TQN.from_pretrained(folder/'best'))
+
+    def thaw(self, model): return model.requires_grad_(True)    # what stage 2 may change
 
     def bank(self, gap, model):
         "The rows of the training videos: one bank for all seeds, since stage 1 leaves the backbone as it is"
         folder, told = self.work/gap/'bank', self.work/gap/'bank.json'
         if not told.exists():
             began = time.process_time()
-            bank = build_bank(model, self.dives('long_train'), folder, progress=False)
+            bank = build_bank(model, self.long('train'), folder, progress=False)
             bank.close()
             write_atomic(told, json.dumps(dict(seconds=time.process_time()-began, clips=bank.index.n_rows)))
         return folder
+
+class GridPlace(Place):
+    "Real film: frames of a mouth, seen by a network that knows photographs; stage 1 and stage 2 learn from the same films"
+    name, gaps, k, clips = 'grid', {'gap': 'photographs, not lips'}, 10, dict(clip_len=1)
+    tried = dict(frozen=[(1e-4, 1e-4), (3e-4, 3e-4)], sufb=[(3e-5, 1e-4), (1e-4, 3e-4), (3e-4, 3e-4)], sparse=[(3e-5, 1e-4), (1e-4, 3e-4)], full=[(1e-4, 3e-4), (3e-4, 3e-4)])
+    thawed = 5                                              # the first block of the network that learns: edges and textures before it stay
+
+    def __init__(self, data, work, limit=None, **settings):
+        self.data, self.work, self.limit = Path(data), Path(work), limit
+        self.settings = resolve(1, 'grid', **settings).settings
+        self.reading = Preprocess(1, size=self.settings.size, resize=self.settings.resize, mean=(127/255,)*3, std=(128/255,)*3)
+        self.view, self.loss = self.reading.clean_view(), partial(tqn_loss, class_weight=0., smoothing=self.settings.smoothing)
+        self.augment = replace(self.reading.train_view(2), scale=(.8, 1.), ratio=(.95, 1.05), crop_p=1., flip_p=.5, jitter=(.3, .3, 0., 0.))
+        self.frames, self.set, self.mouth = FrameCache(6*2**30), open_data(self.data), read_box(self.settings.box)
+        self.videos = {f'long_{s}': len(self.long(s)) for s in ('train', 'val', 'test')}
+
+    def long(self, split):
+        "The films, cut to the mouth"
+        return [replace(o, box=self.mouth) for o in self.set[split][:self.limit]]
+
+    items = long
+    def backbone(self, gap): return open_backbone('efficientnet_lite0', frozen=False, clip_len=1, preprocess=dict(size=self.settings.size, resize=self.settings.resize))
+    def features(self, gap, split): return self.features_of(gap, self.long(split), self.set.queries, self.reading)
+    kept = features
+
+    def train(self, gap, seed, folder):
+        torch.manual_seed(seed)
+        c = self.settings
+        model = TQN(self.set.queries, self.backbone(gap).requires_grad_(False), c.d_model, c.n_layers, c.n_heads, positions=c.positions, dropout=c.dropout, response_dropout=c.response_dropout,
+                    preprocess=self.reading, convolution=c.convolution, n_convs=c.n_convs)
+        train, val = (make_loader(self.features(gap, s), b, shuffle=s == 'train', seed=seed) for s, b in (('train', self.settings.batch_size), ('val', 64)))
+        fit(model, train, val, folder, 'modern', seed=seed, loss=self.loss, lr=self.settings.lr, epochs=self.settings.epochs, overwrite=True, callbacks=[], progress=False)
+
+    def thaw(self, model):
+        model.requires_grad_(True)
+        for name, p in model.backbone.named_parameters():
+            block = re.match(r'net\._blocks\.(\d+)\.', name)
+            p.requires_grad_(bool(block) and int(block[1]) >= self.thawed)
+        return model
 
 
 # One arm
@@ -96,9 +153,12 @@ class Place:
 def scores(ev):
     "Accuracy of every question, of all, and of the class; and the share of right answers of every video"
     right = {q: [float(p.argmax() == y) for p, y in zip(*ev.truth(q))] for q in ev.queries.names}
-    p, y = ev.truth('class (product)')
     each = np.mean(list(right.values()), 0)
-    return dict(n=len(each), answers=float(each.mean()), **{q: float(np.mean(o)) for q, o in right.items()}, **{'class': float((p.argmax(-1) == y).mean()), 'n_class': len(y)}, videos=[round(o, 4) for o in each.tolist()])
+    out = dict(n=len(each), answers=float(each.mean()), **{q: float(np.mean(o)) for q, o in right.items()})
+    if ev.queries.class_names:
+        p, y = ev.truth('class (product)')
+        out |= {'class': float((p.argmax(-1) == y).mean()), 'n_class': len(y)}
+    return dict(**out, videos=[round(o, 4) for o in each.tolist()])
 
 def score_kept(model, features):
     "Scores on features that were made before"
@@ -114,7 +174,7 @@ def staleness(place, run, model, videos=24):
     "Age and drift of every clip of a few training videos at the end, seen by the last weights"
     bank, out = FeatureBank.open(run.folder/'live-bank'/'0-of-1', writable=False), dict(age=[], drift=[])
     model.load_state_dict(load_file(sorted(run.folder.glob('checkpoint-*'))[-1]/'model.safetensors'))
-    for o in place.dives('long_train')[:videos]:
+    for o in place.long('train')[:videos]:
         out['age'] += bank.ages([o.id])[0].tolist()
         out['drift'] += [round(d, 4) for d in drift(bank, [o.id], [0], clip_features(model, place.frames(o))[None])[0].tolist()]
     return {'rows': out}
@@ -122,28 +182,29 @@ def staleness(place, run, model, videos=24):
 def run_arm(place, gap, way, seed, seconds, rates=None, test=True):
     "Everything of one arm; without `test` only val is scored"
     began, model = time.process_time(), place.stage1(gap, seed)
-    kept = {s: place.features(gap, f'long_{s}') for s in ('val', 'test')}
+    kept = {s: place.kept(gap, s) for s in ('val', 'test')}
     start = score_kept(model, kept['val'])
     told = dict(gap=gap, way=way, seed=seed, rates=rates, budget=seconds)
-    curve = [dict(seconds=0, passes=0, answers=start['answers'], **{'class': start['class']})]
+    def looked(seconds, passes, said): return dict(seconds=seconds, passes=passes, **{k: said[k] for k in ('answers', 'class') if k in said})
+    curve = [looked(0, 0, start)]
     if way == 'start': return dict(**told, curve=curve, best=0, test=score_kept(model, kept['test']), all_seconds=time.process_time()-began)
-    items, frozen = place.dives('long_train'), way == 'frozen'
+    items, frozen = place.long('train'), way == 'frozen'
     bank = place.bank(gap, model) if way in ('frozen', 'sufb') else None
-    for o in [*items, *place.dives('long_val')] if not frozen else (): place.frames(o)
-    train = WindowDataset(items, model.queries, way, 0 if frozen else K, transform=AUGMENT, seed=seed, opener=place.frames)
-    val = make_loader(kept['val'], 48) if frozen else WholeVideos(place.dives('long_val'), model.queries, transform=VIEW, opener=place.frames)
+    for o in [*items, *place.long('val')] if not frozen else (): place.frames(o)
+    train = WindowDataset(items, model.queries, way, 0 if frozen else place.k, transform=place.augment, seed=seed, opener=place.frames, **place.clips)
+    val = make_loader(kept['val'], 48) if frozen else WholeVideos(place.long('val'), model.queries, transform=place.view, opener=place.frames, **place.clips)
     size = 1 if way == 'full' else BATCH                       # a long video at a time: the same gradient in an eighth of the memory
     torch.manual_seed(1000 + seed)
     before = memory()
     run = fit_stage2(model, train, val, place.work/gap/f'run-{way}-{seed}{"" if test else "-pilot"}', bank, 'modern', batch_size=size, accumulate=BATCH//size, epochs=1000,
                      lr=rates[0], decoder_lr=rates[1]/rates[0], patience=PATIENCE if frozen else 0, seed=seed, budget=seconds, batch_norm='frozen', sync=False, device='cpu',
-                     loss=LOSS, callbacks=[], progress=False, overwrite=True)
+                     loss=place.loss, callbacks=[], progress=False, overwrite=True)
     added, steps, per_pass = memory(True) - before, run.steps(), math.ceil(len(items)/BATCH)
-    curve += [dict(seconds=round(r['cpu'], 1), passes=round((r['step']+1)/per_pass, 2), answers=r['val_answers'], **{'class': r['val_class']}) for r in run.log()]
+    curve += [looked(round(r['cpu'], 1), round((r['step']+1)/per_pass, 2), {k[4:]: r[k] for k in r if k in ('val_answers', 'val_class') and r[k] == r[k]}) for r in run.log()]
     best, used = int(np.argmax([o['answers'] for o in curve])), run.log()[-1]['cpu']   # the first of equals: the start, if nothing is better
     out = dict(**told, curve=curve, best=best, seconds=used, steps=len(steps), step_seconds=used/len(steps), pass_seconds=used/len(steps)*per_pass, passes=len(steps)/per_pass,
                memory=max(0., added), log=[{k: r.get(k, math.nan) for k in ('step', 'loss', 'drift', 'age')} for r in steps])
-    if test: out['test'] = score_kept(place.stage1(gap, seed) if not best else model, kept['test']) if frozen or not best else scores(score_videos(model, place.dives('long_test'), progress=False).evaluation)
+    if test: out['test'] = score_kept(place.stage1(gap, seed) if not best else model, kept['test']) if frozen or not best else scores(score_videos(model, place.long('test'), progress=False).evaluation)
     if way == 'sufb': out |= staleness(place, run, model)
     return dict(**out, all_seconds=time.process_time()-began)
 
@@ -164,12 +225,12 @@ def apart(path, *args, **kw):
 def prepare(place, gap, ways):
     "Decode once, before the processes part"
     if ways & {'sparse', 'full', 'sufb'}:
-        for o in [*place.dives('long_train'), *place.dives('long_val')]: place.frames(o)
+        for o in [*place.long('train'), *place.long('val')]: place.frames(o)
 
 def pick_rates(place, ways, seconds):
     "Learning rates of every way: the best on val among a few, half the time, seed 0"
     out, tried = {}, []
-    for way, grid in TRIED.items():
+    for way, grid in place.tried.items():
         paths = [place.work/'results'/f'pilot-{way}-{i}.json' for i in range(len(grid))]
         if way not in ways and not all(p.exists() for p in paths): continue
         runs = [apart(p, place, 'gap', way, 0, .5*seconds, r, test=False) for p, r in zip(paths, grid)]
@@ -181,10 +242,10 @@ def pick_rates(place, ways, seconds):
 def write_results(place, out, seconds, tried):
     "The committed record of all arms that are done: everything in JSON, a line an arm in CSV"
     done = {p.stem: json.loads(p.read_text()) for p in (place.work/'results').glob('*.json') if not p.stem.startswith('pilot-')}
-    order = list(GAPS), ['start', *WAYS]
+    order = list(place.gaps), ['start', *WAYS]
     runs = sorted(done.values(), key=lambda r: (order[0].index(r['gap']), r['seed'], order[1].index(r['way'])))
-    prepared = {g: json.loads((place.work/g/'bank.json').read_text()) for g in GAPS if (place.work/g/'bank.json').exists()}
-    about = dict(size=SIZE, k=K, batch=BATCH, seconds=seconds, augment=repr(AUGMENT), videos={k: place.videos[f'long_{k}'] for k in ('train', 'val', 'test')}, gaps=GAPS, ways=WAYS, bank=prepared, tried=tried)
+    prepared = {g: json.loads((place.work/g/'bank.json').read_text()) for g in place.gaps if (place.work/g/'bank.json').exists()}
+    about = dict(size=place.view.size, k=place.k, batch=BATCH, seconds=seconds, augment=repr(place.augment), videos={k: place.videos[f'long_{k}'] for k in ('train', 'val', 'test')}, gaps=place.gaps, ways=WAYS, bank=prepared, tried=tried)
     def every(o, n): return o[::max(1, len(o)//n)]
     thin = [{**r, 'log': every(r.get('log', []), 60), **({'rows': {k: every(v, 500) for k, v in r['rows'].items()}} if 'rows' in r else {})} for r in runs]
     write_atomic(out/'sufb.json', json.dumps(dict(about=about, runs=thin), separators=(',', ':')).replace('NaN', 'null'))
@@ -205,21 +266,27 @@ def study(place, out, gaps, seeds, ways, seconds):
         for seed in seeds:
             for way in ways:
                 r = apart(place.work/'results'/f'{gap}-{way}-{seed}.json', place, gap, way, seed, seconds, rates.get(way))
-                print(gap, way, seed, f"val {r['curve'][r['best']]['answers']:.4f} test {r['test']['answers']:.4f} class {r['test']['class']:.4f}", flush=True)
+                print(gap, way, seed, f"val {r['curve'][r['best']]['answers']:.4f} test {r['test']['answers']:.4f}", flush=True)
                 write_results(place, out, seconds, tried)
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--data', type=Path, default=ROOT/'data'/'dives64', help='rendered videos')
-    parser.add_argument('--work', type=Path, default=ROOT/'runs'/'sufb', help='what is kept between runs: features, banks, runs, the result of every arm')
-    parser.add_argument('--out', type=Path, default=ROOT/'nbs'/'results', help='where the results go; with --quick, the folder of the work')
-    parser.add_argument('--seconds', type=float, default=SECONDS, help='CPU seconds of training an arm')
+    parser.add_argument('--on', choices=['dives', 'grid'], default='dives', help='rendered dives, or the films of the GRID corpus')
+    parser.add_argument('--data', type=Path, help='rendered videos (rendered where they are not), or the folder of the corpus')
+    parser.add_argument('--work', type=Path, help='what is kept between runs: features, banks, runs, the result of every arm')
+    parser.add_argument('--out', type=Path, help='where the results go; with --quick, the folder of the work')
+    parser.add_argument('--seconds', type=float, help='CPU seconds of training an arm')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='seeds of every arm')
     parser.add_argument('--arms', nargs='+', choices=['start', *WAYS], default=['start', *WAYS], help='ways to train')
-    parser.add_argument('--gaps', nargs='+', choices=list(GAPS), default=list(GAPS), help='backbones: with the gap, without')
+    parser.add_argument('--gaps', nargs='+', choices=list(GAPS), help='backbones of the dives: with the gap, without')
     parser.add_argument('--quick', action='store_true', help='a few videos, two seconds, one seed and the shipped backbone, to see that all of it runs')
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.quick: study(Place(args.data, args.work.with_name('sufb-quick'), QUICK, 1), args.work.with_name('sufb-quick'), ['gap'], [0], args.arms, 2.)
-    else: study(Place(args.data, args.work), args.out, args.gaps, args.seeds, args.arms, args.seconds)
+    if args.on == 'grid' and not args.data: parser.error('--on grid needs --data: the folder of the corpus')
+    work, out = args.work or ROOT/'runs'/dict(dives='sufb', grid='sufb-grid')[args.on], args.out or ROOT/'nbs'/'results'/dict(dives='.', grid='grid')[args.on]
+    if args.quick: work = out = work.with_name(f'{work.name}-quick')
+    if args.on == 'dives': place = Place(args.data or ROOT/'data'/'dives64', work, *((QUICK, 1) if args.quick else ()))
+    else: place = GridPlace(args.data, work, *([6] if args.quick else []), **(dict(epochs=1) if args.quick else {}))
+    gaps = ['gap'] if args.quick or args.on == 'grid' else args.gaps or list(GAPS)
+    study(place, out, gaps, [0] if args.quick else args.seeds, args.arms, args.seconds or (2. if args.quick else SECONDS[args.on]))
