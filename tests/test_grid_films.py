@@ -234,3 +234,19 @@ def test_with_the_real_backbone(corpus, tmp_path, monkeypatch, capsys):
     from tqn.features.store import FeatureStore
     model = chain.make_model(resolve(1, 'grid').settings, open_data('s2').queries, d_features=1008, features='kept')
     assert model.backbone is not None and FeatureStore('kept').read(f's2_{NAMES[0]}').shape == (N, 1008)
+
+@pytest.mark.parametrize('way', ['start', 'frozen', 'sparse', 'full', 'sufb'])
+def test_the_study_of_four_ways_on_these_films(corpus, tmp_path, small_lite, way):
+    "tools/sufb_study.py --on grid: every way trains the network on the cut films, and only those that should change it"
+    from test_study import load_study
+    study = load_study()
+    study.BATCH = 2
+    place = study.GridPlace(corpus, tmp_path, 4, epochs=1)
+    place.thaw = lambda model: model.requires_grad_(True)                       # the small network has no blocks
+    assert {open_item(o).size for o in place.long('train')} == {(88, 96)}       # height and width of the mouth, of either size of film
+    r = json.loads(json.dumps(study.run_arm(place, 'gap', way, 0, .2, (1e-3, 1e-3))))
+    assert r['test']['n'] == place.videos['long_test'] and 'class' not in r['test'] and len(r['curve']) > (way != 'start')
+    if way == 'start': return
+    before, after = (study.load_file(f) for f in (tmp_path/'gap'/'stage1-0'/'best'/'model.safetensors', sorted((tmp_path/'gap'/f'run-{way}-0').glob('checkpoint-*'))[-1]/'model.safetensors'))
+    assert torch.equal(before['backbone.net.0.weight'], after['backbone.net.0.weight']) == (way == 'frozen')
+    assert not torch.equal(before['decoder.queries'], after['decoder.queries']) and ('rows' in r) == (way == 'sufb')

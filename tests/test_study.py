@@ -8,13 +8,18 @@ from tqn.models.tqn import small_model
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT/'nbs/results'
 
-@pytest.fixture(scope='module')
-def study(tmp_path_factory):
-    "The command as a module, on three long videos"
+def load_study():
+    "The command as a module"
     if not (ROOT/'tools/sufb_study.py').exists(): pytest.skip('only the repository holds tools/')
     spec = importlib.util.spec_from_file_location('sufb_study', ROOT/'tools/sufb_study.py')
     study = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(study)
+    return study
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    "The command, on three long videos"
+    study = load_study()
     study.BATCH = 2
     folder = tmp_path_factory.mktemp('study')
     place = study.Place(folder/'data', folder/'work', dict(long_train=3, long_val=1, long_test=1))
