@@ -8,6 +8,7 @@ __all__ = ['PALETTE', 'INK', 'SOFT', 'FAINT', 'LINE', 'GROUND', 'ACCENT', 'RIGHT
            'plot_attention']
 
 # %% ../../nbs/08_attention/02_figure.ipynb #3e2c027d
+from collections.abc import Sequence
 import numpy as np
 from ..core.text import plain_text, shorten
 
@@ -79,7 +80,7 @@ def draw_lane(
     y:float=0.,           # Where the lane stands
     height:float=1.,      # How high it is
     top:float|None=None,  # Attention of a bar of full height; None: the map's own peak
-    evidence:tuple|None=None, # When the evidence was there (from, to)
+    evidence:Sequence|None=None, # When the evidence was there (from, to), or several of these
     most:int=1000,        # Bars at most; more clips are pooled
 )->None:
     "Draw one map as bars: height is relative to the lane, tone to uniform attention"
@@ -92,11 +93,10 @@ def draw_lane(
     tones = tone_map()(darkness(a*n))
     ax.add_collection(PolyCollection(np.stack([left,low, left,high, right,high, right,low], -1).reshape(-1, 4, 2), facecolors=tones, edgecolors=tones, linewidths=.25, zorder=2))
     ax.plot([x0,x1], [y+full/n/top]*2, color=SOFT, lw=.8, ls=(0,(1,1.6)), zorder=3)
-    if evidence is None: return
-    foot = .012*min(x1-x0, 12*(evidence[1]-evidence[0]))
-    for t,d in zip(evidence, (foot,-foot)):
-        ax.plot([t+d,t,t,t+d], [y+height,y+height,y,y], color=INK, lw=1.6, zorder=5, clip_on=False, solid_joinstyle='miter',
-                path_effects=[Stroke(linewidth=3.4, foreground='white'), Normal()])
+    for begin,end in [] if evidence is None else np.reshape(evidence, (-1,2)):
+        foot = .012*min(x1-x0, 12*(end-begin))
+        for t,d in ((begin,foot), (end,-foot)): ax.plot([t+d,t,t,t+d], [y+height,y+height,y,y], color=INK, lw=1.6, zorder=5, clip_on=False, solid_joinstyle='miter',
+            path_effects=[Stroke(linewidth=3.4, foreground='white'), Normal()])
 
 # %% ../../nbs/08_attention/02_figure.ipynb #1b36736f
 def cropped(
@@ -149,7 +149,7 @@ def lane_text(
 @plain_text
 def plot_attention(
     answer:'tqn.attention.answer.Answer', # What `tqn.answer` gave
-    extents:dict|None=None,      # {question or 'class': frames [first, last), or None}: where the evidence is
+    extents:dict|None=None,      # {question or 'class': frames [first, last), several of these, or None}: where the evidence is
     truth:dict|None=None,        # {question or 'class': true answer}; a list for a question of kind 'many'
     layer:int|None=None,         # One layer; None: their mean
     head:int|None=None,          # One head; None: their mean
@@ -170,8 +170,8 @@ def plot_attention(
     if unknown := [q for q in names if q not in answer.names]: raise ValueError(f'expected questions of {answer.names}, got {unknown}')
     if scale not in ('lane','shared'): raise ValueError(f"expected scale 'lane' or 'shared', got {scale!r}")
     frames,edges = (np.append(o[:,0], o[-1,1]) for o in (answer.frames, answer.times))
-    spans = {q: extents.get(q) for q in names}
-    if bad := [e for e in spans.values() if e is not None and not 0<=e[0]<e[1]<=frames[-1]]: raise ValueError(f'expected an extent [first, last) inside {frames[-1]} frames, got {tuple(bad[0])}')
+    spans = {q: np.reshape([] if extents.get(q) is None else extents[q], (-1,2)) for q in names}
+    if bad := [(int(a), int(b)) for e in spans.values() for a,b in e if not 0<=a<b<=frames[-1]]: raise ValueError(f'expected an extent [first, last) inside {frames[-1]} frames, got {bad[0]}')
     text = {q: lane_text(answer, q, maps[q], truth.get(q)) for q in names}
     top = max(float(maps[q].max()) for q in names) if scale=='shared' else None
     pictures = answer.peaks if peaks and (layer,head,how)==(None,None,'mean') else None
@@ -188,7 +188,7 @@ def plot_attention(
     def write(x, dx, y, s, size, colour, **k): ax.annotate(s, (x,y), xytext=(dx,0), textcoords='offset points', va='center', fontsize=size, color=colour, annotation_clip=False, **k)
     for q,t in text.items():
         y -= lane
-        draw_lane(ax, maps[q], edges, y, lane, top, None if spans[q] is None else np.interp(spans[q], frames, edges), int(150*middle))
+        draw_lane(ax, maps[q], edges, y, lane, top, np.interp(spans[q], frames, edges), int(150*middle))
         if peak: ax.imshow(cropped(pictures[answer.names.index(q)].numpy(), peak/lane), extent=(x1+.06*second, x1+(.06+peak)*second, y, y+lane), aspect='auto', interpolation='lanczos', clip_on=False)
         aside,middle_y = 72*(peak+.06)*(peak>0),y+lane*(.66 if t['second'] else .5)
         write(edges[0], -8, y+.66*lane, shorten(q, 18), 9.5, INK, ha='right', weight='bold')

@@ -9,7 +9,7 @@ __all__ = ['MEASURES', 'SHARES', 'WHAT', 'clip_overlap', 'clip_scores', 'map_sco
 
 # %% ../../nbs/08_attention/04_localise.ipynb #caab0242
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 import numpy as np
@@ -19,41 +19,42 @@ from ..core.text import as_html, html_view, plain_text
 from ..questions.queries import Query, QuerySet
 from ..video.transforms import fit_stride
 from ..video.transforms import clip_spans
+from ..data.items import as_extent, extent_list
 from .figure import ACCENT, HEAD, LINE, SOFT, draw_heat
 from ..features.stream import eval_chunk
 
 # %% ../../nbs/08_attention/04_localise.ipynb #e9e76a62
 def clip_overlap(
-    extent:tuple[int,int], # Frames [first, last)
+    extent:Sequence,       # Frames [first, last), or several of these
     spans:np.ndarray,      # Frames of every clip (n, 2)
 )->np.ndarray:             # How many of its frames are inside (n,)
     "How many frames of each clip lie inside an extent"
-    start,stop = extent
     far = len(spans)>1 and spans[1,0]>spans[0,1]
     end = 2*spans[-1,0]-spans[-2,0] if far else spans[-1,1]             # of clips far apart: where the next would begin
-    if not 0<=start<stop<=end:
-        raise ValueError(f'expected an extent [first, last) inside the {end} frames of the video, got {tuple(extent)}; None means that there is none')
-    return np.clip(np.minimum(spans[:,1], stop) - np.maximum(spans[:,0], start), 0, None)
+    found = extent_list(extent)
+    if bad := [e for e in found if not 0<=e[0]<e[1]<=end]: raise ValueError(f'expected an extent [first, last) inside the {end} frames of the video, got {bad[0]}; None means that there is none')
+    return sum(np.clip(np.minimum(spans[:,1], stop) - np.maximum(spans[:,0], start), 0, None) for start,stop in found)
 
 # %% ../../nbs/08_attention/04_localise.ipynb #1cd679a2
 MEASURES = ('hit','mass','iou')
 
 def clip_scores(
-    extent:tuple[int,int], # Frames [first, last)
+    extent:Sequence,       # Frames [first, last), or several of these
     spans:np.ndarray,      # Frames of every clip (n, 2)
 )->np.ndarray:             # hit, mass and IoU of each clip alone (3, n)
     "What each single clip scores on an extent"
-    f,c,L = clip_overlap(extent, spans), spans[:,1]-spans[:,0], extent[1]-extent[0]
-    return np.stack([f>=.5*np.minimum(c, L), f/c, f/(c+L-f)])
+    found,f,c = extent_list(extent), clip_overlap(extent, spans), spans[:,1]-spans[:,0]
+    hit = np.logical_or.reduce([clip_overlap(e, spans)>=.5*np.minimum(c, e[1]-e[0]) for e in found])
+    return np.stack([hit, f/c, f/(c+sum(b-a for a,b in found)-f)])
 
 def map_scores(
     attn:np.ndarray,       # Attention over the clips (..., n), not negative
-    extent:tuple[int,int], # Frames [first, last)
+    extent:Sequence,       # Frames [first, last), or several of these
     spans:np.ndarray,      # Frames of every clip (n, 2)
     threshold:float=.5,    # A clip belongs to the map from this share of the peak on (IoU)
 )->np.ndarray:             # hit, mass, IoU (3, ...)
     "What an attention map scores on an extent"
-    f,c,L = clip_overlap(extent, spans), spans[:,1]-spans[:,0], extent[1]-extent[0]
+    found,f,c = extent_list(extent), clip_overlap(extent, spans), spans[:,1]-spans[:,0]
     hit,mass,_ = clip_scores(extent, spans)
     highest = attn.max(-1, keepdims=True)
     first,top = attn==highest, attn>=threshold*highest
@@ -61,8 +62,8 @@ def map_scores(
     if (spans[1:,0] < spans[:-1,1]).any():                    # clips overlap: each frame counts once
         at = np.arange(spans[-1,1])
         seen = (top.astype(int) @ ((spans[:,:1]<=at) & (at<spans[:,1:])).astype(int)) > 0
-        inside,covered = seen[...,extent[0]:extent[1]].sum(-1),seen.sum(-1)
-    return np.stack([first@hit/first.sum(-1), attn@mass/attn.sum(-1), inside/(covered+L-inside)])
+        inside,covered = sum(seen[...,a:b].sum(-1) for a,b in found),seen.sum(-1)
+    return np.stack([first@hit/first.sum(-1), attn@mass/attn.sum(-1), inside/(covered+sum(b-a for a,b in found)-inside)])
 
 # %% ../../nbs/08_attention/04_localise.ipynb #14d6dd15
 @dataclass
@@ -70,7 +71,7 @@ class ClipMaps:
     "The attention of every question over the clips of one video, and where the evidence is"
     id: str                     # The video
     attn: dict[str,np.ndarray]  # {question: attention over the clips (n,)}
-    extents: dict               # {question: frames [first, last), or None}; may hold more names than attn
+    extents: dict               # {question: frames [first, last), several of these, or None}; may hold more names than attn
     n_frames: int               # Frames in the video
     clip_len: int = 8           # Frames in a clip
     stride: int = 1             # Every which frame is taken
@@ -84,7 +85,8 @@ class ClipMaps:
             if not np.isfinite(a).all() or (a<0).any() or not a.sum()>0:
                 raise ValueError(f"{self.id}: expected attention ≥ 0 that is not all zero, got {q}: {a}")
         for q,e in self.extents.items():
-            if e is not None and not 0<=e[0]<e[1]<=self.n_frames: raise ValueError(f'{self.id}: expected the extent of {q!r} as frames [first, last) in a film of {self.n_frames} frames, got {list(e)}; correct it, or see `tqn check`')
+            if bad := [p for p in extent_list(e) if not 0<=p[0]<p[1]<=self.n_frames]: raise ValueError(f'{self.id}: expected the extent of {q!r} as frames [first, last) in a film of {self.n_frames} frames, got {list(bad[0])}; correct it, or see `tqn check`')
+        self.extents = {q: e if extent_list(e) else None for q,e in self.extents.items()}
         self.spans = clip_spans(len(a), self.n_frames, self.clip_len, self.stride, self.hop)
 
 # %% ../../nbs/08_attention/04_localise.ipynb #01eb7102
@@ -357,7 +359,7 @@ def video_maps(
     if len(rows)!=p.n_clips(n_frames): return None
     x = rows[None].to(next((o.device for o in model.parameters()), 'cpu'))
     maps = attention_maps(model, x, torch.ones(x.shape[:2], dtype=torch.bool, device=x.device))
-    extents = {q: e for q,e in (item.extents or {}).items() if e is None or e[1]<=n_frames}
+    extents = {q: as_extent([p for p in extent_list(e) if p[1]<=n_frames]) for q,e in (item.extents or {}).items()}
     return ClipMaps(item.id, {q: m[0].cpu().numpy() for q,m in maps.items()}, extents, n_frames, p.clip_len, fit_stride(n_frames, p.clip_len, p.stride), p.hop)
 
 # %% ../../nbs/08_attention/04_localise.ipynb #90047790

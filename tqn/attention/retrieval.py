@@ -17,7 +17,7 @@ from .localise import bootstrap, nan_mean
 from .moments import Finder, film_clips, clip_maps, moments, trust_inputs
 from .spans import average_precision, read_spans, span_iou
 from ..core.text import as_html, html_view, plain_text
-from ..data.items import Item, as_items
+from ..data.items import Item, as_items, extent_list
 
 # %% ../../nbs/08_attention/09_retrieval.ipynb #7fa399fd
 def fixed_place(
@@ -26,11 +26,12 @@ def fixed_place(
     most:int=200,         # Films at most
 )->tuple[float,float,bool]|None: # Beginning and end, and whether they are shares of the length; None without extents
     "The place that covers the training extents best"
-    known = [(*o.extents[question], o.n_frames) for o in items if (o.extents or {}).get(question) and o.n_frames]
+    known = [(found, o.n_frames) for o in items if (found := extent_list((o.extents or {}).get(question))) and o.n_frames]
     if not known: return None
-    known = np.array(known, dtype=float)[np.linspace(0, len(known)-1, min(most, len(known))).astype(int)]
-    spans,n = known[:,:2],known[:,2:]
-    scores = [[span_iou(spans, spans).mean(0)], [span_iou(spans/n, spans/n).mean(0)]]
+    known = [known[i] for i in np.linspace(0, len(known)-1, min(most, len(known))).astype(int)]
+    rows = np.array([(*e, n) for found,n in known for e in found], dtype=float)
+    spans,n,begins = rows[:,:2],rows[:,2:],np.cumsum([0, *(len(found) for found,_ in known[:-1])])
+    scores = [[np.maximum.reduceat(span_iou(s, s), begins, 0).mean(0)] for s in (spans, spans/n)]          # any extent of a film will do
     share = bool(np.max(scores[1])>np.max(scores[0]))
     best = int(np.argmax(scores[share]))
     return (*(spans/n if share else spans)[best].tolist(), share)
@@ -119,23 +120,23 @@ def score_moments(
         first = {(o.film,o.question): o for o in best.itertuples()}
         for i,o in enumerate(items):
             for j,q in enumerate(names):
-                if not (extent := o.extents.get(q)) or (o.id,q) not in first: continue
-                def cover(k): s = first.get((o.id, k)); return 0. if s is None or s.score!=s.score else float(span_iou([[s.first, s.last]], [extent])[0,0])
+                if not (extents := extent_list(o.extents.get(q))) or (o.id,q) not in first: continue
+                def cover(k): s = first.get((o.id, k)); return 0. if s is None or s.score!=s.score else float(span_iou([[s.first, s.last]], extents).max())
                 own = first[o.id,q]
                 over['own'][r,i,j] = cover(q)
                 for k,w in enumerate(others[q]): over['wrong'][r,i,j,k] = cover(w)
-                over['uniform'][r,i,j] = span_iou([[0, o.n_frames]], [extent])[0,0]
+                over['uniform'][r,i,j] = span_iou([[0, o.n_frames]], extents).max()
                 found = own.score==own.score
                 start = np.linspace(0, max(0, o.n_frames-(own.last-own.first)), draws) if found else np.zeros(draws)
-                over['random'][r,i,j] = span_iou(np.stack([start, start+own.last-own.first], 1), [extent])[:,0] if found else 0
-                if places[q]: a,b,share = places[q]; over['fixed'][r,i,j] = span_iou([[a*o.n_frames, b*o.n_frames] if share else [a, b]], [extent])[0,0]
-                inside[r,i,j] = found and extent[0]<=own.peak<extent[1]
+                over['random'][r,i,j] = span_iou(np.stack([start, start+own.last-own.first], 1), extents).max(1) if found else 0
+                if places[q]: a,b,share = places[q]; over['fixed'][r,i,j] = span_iou([[a*o.n_frames, b*o.n_frames] if share else [a, b]], extents).max()
+                inside[r,i,j] = found and any(a<=own.peak<b for a,b in extents)
                 said = o.answers.get(q)
                 rows.append(dict(run=r, **own._asdict(), iou=over['own'][r,i,j,0], right=None if said is None else own.answer==('|'.join(said) if isinstance(said, (list, tuple)) else said)))
         for q in names:
             mine,true = table[(table.question==q) & table.score.notna()],{}
             for o in items:
-                if o.extents.get(q) and isinstance(o.answers.get(q), str): true.setdefault(o.answers[q], {})[o.id] = [o.extents[q]]
+                if o.extents.get(q) and isinstance(o.answers.get(q), str): true.setdefault(o.answers[q], {})[o.id] = extent_list(o.extents[q])
             every = {a: list(zip(t.film, t['first'].astype(float), t['last'].astype(float), t.score*t.probability)) for a,t in mine.groupby('answer')}
             ap[q].append([[average_precision(every.get(a, []), t, iou) for iou in (.3,.4,.5,.6,.7)] for a,t in sorted(true.items())])
     return Retrieval(names, [o.id for o in items], over, inside, {q: np.array(v, dtype=float) for q,v in ap.items()}, pd.DataFrame(rows).drop(columns='Index'))
@@ -174,7 +175,7 @@ def choose_finder(
                 for q,e in extents.items():
                     if q not in (m := maps[t//(len(trials)//len(among))]): continue
                     spans = read_spans(m[q], film.frames, finder)
-                    hits.setdefault(q, {}).setdefault(t, []).append(len(spans)>0 and span_iou(spans[:1,:2], [e])[0,0]>=iou)
+                    hits.setdefault(q, {}).setdefault(t, []).append(len(spans)>0 and span_iou(spans[:1,:2], extent_list(e)).max()>=iou)
     finally: model.train(was)
     if not hits: raise ValueError('expected extents of questions that the model answers, got none')
     recall = pd.DataFrame({q: {t: float(np.mean(v)) for t,v in h.items()} for q,h in hits.items()})

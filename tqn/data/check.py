@@ -19,7 +19,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from ..core.files import file_name
 from ..core.names import nearest, spelling
-from .items import Item, Problem, open_item, split_answers
+from .items import Item, Problem, as_extent, extent_list, open_item, split_answers
 from .manifest import guess_queries, write_manifest
 from ..questions.queries import QuerySet
 from ..video.decode import Scan, VideoError, is_there, pixel_digest, scan
@@ -92,8 +92,9 @@ def reading_faults(
         elif s.n_frames<clip_len: yield Fault(o.id, 'short', f'expected {clip_len} frames or more, which is one clip, got {s.n_frames}', drop=True, column='path')
         else:
             if o.n_frames not in (None, s.n_frames): yield Fault(o.id, 'label', f'expected {s.n_frames} frames as in the file, got {o.n_frames}', change=dict(n_frames=s.n_frames), column='n_frames')
-            late = [q for q,e in (o.extents or {}).items() if e and e[1]>s.n_frames]
-            if late: yield Fault(o.id, 'label', f'expected an end of at most {s.n_frames} frames, got {o.extents[late[0]][1]}', change=dict(extents={q: e for q,e in o.extents.items() if q not in late} or None), column=f'{late[0]} extent')
+            late = {q: found for q,e in (o.extents or {}).items() if (found := extent_list(e)) and found[-1][1]>s.n_frames}
+            if late: yield Fault(o.id, 'label', f'expected an end of at most {s.n_frames} frames, got {late[next(iter(late))][-1][1]}', column=f'{next(iter(late))} extent',
+                change=dict(extents={q: kept for q,e in o.extents.items() if (kept := e if q not in late else as_extent([p for p in late[q] if p[1]<=s.n_frames])) or q not in late} or None))
 
 # %% ../../nbs/04_data/04_check.ipynb #a2cc4368
 def label_faults(

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from ..core.names import unknown
 from ..core.seeds import sample_generator
 from .batches import FeatureDataset
-from .items import Item, VideoSet, open_item
+from .items import Item, VideoSet, as_extent, extent_list, open_item
 from ..video.transforms import box_text, read_box
 
 # %% ../../nbs/04_data/06_variants.ipynb #5aae7dcc
@@ -23,7 +23,7 @@ def evidence_span(
     item:Item, # With extents
 )->tuple[int,int]: # First frame of any evidence, and the one after the last
     "The frames of a video outside which nothing is asked for"
-    spans = [e for e in (item.extents or {}).values() if e is not None]
+    spans = [p for e in (item.extents or {}).values() for p in extent_list(e)]
     if not spans: raise ValueError(f"video {item.id!r} has no extents: a variant moves the evidence, so it must be known where it is")
     return min(a for a,_ in spans), max(b for _,b in spans)
 
@@ -37,7 +37,7 @@ def _lies(item):
     return (str(item.path), read_box(item.box)), first, n, fps
 
 def _with_evidence_later(item, by, stretches, n, fps, suffix):
-    extents = {q: None if e is None else (e[0]+by, e[1]+by) for q,e in item.extents.items()}
+    extents = {q: as_extent([(a+by, b+by) for a,b in extent_list(e)]) for q,e in item.extents.items()}
     return replace(item, id=f'{item.id}~{suffix}', extents=extents, stretches=tuple((p, a, b, k, *([box] if box else [])) for (p,box),a,b,k in stretches), n_frames=n, fps=fps, start=None, end=None, box=None)
 
 def _draw(item, seed): return sample_generator(seed, crc32(item.id.encode()))

@@ -27,7 +27,7 @@ from ..models.weights import assign_weights, read_weights
 from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
 from ..core.processes import process_pool
 from ..core.files import json_digest, naming_file, packaged, read_plain, slug, write_json
-from ..data.items import encode_targets
+from ..data.items import encode_targets, extent_list
 from ..data.batches import FeatureDataset, make_loader
 from ..data.published import open_data, what_is
 from ..data.variants import VariedFeatures
@@ -456,8 +456,8 @@ def example_maps(
         step = hop or clip_len*stride
         view.items,view.index = view.items[:n],view.index[:n]
         for m in collect_maps(model, make_loader(view, 8), view.items, clip_len, stride, hop=hop):
-            spans = {q: m.extents[q] if m.extents.get(q) is not None else (np.nan, np.nan) for q in m.attn}
-            rows += [dict(row=name, id=m.id, question=q, start=spans[q][0]/step, end=spans[q][1]/step, **{str(i): round(a, 4) for i,a in enumerate(v.tolist())}) for q,v in m.attn.items()]
+            spans = {q: extent_list(m.extents.get(q)) or [(np.nan, np.nan)] for q in m.attn}                   # a row for each extent
+            rows += [dict(row=name, id=m.id, question=q, start=start/step, end=end/step, **{str(i): round(a, 4) for i,a in enumerate(v.tolist())}) for q,v in m.attn.items() for start,end in spans[q]]
     return pd.DataFrame(rows)
 
 # %% ../../nbs/11_studies/01_grid.ipynb #e9ec056d

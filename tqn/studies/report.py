@@ -340,7 +340,7 @@ def plot_maps(
     fig,axs = _panels(rows, len(questions), width=3., left=.9, height=.26, extra=.95)
     for ax,r in zip(axs, rows):
         o = t[t.row==r]
-        lanes = o.set_index('question')[[c for c in o.columns if str(c).isdigit()]].dropna(axis=1, how='all').reindex(questions)
+        lanes = o.drop_duplicates('question').set_index('question')[[c for c in o.columns if str(c).isdigit()]].dropna(axis=1, how='all').reindex(questions)
         sns.heatmap(lanes.div(lanes.max(axis=1), axis=0), ax=ax, cmap=tone_map(ground=True), vmin=0, vmax=1, cbar=False, yticklabels=True)
         for q,start,end in o[['question','start','end']].itertuples(index=False):
             if not np.isnan(start): ax.add_patch(Rectangle((start, questions.index(q)+.06), end-start, .88, fill=False, ec=WRONG, lw=1.6))

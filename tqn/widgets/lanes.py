@@ -21,7 +21,7 @@ from ..attention.answer import Answer
 from ..attention.answer import answer as ask
 from ..attention.answer import rollout as follow
 from ..attention.figure import plot_attention
-from ..data.items import Item, as_items, open_item
+from ..data.items import Item, as_extent, as_items, extent_list, open_item
 from ..features.stream import clip_features
 from ..video.video import FrameSource
 from .film import Film, PicturedWidget, front_end, playable, sprite, strip_frames
@@ -47,23 +47,23 @@ def _text(a): return ', '.join(a) or 'none' if isinstance(a, (list,tuple,set)) e
 def lanes(
     answer:Answer,          # What a model said
     truth:dict|None=None,   # {question or 'class': true answer}; a list for several
-    extents:dict|None=None, # {question or 'class': frames [first, last) or None}: where the evidence is
+    extents:dict|None=None, # {question or 'class': frames [first, last), several of these, or None}: where the evidence is
     moments:dict|None=None, # {question or 'class': several [first, last)}: what was read off the maps
 )->list[dict]:              # One a row of the map
     "What each lane says, for JSON"
     truth,extents,moments,last = truth or {},extents or {},moments or {},int(answer.frames[-1,1])
     for given,what in ((truth,'truth'), (extents,'extents'), (moments,'moments')): refuse_unknown(given, {*answer.names, *answer.answers}, f'{what}: there is no question')
     for q,e in extents.items():
-        if e is not None and not 0<=e[0]<e[1]<=last: raise ValueError(f'expected the extent of {q!r} as frames [first, last) within {last}, got {tuple(e)}')
+        if bad := [p for p in extent_list(e) if not 0<=p[0]<p[1]<=last]: raise ValueError(f'expected the extent of {q!r} as frames [first, last) within {last}, got {bad[0]}')
     for q,spans in moments.items():
         if any(not 0<=a<b<=last for a,b in spans): raise ValueError(f'expected the moments of {q!r} as frames [first, last) within {last}, got {[tuple(o) for o in spans]}')
     rows,text = [],_text
     for q in answer.names:
-        kind,ranked,t,e = 'class' if q=='class' else 'many' if q in answer.several else 'one',answer.answers.get(q) or [],truth.get(q),extents.get(q)
+        kind,ranked,t,e = 'class' if q=='class' else 'many' if q in answer.several else 'one',answer.answers.get(q) or [],truth.get(q),as_extent([list(p) for p in extent_list(extents.get(q))])
         said = answer.said(q) if ranked else ''
         right = None if t is None or not ranked else set(said)==set(t) if kind=='many' else said==t
         rows.append(dict(name=q, kind=kind, said=text(answer.read(q, said)), p=ranked[0][1] if ranked else None, ranked=[[answer.read(q, a),p] for a,p in ranked[:6]], truth=text(answer.read(q, t)), right=right,
-                         extent=None if e is None else [int(o) for o in e], **({'moments': [[int(a), int(b)] for a,b in moments[q]]} if moments.get(q) else {})))
+                         extent=e, **({'moments': [[int(a), int(b)] for a,b in moments[q]]} if moments.get(q) else {})))
     return rows
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #5542a572
