@@ -239,6 +239,34 @@ def test_a_link_out_of_the_root_is_refused(tmp_path):
     (tmp_path/'root'/'m.csv').write_text('path,q\na.mp4,x\n')
     assert len(load_items(tmp_path/'root'/'m.csv', root=tmp_path/'link')) == 1
 
+def test_a_listed_folder_gives_what_looking_file_by_file_gives(tmp_path, monkeypatch):
+    "Whatever lies in it: links, links to folders, blanks, letters in two forms, names that are refused, and files that are not there"
+    import gc
+    from tqn.data import items as room
+    (tmp_path/'else').mkdir(); (tmp_path/'root'/'a').mkdir(parents=True); (tmp_path/'else'/'out.mp4').touch()
+    names = [f'{i}.mp4' for i in range(12)] + ['with blank.mp4', 'e\u0301.mp4', '\u00e9t\u00e9.mp4', 'line\nbreak.mp4', 'back\\slash.mp4', ' ']
+    for n in names: (tmp_path/'root'/'a'/n).touch(); (tmp_path/'root'/n).touch()
+    (tmp_path/'root'/'a'/'out.mp4').symlink_to(tmp_path/'else'/'out.mp4'); (tmp_path/'root'/'a'/'in.mp4').symlink_to(tmp_path/'root'/'0.mp4')
+    (tmp_path/'root'/'d').symlink_to(tmp_path/'else'); (tmp_path/'root'/'a'/'dead.mp4').symlink_to(tmp_path/'root'/'nothing.mp4')
+    paths = [f'{f}{n}' for n in (*names, 'out.mp4', 'in.mp4', 'dead.mp4', '\u00e9.mp4', 'gone.mp4', '.', '..', '') for f in ('a/', '', './a/', 'd/', 'a/../a/', '../root/a/')]
+    (tmp_path/'root'/'m.jsonl').write_text(''.join(json.dumps({'path': p, 'id': str(i), 'answers': {'q': 'x'}})+'\n' for i,p in enumerate(paths)))
+    def read(many):
+        monkeypatch.setattr(room.Folders.__init__, '__defaults__', (many,))
+        table = read_manifest(tmp_path/'root'/'m.jsonl')
+        return table.there, [(o.id, o.path) for o in table.items], [str(p) for p in table.problems]
+    none,*alone = read(10**9)
+    there,*listed = read(1)
+    assert alone == listed and not none and len(there) > 40 and len(alone[1]) > 20
+    assert gc.isenabled()
+    lost = [o for o in read_manifest(tmp_path/'root'/'m.jsonl').items if not os.path.lexists(o.path)]
+    assert lost and not there & {o.id for o in lost}                                   # nothing that is not there was seen
+    with pytest.raises(DataError): read_own(tmp_path/'root'/'m.jsonl')
+    (tmp_path/'root'/'n.csv').write_text('path,q\n' + ''.join(f'{i}.mp4,x{i%2}\n' for i in range(13)))
+    with pytest.raises(DataError, match='no such file .*12.mp4'): read_own(tmp_path/'root'/'n.csv')
+    gc.disable()
+    try: read_manifest(tmp_path/'root'/'n.csv'); assert not gc.isenabled()             # as it was, whatever it was
+    finally: gc.enable()
+
 def test_cells_that_a_spreadsheet_would_run(tmp_path):
     import csv
     words = ['=1+1', '+a', '-side', '@x', "'=x", "''-y", '=HYPERLINK("http://x")']

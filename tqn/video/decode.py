@@ -564,9 +564,9 @@ def _engines():
     names = 'av','decord2','decord'
     return ' '.join(f'{o.metadata["Name"]}={o.version}' for name in names for o in distributions(name=name))
 
-def _cache_file(path, what='scans', *more):
+def _cache_file(stamp, what='scans', *more):
     "Where something that was measured of a file is kept"
-    return cache_folder()/what/f'{json_digest([3, _engines(), *file_stamp(path), *more])}.json'
+    return cache_folder()/what/f'{json_digest([3, _engines(), *stamp, *more])}.json'
 
 # %% ../../nbs/03_video/01_decode.ipynb #db1e0464
 _LONG = 1000   # Frames; the index of a longer film is kept
@@ -574,7 +574,7 @@ _LONG = 1000   # Frames; the index of a longer film is kept
 def _keep_index(decoder, index):
     "Write an index to the cache"
     packed = {k: b64encode(zlib.compress(np.diff(getattr(index, k), prepend=0).astype('<i8').tobytes())).decode() for k in ('pts', 'keys')}
-    try: write_atomic(_cache_file(decoder.path, 'indexes', decoder.which), json.dumps({'stamp': decoder.stamp, 'index': {**asdict(replace(index, pts=None, keys=None)), **packed}}))
+    try: write_atomic(_cache_file(decoder.stamp, 'indexes', decoder.which), json.dumps({'stamp': decoder.stamp, 'index': {**asdict(replace(index, pts=None, keys=None)), **packed}}))
     except OSError: pass
 
 def known_index(
@@ -582,7 +582,7 @@ def known_index(
 )->Index|None: # None if there is none, or none that can be read
     "The index of this file as it is now, if one was kept"
     try:
-        kept = read_plain(_cache_file(decoder.path, 'indexes', decoder.which), dict)
+        kept = read_plain(_cache_file(decoder.stamp, 'indexes', decoder.which), dict)
         said = dict(kept['index'])
         for k in ('pts', 'keys'): said[k] = np.frombuffer(zlib.decompress(b64decode(said[k])), '<i8').cumsum()
         index = Index(**said)
@@ -727,9 +727,10 @@ def known_scan(
 )->Scan|None: # None if there is none, or none that can be read
     "The scan of this file as it is now, if one was made"
     try:
-        kept = read_plain(_cache_file(path), dict)
+        stamp = file_stamp(path)
+        kept = read_plain(_cache_file(stamp), dict)
         scan = Scan(**kept['scan'])
-        right = kept['stamp']==file_stamp(path) and all(type(getattr(scan, o.name)) is o.type for o in fields(scan))
+        right = kept['stamp']==stamp and all(type(getattr(scan, o.name)) is o.type for o in fields(scan))
         return scan if right and len(scan.sums and scan.checksums())==(scan.n_frames if scan.digest else 0) else None
     except (OSError, ValueError, TypeError, KeyError): return None
 
@@ -807,7 +808,7 @@ def scan(
         found = Scan(str(path), True, len(sums), 'pyav' if doubt else 'decord', doubt, **known)
     if decoder is None or stream is not None: return found
     try:
-        file = _cache_file(found.path)
-        write_atomic(file, json.dumps({'stamp': file_stamp(found.path), 'scan': asdict(found)}))
+        stamp = file_stamp(found.path)
+        write_atomic(_cache_file(stamp), json.dumps({'stamp': stamp, 'scan': asdict(found)}))
     except OSError: pass
     return found
