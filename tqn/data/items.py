@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['Item', 'as_items', 'open_item', 'count_frames', 'shorter_than', 'extent_list', 'as_extent', 'split_answers',
-           'encode_targets', 'Problem', 'DataError', 'refuse', 'inside', 'carve', 'VideoSet', 'missing_files',
-           'make_set']
+           'encode_targets', 'Problem', 'DataError', 'refuse', 'Folders', 'inside', 'carve', 'VideoSet',
+           'missing_files', 'make_set']
 
 # %% ../../nbs/04_data/01_items.ipynb #3f325352
 import os, unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -154,18 +155,47 @@ def refuse(
     if errors := [p for p in problems if p.error]: raise DataError(errors)
 
 # %% ../../nbs/04_data/01_items.ipynb #2d9fde6b
+class Folders:
+    "What lies in the folders of a table: asked for file by file at first, listed where many are asked for"
+    def __init__(self,
+        many:int=8, # Files of a folder after which it is listed
+    ): self.many,self.real,self.checked,self.asked,self.files,self.there = many,{},{},Counter(),{},set()
+
+    def true(self,
+        folder:str, # A folder
+    )->str: # Where it really is
+        "A folder without links"
+        if folder not in self.real: self.real[folder] = os.path.realpath(folder)
+        return self.real[folder]
+
+    def plain(self,
+        root:str|Path, # As for `inside`
+        text:str,      # A path, as a file names it
+    )->Path|None: # The path to open; None where it must be looked at by itself
+        "What is there, is no link, and lies in a folder that `inside` has gone through"
+        if not isinstance(text, str): return None
+        head,_,name = text.rpartition('/')
+        if (folder := self.checked.get((root, head))) is None: return None
+        if folder not in self.files:
+            self.asked[folder] += 1
+            if self.asked[folder]<self.many: return None
+            self.files[folder] = {}
+            with suppress(OSError):
+                with os.scandir(folder) as found: names = {e.name for e in found if not e.is_symlink() and '\\' not in e.name and e.name.strip() and len(e.name.splitlines())==1}
+                self.files[folder] = {p.name: p for p in Path(folder).iterdir() if p.name in names}   # a listing makes paths at a fifth of the price
+        if (found := self.files[folder].get(name)) is not None: self.there.add(text)
+        return found
+
 def inside(
     root:str|Path, # Folder that the path starts from
     path:str|Path, # As a file names it; an absolute path must lie in `root`
     links:bool=True, # Follow symbolic links that lead out of `root`; False refuses them
-    known:dict|None=None, # True paths of folders, found for other paths of the same table; grows
+    known:Folders|None=None, # What other paths of the same table led to; grows
 )->Path: # The path to open
     "Join a path from a file to its root, and refuse to leave it"
-    def true(folder): # where a folder really is
-        if folder not in known: known[folder] = os.path.realpath(folder)
-        return known[folder]
+    if known is not None and not links and (found := known.plain(root, str(path))) is not None: return found
     def within(path, folder): return path.startswith(folder if folder.endswith(os.sep) else folder+os.sep) and path!=folder
-    text,root,known = str(path),os.path.abspath(root),{} if known is None else known
+    text,said,root,known = str(path),root,os.path.abspath(root),Folders() if known is None else known
     full = os.path.normpath(os.path.join(root, text))
     stays = within(full, root)
     if not text.strip() or '\0' in text or '\\' in text or not stays:
@@ -177,9 +207,12 @@ def inside(
             at = os.path.join(at, next((p for p in forms if os.path.lexists(os.path.join(at, p))), part))
         full = at
     if links: return Path(full)
-    real = os.path.realpath(full) if os.path.islink(full) else os.path.join(true(os.path.dirname(full)), os.path.basename(full))
-    if not within(real, true(root)):
+    folder,name = os.path.split(full)
+    link = os.path.islink(full)
+    real = os.path.realpath(full) if link else os.path.join(known.true(folder), name)
+    if not within(real, known.true(root)):
         raise ValueError(f"expected a path inside {root}, got {text!r}, a link that leads to {real}; put the video there, or name another root, with --root in a command")
+    if not link and text.rpartition('/')[2]==name and os.path.isdir(folder): known.checked[said, text.rpartition('/')[0]] = folder
     return Path(full)
 
 # %% ../../nbs/04_data/01_items.ipynb #8ba542a7
@@ -228,10 +261,11 @@ class VideoSet:
 
 # %% ../../nbs/04_data/01_items.ipynb #24c77730
 def missing_files(
-    items:Iterable[Item], # Of any data set
+    items:Iterable[Item],     # Of any data set
+    there:Collection[str]=(), # Ids of those whose file was seen already
 )->list[Item]: # Those whose file or folder is not there
     "Items whose video cannot be found"
-    return [o for o in items if o.path is not None and not is_there(o.path)]
+    return [o for o in items if o.path is not None and o.id not in there and not is_there(o.path)]
 
 def make_set(
     name:str,             # Of the data set
@@ -242,11 +276,12 @@ def make_set(
     seed:int=0,           # Decides which
     missing:str='refuse', # Files that are not there: 'refuse', 'skip' or 'keep'
     notes:Sequence[str]=(), # What the reader has to say
+    there:Collection[str]=(), # Ids of those whose file was seen already
 )->VideoSet: # With train, and val and test where there are any
     "Items by split, with a validation split"
     items,splits,said = list(items),{},[*notes]
     if missing not in ('refuse', 'skip', 'keep'): raise ValueError(f"expected missing='refuse', 'skip' or 'keep', got {missing!r}")
-    if missing!='keep' and (gone := missing_files(items)):
+    if missing!='keep' and (gone := missing_files(items, there)):
         if missing=='refuse':
             raise DataError([Problem(str(root), f"video {o.id!r}: no such file {o.path}; get it, or pass missing='skip' to leave such videos out", kind='missing') for o in gone])
         lost,some = {o.id for o in gone},', '.join(o.id for o in gone[:3])

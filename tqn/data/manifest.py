@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FIELDS', 'SPLITS', 'Row', 'csv_rows', 'json_rows', 'seconds', 'frame_span', 'frame_spans', 'frame_count',
-           'frame_rate', 'row_item', 'reserved_name', 'Manifest', 'read_manifest', 'load_items', 'guess_queries',
-           'written_questions', 'read_own', 'write_manifest']
+           'frame_rate', 'row_item', 'reserved_name', 'Manifest', 'uncollected', 'read_manifest', 'load_items',
+           'guess_queries', 'written_questions', 'read_own', 'write_manifest']
 
 # %% ../../nbs/04_data/03_manifest.ipynb #c3ab4d0a
-import csv, io, json, math, os, re, unicodedata
+import csv, gc, io, json, math, os, re, unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -18,14 +19,14 @@ from ..core.files import parse_plain, plain_cell, regular, safe_cell, write_atom
 from functools import lru_cache
 from tqdm.auto import tqdm
 from ..core.names import nearest, spelling
-from .items import Item, Problem, VideoSet, as_extent, extent_list, inside, make_set, refuse, split_answers
+from .items import Folders, Item, Problem, VideoSet, as_extent, extent_list, inside, make_set, refuse, split_answers
 from ..questions.queries import Query, QuerySet
 from ..video.transforms import box_text, read_box
 
 # %% ../../nbs/04_data/03_manifest.ipynb #8df95b77
 FIELDS = ('path', 'id', 'split', 'class', 'start', 'end', 'group', 'n_frames', 'fps', 'box')
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     "One line of a manifest"
     file:str       # The manifest
@@ -35,7 +36,7 @@ class Row:
     extents:dict=field(default_factory=dict)   # {question: what says where}
     problems:list=field(default_factory=list)  # Of all rows
     header:int=1   # Line of the column names
-    known:dict=field(default_factory=dict, repr=False) # True paths of folders, see `inside`
+    known:Folders|None=field(default=None, repr=False) # What other rows led to, see `inside`
 
     def complain(self,
         column:str|None, # Where in the line
@@ -92,14 +93,16 @@ def csv_rows(
 )->list[Row]: # One a line that has anything in it
     "The rows of a CSV manifest"
     def wrong(text, line=1, column=None): problems.append(Problem(str(path), text, line, column))
-    text,names,rows,begin,ends,nameless = _utf8(path, problems),None,[],1,' extent',set()
+    text,names,rows,begin,ends,nameless,file = _utf8(path, problems),None,[],1,' extent',set(),str(path)
+    plain = (lambda c: plain_cell(c.strip())) if "'" in text else str.strip
+    header = 1
     told = re.match(r'"?sep=([^\r\n"])"?(?:\r\n|\r|\n|$)', text)   # for Excel alone; stays an empty line, so that line numbers are those of the file
     if told: text = '\n' + text[told.end():]
     head = next((l for l in text.splitlines() if l.strip()), '')
     reader = csv.reader(io.StringIO(text, newline=''), delimiter=told[1] if told else max(',;\t', key=head.count), strict=True)
     try:
         for cells in reader:
-            line,begin,cells = begin,reader.line_num + 1,[plain_cell(c.strip()) for c in cells]
+            line,begin,cells = begin,reader.line_num + 1,list(map(plain, cells))
             while cells and not cells[-1] and (names is None or len(cells)>len(names)): cells.pop()
             if names is None:
                 if not cells and (told or not text.lstrip('\r\n')[:1]): continue
@@ -109,14 +112,15 @@ def csv_rows(
                     near = nearest('path', [n for n in names if n]) if any(names) else None
                     wrong(f"expected a column 'path', got {names}" + (f'; nearest: {near!r}' if near else ''), line); return []
                 if twice: return []
+                goes = [(i, n.removesuffix(ends), 3 if not n else 0 if n in FIELDS else 2 if n.endswith(ends) else 1) for i,n in enumerate(names)]
             elif any(cells) and len(cells)!=len(names):
                 wrong(f'expected {len(names)} cells ({", ".join(names)}), got {len(cells)}; put text with a separator in it in quotation marks', line)
             elif any(cells):
-                nameless |= {i for i,(n,c) in enumerate(zip(names, cells), 1) if c and not n}
-                said = {n: c for n,c in zip(names, cells) if n and c}
-                extents = {n.removesuffix(ends): c for n,c in said.items() if n.endswith(ends)}
-                answers = {n: c for n,c in said.items() if n not in FIELDS and not n.endswith(ends)}
-                rows.append(Row(str(path), line, {n: c for n,c in said.items() if n in FIELDS}, answers, extents, problems, header))
+                parts = {},{},{},{}
+                for (i,n,k),c in zip(goes, cells):
+                    if c: parts[k][n] = c
+                    if c and k==3: nameless.add(i+1)
+                rows.append(Row(file, line, parts[0], parts[1], parts[2], problems, header))
     except csv.Error as e: wrong(f'cannot be read as CSV ({e}); look for a quotation mark without its partner', begin)
     for i in sorted(nameless): problems.append(Problem(str(path), f'column {i} has values and no name, so it was left out', header, kind='skipped', error=False))
     if names is None and not problems: wrong('the file is empty; expected a line of column names')
@@ -197,6 +201,10 @@ def _one_line(value):
 
 # %% ../../nbs/04_data/03_manifest.ipynb #43f83f5c
 SPLITS = ('train', 'val', 'test')
+_USUAL = {'path', 'split', 'class'}   # Cells of most tables; where there are no others, their readers need not be asked
+
+@lru_cache(1<<12)
+def _is_answer(text): return len(text.splitlines())==1 and text==text.strip()
 
 def row_item(
     row:Row,               # From `csv_rows` or `json_rows`; what is wrong with it goes to its problems
@@ -204,22 +212,25 @@ def row_item(
     queries:QuerySet|None, # The questions; None takes every answer as it comes
 )->Item|None: # None where the row is useless
     "The item of a row"
-    before = len(row.problems)
-    path,split = row.read('path', lambda p: inside(root, _one_line(p), links=False, known=row.known)),row.read('split', _one_line)
-    if split is not None: split = row.match('split', split, SPLITS, f'expected {", ".join(SPLITS)}, got')
-    start,end,id = row.read('start', seconds),row.read('end', seconds),row.read('id', _one_line)
+    before,cells = len(row.problems),row.cells
+    path = None if row.known is None else row.known.plain(root, cells.get('path', ''))  # nearly always; the others are looked at one by one
+    if path is None: path = row.read('path', lambda p: inside(root, _one_line(p), links=False, known=row.known))
+    start = end = id = n_frames = fps = group = box = None
+    usual = _USUAL.issuperset(cells)
+    if (split := cells.get('split')) is not None and split not in SPLITS and (split := row.read('split', _one_line)) is not None: split = row.match('split', split, SPLITS, f'expected {", ".join(SPLITS)}, got')
+    if not usual: start,end,id = row.read('start', seconds),row.read('end', seconds),row.read('id', _one_line)
     if not id and 'path' not in row.cells: row.complain('path', "expected the path of a video, got ''")
     elif not id: id = row.cells['path'] if start is None and end is None else '{}@{}-{}'.format(row.cells['path'], *('' if t is None else f'{t:g}' for t in (start, end)))
     if end is not None and end<=(start or 0): row.complain('end', f'expected an end after {start or 0:g} s, got {end:g}')
-    useless = any(not (p.column=='split' and split) for p in row.problems[before:])
-    n_frames,fps,group = row.read('n_frames', frame_count),row.read('fps', frame_rate),row.read('group', _one_line)
-    box = row.read('box', read_box)
+    useless = len(row.problems)>before and any(not (p.column=='split' and split) for p in row.problems[before:])
+    if not usual: n_frames,fps,group,box = row.read('n_frames', frame_count),row.read('fps', frame_rate),row.read('group', _one_line),row.read('box', read_box)
     if isinstance(box, dict): row.complain('box', 'expected one box for this video, got one for each size of picture'); box = None
     answers,extents = {},{}
     for q,value in row.answers.items():
         if queries is None:
+            if isinstance(value, str) and _is_answer(value): answers[q] = value; continue
             said = value if isinstance(value, list) else [value]
-            wrong = [v for v in said if not isinstance(v, str) or len(v.splitlines())!=1 or v!=v.strip()] or ([] if said else [value])
+            wrong = [v for v in said if not isinstance(v, str) or not _is_answer(v)] or ([] if said else [value])
             if wrong and isinstance(wrong[0], str): row.complain(q, f'expected an answer of one line, without blanks at its ends, got {wrong[0]!r}; shorten it, or leave the column out')
             elif wrong: row.complain(q, f'expected text or a list of text as answer, got {json.dumps(wrong[0])[:60]}; write text, such as "{str(wrong[0])[:20]}"' if isinstance(wrong[0], (int, float)) else f'expected text or a list of text as answer, got {json.dumps(wrong[0])[:60]}; write text, or leave the key out where the answer is not known')
             else: answers[q] = value
@@ -238,7 +249,7 @@ def row_item(
         if n_frames and spans[-1][1]>n_frames: row.complain(at, f'expected an end of at most {n_frames} frames, got {spans[-1][1]}')
         else: extents[q] = as_extent(spans)
     if useless: return None
-    name = row.read('class', _one_line)
+    name = row.read('class', _one_line) if 'class' in cells else None
     if name is not None and queries is not None and queries.class_names: name = row.match('class', name, queries.class_names, 'there is no class')
     return Item(id, path, answers, name, extents or None, n_frames, split, start, end, fps, group, box=box)
 
@@ -265,8 +276,10 @@ def reserved_name(
         for w in filter(None, (joined, core)):
             if w in (plain, plain+'s', plain+'es', *_MEANT.get(f, '').split()): return f
             if len(plain)>3 and (sorted(w)==sorted(plain) or SequenceMatcher(None, w, plain).ratio()>.88): return f
-    found = {str(v).strip().casefold() for v in values}
-    return 'split' if found and found<=_SPLIT_WORDS else None
+    said = False
+    for v in values:
+        if not (said := str(v).strip().casefold() in _SPLIT_WORDS): break
+    return 'split' if said else None
 
 # %% ../../nbs/04_data/03_manifest.ipynb #af589782
 @dataclass
@@ -276,6 +289,16 @@ class Manifest:
     items:list[Item]       # Rows that can be used
     problems:list[Problem] # All that was found
     lines:dict[str,int]    # {id: line}
+    there:set[str]=field(default_factory=set, repr=False) # Ids of those whose file was seen on the way
+
+@contextmanager
+def uncollected()->Iterator[None]:
+    "Look for no rings of objects while a hundred thousand small ones are made that all stay"
+    was = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if was: gc.enable()
 
 def read_manifest(
     path:str|Path,              # .csv, or .jsonl with one dict a line
@@ -287,28 +310,32 @@ def read_manifest(
     found,suffix,said = Manifest(path, [], [], {}),path.suffix.lower(),str(path)
     if suffix not in ('.csv', '.jsonl'): raise ValueError(f'{path}: expected a manifest that ends in .csv or .jsonl, got {suffix or "no ending"!r}')
     if not regular(path).is_file(): raise FileNotFoundError(2, 'No such manifest', said)
-    rows = (csv_rows if suffix=='.csv' else json_rows)(path, found.problems)
-    have,header,ids = {f for r in rows for f in r.cells},rows[0].header if rows else 1,{}
-    named = {unicodedata.normalize('NFC', q): q for q in (queries.names if queries is not None else ())}   # the same letters in another form are the same name
-    for r in rows: r.answers = {named.get(unicodedata.normalize('NFC', q), q): a for q,a in r.answers.items()}
-    for name in dict.fromkeys(q for r in rows for q in r.answers):
-        if queries is not None and name in queries: continue
-        meant,near = reserved_name(name, (r.answers[name] for r in rows if name in r.answers)), nearest(name, queries.names) if queries is not None else None
-        if meant and not (queries is not None and meant in have):
-            do = 'leave it out' if meant in have else f'rename it to {meant!r}'
-            found.problems.append(Problem(said, f'expected {meant!r} to be written so, got {name!r}, which would be read as a question; {do}, or, if it is a question, write all questions into queries.yaml', header, name))
-        elif near and SequenceMatcher(None, name.casefold(), near.casefold()).ratio()>.7: found.problems.append(Problem(said, f'there is no question {name!r}; nearest: {near!r}', header, name))
-        elif queries is not None or meant=='':
-            why = 'no question has this name' if queries is not None else 'a column of this name is usually no question'
-            found.problems.append(Problem(said, f'{why}, so {name!r} was left out' + ('' if queries is not None else '; if it is one, write all questions into queries.yaml'), header, name, 'skipped', False))
-            for r in rows: r.answers.pop(name, None)
-    folders = {}
-    for row in tqdm(rows, 'read the table', unit='row', delay=3, disable=None):    # seen only where it takes longer than that, and by a person
-        row.known = folders
-        if (item := row_item(row, root or path.parent, queries)) is None: continue
-        form = unicodedata.normalize('NFC', item.id)
-        if form in ids: row.complain('id' if 'id' in row.cells else 'path', f'expected an id of its own, got {item.id!r} as in line {ids[form]}')
-        else: found.lines[item.id] = ids[form] = row.line; found.items.append(item)
+    with uncollected():
+        rows = (csv_rows if suffix=='.csv' else json_rows)(path, found.problems)
+        have,asked,header,ids = set().union(*(r.cells for r in rows)),{},rows[0].header if rows else 1,{}
+        named = {unicodedata.normalize('NFC', q): q for q in (queries.names if queries is not None else ())}   # the same letters in another form are the same name
+        for r in rows: asked.update(r.answers)
+        if other := {q: named[form] for q in asked if (form := unicodedata.normalize('NFC', q)) in named and named[form]!=q}:
+            for r in rows: r.answers = {other.get(q, q): a for q,a in r.answers.items()}
+        for name in dict.fromkeys(other.get(q, q) for q in asked):
+            if queries is not None and name in queries: continue
+            meant,near = reserved_name(name, (r.answers[name] for r in rows if name in r.answers)), nearest(name, queries.names) if queries is not None else None
+            if meant and not (queries is not None and meant in have):
+                do = 'leave it out' if meant in have else f'rename it to {meant!r}'
+                found.problems.append(Problem(said, f'expected {meant!r} to be written so, got {name!r}, which would be read as a question; {do}, or, if it is a question, write all questions into queries.yaml', header, name))
+            elif near and SequenceMatcher(None, name.casefold(), near.casefold()).ratio()>.7: found.problems.append(Problem(said, f'there is no question {name!r}; nearest: {near!r}', header, name))
+            elif queries is not None or meant=='':
+                why = 'no question has this name' if queries is not None else 'a column of this name is usually no question'
+                found.problems.append(Problem(said, f'{why}, so {name!r} was left out' + ('' if queries is not None else '; if it is one, write all questions into queries.yaml'), header, name, 'skipped', False))
+                for r in rows: r.answers.pop(name, None)
+        folders,root = Folders(),str(root or path.parent)
+        for row in tqdm(rows, 'read the table', unit='row', delay=3, disable=None):    # seen only where it takes longer than that, and by a person
+            row.known = folders
+            if (item := row_item(row, root, queries)) is None: continue
+            form = unicodedata.normalize('NFC', item.id)
+            if form in ids: row.complain('id' if 'id' in row.cells else 'path', f'expected an id of its own, got {item.id!r} as in line {ids[form]}')
+            else: found.lines[item.id] = ids[form] = row.line; found.items.append(item)
+            if row.cells.get('path') in folders.there: found.there.add(item.id)
     if not rows and not found.problems: found.problems.append(Problem(said, 'expected a line for each video, got none'))
     found.problems.sort(key=lambda p: p.line or 0)
     return found
@@ -334,7 +361,7 @@ def guess_queries(
     "The questions that a table of videos asks"
     items,given,queries = list(items),{},[]
     for o in items:
-        for q,a in o.answers.items(): given.setdefault(q, []).append(a)
+        for q,a in o.answers.items(): given.setdefault(q, set()).add(a if isinstance(a, str) else tuple(a))
     classes = sorted({o.class_name for o in items if o.class_name}, key=_natural)
     if not given and classes: return QuerySet([Query('kind', classes, text='Which class is it?')], [(c, [c]) for c in classes])
     if not given: raise ValueError('expected a column with answers, or the column class, got neither; add one column for each question')
@@ -378,7 +405,7 @@ def read_own(
     refuse(table.problems)
     items,left_out = table.items,[f'Column {p.column!r}: {p.text}.' for p in table.problems if p.column]
     notes = left_out if known else ['The questions are the columns of the table, their answers those that occur; save them with data.queries.save to fix them.', *left_out]
-    return make_set(path.stem, root or path.parent, known or guess_queries(items), items, val, seed, missing, notes)
+    return make_set(path.stem, root or path.parent, known or guess_queries(items), items, val, seed, missing, notes, table.there)
 
 # %% ../../nbs/04_data/03_manifest.ipynb #a251bfbf
 def write_manifest(
