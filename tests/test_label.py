@@ -3,7 +3,8 @@ import json, resource, signal, subprocess, sys
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tqn import Labeller, QuerySet
-from tqn.widgets.label import journal_of, open_labels, read_journal
+from tqn.data.items import extent_list
+from tqn.widgets.label import journal_of, load_marks, open_labels, read_journal, save_marks
 from tqn.data.manifest import load_items
 from tqn.video.video import write_video
 from test_viewer_js import LOAD, modules, run as node
@@ -80,7 +81,7 @@ def _film(folder):
     write_video(folder/'films'/'film.mp4', torch.randint(0, 255, (30, 32, 48, 3), dtype=torch.uint8), fps=20.)
     return folder/'films'
 
-BAD = [dict(type='answer', question='way', value='lefft'), dict(type='answer', question='wey', value='left'), dict(type='extent', question='way', value=[5, 5]), dict(type='extent', question='way', value=['a', 2]),
+BAD = [dict(type='answer', question='way', value='lefft'), dict(type='answer', question='wey', value='left'), dict(type='extent', question='way', value=[5, 5]), dict(type='extent', question='way', value=['a', 2]), dict(type='extent', question='way', value=[[1, 5], [4, 9]]), dict(type='extent', question='way', value=[[1, 5], [7]]), dict(type='extent', question='way', value='1-5'),
        dict(type='answer', question='with', value='rope'), dict(type='dance', question='way', value=1), dict(type='go', at=99), dict(type='answer'), dict(type='go', at='x')]
 
 @pytest.mark.parametrize('message', BAD, ids=str)
@@ -150,6 +151,24 @@ JS = '''
 const out = {}, key = (key, code, more = {}) => v.action({key, code, ...more})
 out.keys = [key('3', 'Digit3'), key('#', 'Digit3', {shiftKey: true}), key('0', 'Digit0'), key('I', 'KeyI'), key('i', 'KeyI', {ctrlKey: true}), key('ArrowLeft', '', {shiftKey: true}), key('q', 'KeyQ')]
 out.extents = [v.extentAfter(null, 'begin', 5, 30), v.extentAfter(null, 'end', 5, 30), v.extentAfter([10, 20], 'begin', 25, 30), v.extentAfter([10, 20], 'end', 4, 30), v.extentAfter([10, 20], 'begin', 29, 30)]
+const two = [[10, 20], [30, 40]]
+out.listed = [v.listed(null), v.listed([1, 2]), v.listed(two)]
+out.after = [v.extentsAfter(two, 0, null), v.extentsAfter([[1, 2]], 0, null), v.extentsAfter(two, -1, [25, 26]), v.extentsAfter(two, 0, [10, 31]), v.extentsAfter(two, 1, [20, 40]), v.extentsAfter([], -1, [3, 4])]
+out.at = [[0, 15, 19, 22, 28, 35, 50].map(f => v.extentAt(two, f)), [0, 15, 25, 50].map(f => v.extentAt(two, f, 'begin')), [0, 15, 25, 35, 50].map(f => v.extentAt(two, f, 'end')), v.extentAt([], 3, 'end')]
+let state = 7, kept = true
+const draw = n => (state = (state * 1103515245 + 12345) % 2147483648) % n
+for (let run = 0; run < 300; run++) {                       // whatever is pressed, a row keeps extents that the table takes
+  let row = null
+  for (let i = 0; i < 12; i++) {
+    const list = v.listed(row), f = draw(30), what = ['begin', 'end', 'another', 'off', 'draw'][draw(5)], k = v.extentAt(list, f, what)
+    row = what === 'off' ? v.extentsAfter(list, k, null) : what === 'another' ? v.extentsAfter(list, -1, [f, f + 1])
+      : what === 'draw' ? v.extentsAfter(list, k, v.extentDrawn(list[k], k < 0 ? '' : 'end', f, draw(30))) : v.extentsAfter(list, k, v.extentAfter(list[k], what, f, 30))
+    const now = v.listed(row)
+    kept &&= now.every(([a, b], i) => a >= 0 && a < b && b <= 30 && (!i || now[i - 1][1] <= a)) && (now.length > 1 || row === null || row.length === 2)
+    if (what === 'begin' || what === 'end') kept &&= now.length <= Math.max(1, list.length) && now.some(([a, b]) => a <= f && f < b)
+  }
+}
+out.kept = kept
 out.answers = [v.answerAfter('a', 'b', false), v.answerAfter(null, 'b', true), v.answerAfter(['a', 'b'], 'b', true), v.answerAfter(['b'], 'b', true)]
 const times = Float64Array.from(JSON.parse(process.argv[2])), n = times.length
 out.frames = Array.from({length: n}, (_, i) => v.frameAt(times, v.seekTime(times, i, times[n - 1] + .04)))
@@ -163,11 +182,14 @@ def test_plain_functions_of_the_page(modules):
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     assert out['keys'] == [['answer', 2], ['answer', 11], ['clear', 0], ['begin', 0], None, ['step', -10], None]
+    assert out['listed'] == [[], [[1, 2]], [[10, 20], [30, 40]]] and out['kept']
+    assert out['after'] == [[30, 40], None, [[10, 20], [25, 26], [30, 40]], [10, 40], [[10, 20], [20, 40]], [3, 4]]
+    assert out['at'] == [[0, 0, 0, 0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1, 1], -1]
     assert out['extents'] == [[5, 30], [0, 6], [25, 26], [4, 5], [29, 30]]
     assert out['answers'] == ['b', ['b'], ['a'], None] and out['frames'] == list(range(61))
 
 changes = st.lists(st.tuples(st.sampled_from(['a.mp4', 'b.mp4']), st.one_of(st.tuples(st.just('answer'), st.just('way'), st.sampled_from(['left', 'right', None])),
-    st.tuples(st.just('answer'), st.just('with'), st.sampled_from([['rope'], ['ball', 'rope'], None])), st.tuples(st.just('extent'), st.just('way'), st.sampled_from([[0, 3], [2, 9], None]))), st.booleans()), max_size=12)
+    st.tuples(st.just('answer'), st.just('with'), st.sampled_from([['rope'], ['ball', 'rope'], None])), st.tuples(st.just('extent'), st.just('way'), st.sampled_from([[0, 3], [2, 9], [[0, 3], [5, 9]], [[5, 9], [1, 2], [2, 3]], None]))), st.booleans()), max_size=12)
 
 @settings(max_examples=25)
 @given(changes)
@@ -204,3 +226,38 @@ def test_what_a_model_proposes_is_nobodys_word(table):
     for wrong,message in ((table.parent/'moments.xls', '.csv or .jsonl'), (table.parent/'none.csv', 'none.csv')): assert message in Labeller(table, QS, moments=wrong).error
     (table.parent/'t.csv.refused.json').write_text('[1]')
     assert 't.csv.refused.json' in Labeller(table, QS, moments=moments).error
+
+marks = st.dictionaries(st.sampled_from(['way', 'with', 'class']), st.sets(st.integers(0, 30), min_size=2, max_size=8).map(lambda s: [list(p) for p in zip(sorted(s)[::2], sorted(s)[1::2])]))
+
+@pytest.fixture(scope='module')
+def films(tmp_path_factory): return _film(tmp_path_factory.mktemp('films'))
+
+@settings(max_examples=12, deadline=None)
+@given(marks, st.sampled_from(['left', None]), st.sampled_from([['rope', 'ball'], None]))
+def test_marks_come_back_from_other_programs(films, tmp_path_factory, extents, way, used):
+    "Several extents a question, through CSV, ELAN and the table; an answer without an extent is kept by CSV"
+    folder = tmp_path_factory.mktemp('m')
+    table, other = (films.parent/f'{folder.name}{s}.csv' for s in ('', '_again'))           # beside the films
+    labels = open_labels(table, QS, films)
+    id = labels.items[0].id
+    for q, e in extents.items(): labels.change(id, 'extent', q, e)
+    for q, a in dict(way=way, **{'with': used}).items():
+        if a: labels.change(id, 'answer', q, a)
+    spoken = {q: a for q, a in labels.by_id[id].answers.items()}
+    said = {q: sorted(tuple(p) for p in e) for q, e in extents.items()}
+    def told(o): return {q: extent_list(e) for q, e in (o.extents or {}).items()}
+    labels.save()
+    assert told(open_labels(table, QS).by_id[id]) == said
+    for path in save_marks(labels, folder/'out.csv')+save_marks(labels, folder/'elan'):
+        again = open_labels(other.with_name(other.stem+path.suffix[1:]+'.csv'), QS, films)
+        load_marks(again, path)
+        assert told(again.by_id[id]) == said
+        assert again.by_id[id].answers == (spoken if path.suffix == '.csv' else {q: a for q, a in spoken.items() if q in extents})
+
+def test_earlier_journals_are_read(table):
+    "A journal with the one extent that a question could have"
+    journal_of(table).write_text('{"id": "b.mp4", "what": "extent", "question": "way", "new": [3, 9], "old": null}\n')
+    labels = open_labels(table, QS)
+    assert labels.recovered == 1 and labels.by_id['b.mp4'].extents == {'way': [3, 9]}
+    labels.change('b.mp4', 'extent', 'way', [[12, 15], [3, 9]])
+    assert labels.undo() == 'b.mp4' and labels.by_id['b.mp4'].extents == {'way': [3, 9]}

@@ -57,6 +57,15 @@ class Open:
         self.until(lambda: where.bounding_box(), 'it is not drawn')
         return where.bounding_box() or self.box(where)
 
+    def drag(self, lane, a, b):
+        "From one share of a lane's length to another"
+        box = self.box(lane.locator('.tql-track'))
+        x = [box['x'] + s*box['width'] for s in (a, (a + b)/2, b)]
+        y = box['y'] + box['height']/2
+        self.page.mouse.move(x[0], y); self.page.mouse.down()
+        for o in x[1:]: self.page.mouse.move(o, y)
+        self.page.mouse.up()
+
     def press(self, *keys):
         for k in keys: self.page.keyboard.press(k)
 
@@ -107,13 +116,7 @@ def test_extents_by_mouse(page):
     root = page.root
     lane = root.locator('.tql-lane').first
     span = lambda: lane.locator('.tql-span').inner_text()
-    def drag(a, b):
-        box = page.box(lane.locator('.tql-track'))
-        x = [box['x'] + s*box['width'] for s in (a, (a + b)/2, b)]
-        y = box['y'] + box['height']/2
-        page.nb.page.mouse.move(x[0], y); page.nb.page.mouse.down()
-        for o in x[1:]: page.nb.page.mouse.move(o, y)
-        page.nb.page.mouse.up()
+    def drag(a, b): page.drag(lane, a, b)
     page.nb.page.wait_for_timeout(300)
     was = span()
     drag(8.5/40, 20.5/40)
@@ -131,6 +134,39 @@ def test_extents_by_mouse(page):
     page.until(lambda: span() == was, span())
     page.kept()
     assert root.locator('.tql-round').get_attribute('aria-label') == 'Play'
+
+def test_several_extents(page, shots):
+    "Drawn, begun with a key, listed, removed by a key and a button, undone, and all of them in the table"
+    root = page.root
+    lane = root.locator('.tql-lane').first
+    def marks(*wanted): page.until(lambda: root.locator('.tql-question').first.locator('.tql-go').all_inner_texts() == list(wanted), root.locator('.tql-question').first.inner_text())
+    def frame(i): page.until(lambda: root.locator('.tql-clock').inner_text().startswith(f'frame {i} '), root.locator('.tql-clock').inner_text())
+    title = root.locator('.tql-title').inner_text()
+    page.drag(lane, 20.5/40, 25.5/40); marks('20–26')
+    page.drag(lane, 2.5/40, 6.5/40); marks('2–7', '20–26')
+    assert lane.locator('.tql-span').inner_text() == '2 extents' and lane.locator('.tql-extent').count() == 2
+    root.focus()
+    page.press('Home', *['ArrowRight']*10); frame(10)
+    page.press('e'); marks('2–7', '10–11', '20–26')
+    page.press('ArrowRight', 'ArrowRight'); frame(12)
+    page.press('o'); marks('2–7', '10–13', '20–26')
+    assert [('is-here' in e.get_attribute('class')) for e in lane.locator('.tql-extent').all()] == [False, True, False]
+    page.nb.shot(shots/'labeller_extents.png', '.tqn-label')
+    page.drag(lane, 7/40, 8.5/40); marks('2–9', '10–13', '20–26')        # an edge of one
+    root.focus()
+    page.press('.'); frame(10); page.press('.'); frame(20); page.press(','); frame(10)
+    page.press('x'); marks('2–9', '20–26')
+    root.get_by_label('Remove 20–26').click(); marks('2–9')
+    assert root.evaluate('e => e === document.activeElement')
+    page.press('u'); marks('2–9', '20–26')
+    page.kept()
+    page.press('n'); page.until(lambda: root.locator('.tql-title').inner_text() != title)
+    page.until(lambda: '2-9|20-26' in page.films.joinpath('table.csv').read_text(), 'not in the table')
+    page.press('p'); page.until(lambda: root.locator('.tql-title').inner_text() == title); marks('2–9', '20–26')
+    page.drag(lane, 5.5/40, 22.5/40); marks('2–26')                     # what overlaps becomes one
+    root.focus()
+    page.press('Shift+X'); marks()
+    page.kept()
 
 def test_narrow_and_dark(page, shots):
     "At 400 pixels nothing sticks out, and the dark theme is legible"

@@ -12,7 +12,8 @@ export function action(e) {
   const step = e.shiftKey ? 10 : 1
   const keys = {
     ArrowLeft: ['step', -step], ArrowRight: ['step', step], ArrowUp: ['question', -1], ArrowDown: ['question', 1], Home: ['frame', 0], End: ['frame', -1],
-    ' ': ['play', 0], Enter: ['enter', 0], Backspace: ['clear', 0], i: ['begin', 0], o: ['end', 0], x: ['nowhere', 0],
+    ' ': ['play', 0], Enter: ['enter', 0], Backspace: ['clear', 0], i: ['begin', 0], o: ['end', 0], e: ['another', 0],
+    x: ['nowhere', +!!e.shiftKey], ',': ['extent', -1], '.': ['extent', 1],
     u: ['undo', 0], a: ['take', 0], r: ['refuse', 0],
     n: ['video', 1], p: ['video', -1], PageDown: ['video', 1], PageUp: ['video', -1],
   }
@@ -30,6 +31,26 @@ export function extentAfter(old, edge, frame, n) {
 export function extentDrawn(old, edge, from, frame) {
   if (edge === 'begin') return [min(frame, old[1] - 1), old[1]]
   return edge ? [old[0], max(frame, old[0]) + 1] : [min(from, frame), max(from, frame) + 1]
+}
+
+/** What a row says of a question's extents, as a list of pairs; it keeps the pair itself where there is one. */
+export const listed = e => !e ? [] : e[0]?.length ? e : [e]
+
+/** Extents after the k-th became another, null for none; those that then overlap become one. As a row keeps them. */
+export function extentsAfter(list, k, next) {
+  const out = []
+  for (const [a, b] of [...list.filter((_, i) => i !== k), ...(next ? [next] : [])].sort((x, y) => x[0] - y[0])) {
+    const last = out.at(-1)
+    if (last && a < last[1]) last[1] = max(last[1], b); else out.push([a, b])
+  }
+  return out.length > 1 ? out : out[0] || null
+}
+
+/** Which extent a key is about: the one around the frame, or else for 'begin' the next one, for 'end' the one before, and otherwise the nearest; -1 without any. */
+export function extentAt(list, frame, edge) {
+  const far = list.map(([a, b]) => frame < a ? a - frame : min(0, b - 1 - frame))      // above 0: it begins later
+  const side = far.flatMap((d, i) => edge === 'begin' && d > 0 || edge === 'end' && d < 0 ? [i] : []), among = side.length && !far.includes(0) ? side : far.map((_, i) => i)
+  return among.reduce((best, i) => best < 0 || abs(far[i]) < abs(far[best]) ? i : best, -1)
 }
 
 /** What a model proposes for a question, where nobody has marked or refused it. */
@@ -52,7 +73,7 @@ export const answered = (row, questions) => questions.filter(q => row.answers[q.
 
 const h = elements('tql-')
 const HELP = [['1–9', 'answer'], ['0', 'no answer'], ['↑ ↓', 'question'], ['← →', 'frame'], ['shift ← →', 'ten frames'], ['space', 'play'],
-  ['I', 'begins here'], ['O', 'ends here'], ['X', 'no extent'], ['N P', 'next, previous video'], ['enter', 'next gap'], ['U', 'undo']]
+  ['I', 'begins here'], ['O', 'ends here'], ['E', 'once more here'], [', .', 'extent before, after'], ['X', 'remove extent'], ['N P', 'next, previous video'], ['enter', 'next gap'], ['U', 'undo']]
 
 const PROPOSES = [['A', 'take what is proposed'], ['R', 'refuse it, or not']]
 
@@ -102,7 +123,7 @@ function render({model, el}) {
   const {questions, ids} = model.get('meta'), pending = new Map(), $ = {}
   // mine: the row with what was pressed and is not confirmed yet; waiting: keys for the row that is about to come
   let q = 0, seq = 0, moving = false, held = false, mine = null, waiting = []
-  const row = () => mine || model.get('row'), id = () => model.get('row').id, n = () => max(1, row().n_frames)
+  const row = () => mine || model.get('row'), extents = (name = questions[q].name) => listed(row().extents[name]), id = () => model.get('row').id, n = () => max(1, row().n_frames)
   const tell = m => {
     const message = {...m, id: id(), seq: ++seq}, part = {answer: 'answers', extent: 'extents'}[m.type]
     pending.set(seq, {message, time: Date.now()})
@@ -162,36 +183,60 @@ function render({model, el}) {
     write($.clock, `frame ${i} of ${row().n_frames || 0}   ${clock(clocks.length ? clocks[i] - clocks[0] : 0)}`)
     write($.play, $.video.paused ? '▶' : '❚❚'); put($.play, 'aria-label', $.video.paused ? 'Play' : 'Pause')
     for (const e of $.lanes.querySelectorAll('.tql-now')) place(e, i + .5)
+    const here = extentAt(extents(), i)                      // which one of several the keys are about
+    for (const all of [$.lanes.querySelectorAll('.tql-lane.is-on .tql-extent'), $.right.querySelectorAll('.is-on .tql-mark')]) {
+      all.forEach((e, k) => e.classList.toggle('is-here', all.length > 1 && k === here))
+    }
   }
   film = player(model, $.video, shown)
 
   const makeLane = (o, k) => {
-    const p = proposed(row(), o.name), x = p ? p.span : row().extents[o.name], bar = h(p ? 'div.extent.is-proposed' : 'div.extent')
-    const lay = x => { bar.hidden = !x; if (x) { place(bar, x[0]); bar.style.width = `${100 * (x[1] - x[0]) / n()}%` } }
+    const p = proposed(row(), o.name), list = p ? [p.span] : extents(o.name), now = h('div.now')
     const hint = p ? `Proposed: ${p.said}. A takes it, R refuses it; drag an edge to move it`
-      : 'Click to go there; drag to mark where it is, or an edge of the mark'
-    const track = h('div.track', {title: hint}, bar, h('div.now'))
-    lay(x)
+      : 'Click to go there; drag to mark where it is, or an edge of a mark'
+    const track = h('div.track', {title: hint})
+    const lay = list => track.replaceChildren(...list.map(x => {
+      const bar = h(p ? 'div.extent.is-proposed' : 'div.extent')
+      place(bar, x[0]); bar.style.width = `${100 * (x[1] - x[0]) / n()}%`
+      return bar
+    }), now)
+    lay(list)
     track.addEventListener('pointerdown', e => {
       const b = box(track), at = e => clamp(floor((e.clientX - b.left) / b.width * n()), 0, n() - 1), from = at(e)
-      const near = f => abs(e.clientX - b.left - f / n() * b.width) < 7, done = new AbortController()
-      const edge = !x || moving ? '' : near(x[1]) ? 'end' : near(x[0]) ? 'begin' : ''
-      let now = null
+      const far = f => abs(e.clientX - b.left - f / n() * b.width), done = new AbortController()
+      const edges = moving ? [] : list.flatMap((x, j) => [[far(x[0]), j, 'begin'], [far(x[1]), j, 'end']]).filter(c => c[0] < 7).sort((a, b) => a[0] - b[0])
+      const [, j, edge] = edges[0] || [0, -1, '']
+      let drawn
       held = true                                             // lanes that are drawn anew would let go of the pointer
       track.setPointerCapture(e.pointerId)
       track.addEventListener('pointermove', m => {
-        if (moving || !now && abs(m.clientX - e.clientX) < 4) return
-        lay(now = extentDrawn(x, edge, from, at(m)))
+        if (moving || drawn === undefined && abs(m.clientX - e.clientX) < 4) return
+        drawn = extentsAfter(p ? [] : list, j, extentDrawn(list[j], edge, from, at(m)))
+        lay(listed(drawn))
         film.seek(at(m))
       }, done)
       track.addEventListener('lostpointercapture', () => {
         done.abort(); held = false
         q = k
-        if (now) tell({type: 'extent', question: o.name, value: now}); else film.seek(from)
+        if (drawn) tell({type: 'extent', question: o.name, value: drawn}); else film.seek(from)
         choose(k)
       }, done)
     })
-    return h(k === q ? 'div.lane.is-on' : 'div.lane', h('span.name', o.name), track, h('span.soft.span', x ? `${x[0]}–${x[1]}${p ? ' ?' : ''}` : ''))
+    const text = list.length > 1 ? `${list.length} extents` : list.map(x => `${x[0]}–${x[1]}${p ? ' ?' : ''}`).join('')
+    return h(k === q ? 'div.lane.is-on' : 'div.lane', h('span.name', o.name), track, h('span.soft.span', {text, title: list.map(x => x.join('–')).join(', ')}))
+  }
+  /** The extents of a question as a list: go to one, remove one, mark it once more. */
+  const makeMarks = (o, k) => {
+    const list = extents(o.name), button = (name, props, ...rest) => h(`button.${name}`, {type: 'button', ...props}, ...rest)
+    const marks = list.map(([a, b], j) => {
+      const go = button('go', {title: 'Go there', text: `${a}–${b}`}), off = button('off', {title: 'Remove it', 'aria-label': `Remove ${a}–${b}`, text: '×'})
+      go.addEventListener('click', () => { if (!moving) { choose(k); film.seek(a); root.focus({preventScroll: true}) } })
+      off.addEventListener('click', () => { if (!moving) { choose(k); tell({type: 'extent', question: o.name, value: extentsAfter(list, j, null)}); root.focus({preventScroll: true}) } })
+      return h('span.mark', go, off)
+    })
+    const more = button('more', {title: 'Mark it once more, from this frame on (E)', text: '+ extent'})
+    more.addEventListener('click', () => { choose(k); press('another'); root.focus({preventScroll: true}) })
+    return list.length || k === q ? h('div.marks', marks, more) : null
   }
   const makeQuestion = (o, k) => {
     const a = row().answers[o.name], on = v => o.kind === 'many' ? (a || []).includes(v) : a === v
@@ -202,7 +247,7 @@ function render({model, el}) {
       return b
     })
     const el = h(k === q ? 'div.question.is-on' : 'div.question', {role: 'group', 'aria-label': o.name},
-      h('div.asked', h('b', o.name), o.text ? h('span.soft', o.text) : null), h('div.answers', buttons),
+      h('div.asked', h('b', o.name), o.text ? h('span.soft', o.text) : null), h('div.answers', buttons), makeMarks(o, k),
       odd.length ? h('div.odd', `The table says ${odd.join(', ')}, which is no answer here.`) : null)
     el.addEventListener('pointerdown', e => { if (e.target === el) choose(k) })
     return el
@@ -240,11 +285,13 @@ function render({model, el}) {
   const press = (what, k) => {
     if (moving) { waiting.push([what, k]); return state() }   // these keys are for the row that is about to come
     const o = questions[q], r = row(), at = model.get('at'), f = film.frame, answer = value => tell({type: 'answer', question: o.name, value})
-    const extent = value => tell({type: 'extent', question: o.name, value})
+    const extent = value => tell({type: 'extent', question: o.name, value}), marks = extents()
     if (what === 'answer' && k < o.answers.length) answer(answerAfter(r.answers[o.name], o.answers[k], o.kind === 'many'))
     else if (what === 'clear' && r.answers[o.name] != null) answer(null)
-    else if (what === 'begin' || what === 'end') extent(extentAfter(r.extents[o.name], what, f, n()))
-    else if (what === 'nowhere' && r.extents[o.name]) extent(null)
+    else if (what === 'begin' || what === 'end') { const j = extentAt(marks, f, what); extent(extentsAfter(marks, j, extentAfter(marks[j], what, f, n()))) }
+    else if (what === 'another' && !marks.some(([a, b]) => a <= f && f < b)) extent(extentsAfter(marks, -1, [f, f + 1]))
+    else if (what === 'extent') { const to = marks.map(e => e[0]).filter(a => k < 0 ? a < f : a > f).at(k < 0 ? -1 : 0); if (to != null) film.seek(to) }
+    else if (what === 'nowhere' && marks.length) extent(k ? null : extentsAfter(marks, extentAt(marks, f), null))
     else if (what === 'take' && proposed(r, o.name)) extent(proposed(r, o.name).span)
     else if (what === 'refuse' && r.proposals?.[o.name] && !r.extents[o.name]) tell({type: 'refuse', question: o.name})   // once more brings it back
     else if (what === 'undo') tell({type: 'undo'})

@@ -17,8 +17,8 @@ import traitlets as tl
 from ..core.files import file_name, naming_file, parse_plain, read_plain, write_atomic, write_json
 from ..core.names import unknown
 from ..questions.queries import QuerySet
-from ..data.items import Item, open_item, split_answers
-from ..data.manifest import guess_queries, load_items, write_manifest, written_questions
+from ..data.items import Item, as_extent, extent_list, open_item, split_answers
+from ..data.manifest import frame_spans, guess_queries, load_items, write_manifest, written_questions
 from ..attention.marks import as_csv, as_eaf, refuse_existing
 from .film import Film, playable
 from .lanes import ViewData, film_part
@@ -93,7 +93,7 @@ class LabelFile:
         id:str,        # Of the video
         what:str,      # 'answer' or 'extent'
         question:str,  # One of the questions; for an extent also 'class'
-        new,           # Answer, list of answers, frames [first, last), or None
+        new,           # Answer, list of answers, frames [first, last), several of these, or None
     )->None:
         "Check a change, put it on the disk, then into the table"
         if id not in self.by_id: raise unknown('there is no video', id, self.by_id)
@@ -101,8 +101,8 @@ class LabelFile:
         q = None if what=='extent' and question=='class' else self.queries[question]
         if new is None: pass
         elif what=='extent':
-            if not isinstance(new, (list,tuple)) or len(new)!=2 or not all(type(v) is int for v in new) or not 0<=new[0]<new[1]: raise ValueError(f'expected an extent as frames [first, last), got {new!r}')
-            new = list(new)
+            if not isinstance(new, (list,tuple)): raise ValueError(f'expected an extent as frames [first, last), or several of these, got {new!r}')
+            new = as_extent(frame_spans(new))
         elif q.kind=='many':
             if isinstance(new, str): raise ValueError(f'question {question!r} takes several answers: expected a list, got {new!r}')
             for a in new: q.index(a)
@@ -175,16 +175,16 @@ def _edges(item): # When each frame begins, and when the last one ends
 def marks_of(
     labels:LabelFile, # What was labelled
 )->pd.DataFrame:      # film, question, answer, frames [first, last), start and end in seconds
-    "Answers and extents as a table, one row a question that has either"
+    "Answers and extents as a table: a row for each extent, and for an answer without one"
     rows = []
     for o in labels.items:
-        spans = {k: e for k,e in (o.extents or {}).items() if e}
+        spans = {k: found for k,e in (o.extents or {}).items() if (found := extent_list(e))}
         edges = _edges(o) if spans else None
         for q in [*labels.queries.names, *(['class'] if 'class' in spans else [])]:
-            a,(first,last) = o.answers.get(q),spans.get(q, (None,None))
-            if a is None and first is None: continue
-            start,end = (None,None) if first is None else (float(edges[k]) for k in (first,last))
-            rows.append(dict(film=o.id, question=q, answer='|'.join(a) if isinstance(a, list) else a, first=first, last=last, start=start, end=end))
+            a = o.answers.get(q)
+            for first,last in spans.get(q) or [(None,None)]*(a is not None):
+                start,end = (None,None) if first is None else (float(edges[k]) for k in (first,last))
+                rows.append(dict(film=o.id, question=q, answer='|'.join(a) if isinstance(a, list) else a, first=first, last=last, start=start, end=end))
     return pd.DataFrame(rows, columns=['film','question','answer','first','last','start','end']).astype({'first': 'Int64', 'last': 'Int64'})
 
 def save_marks(
@@ -227,21 +227,25 @@ def load_marks(
         if lost := [c for c in ('film','question','answer','start','end') if c not in table]: raise ValueError(f'{path.name} has no column {lost[0]!r}; expected film, question, answer, start, end')
         rows = [(r.film, r.question, r.answer, *(float(v) if v else None for v in (r.start, r.end))) for r in table.itertuples()]
     else: raise ValueError(f'expected a file that ends in .csv or .eaf, got {path.name!r}')
-    changes,seen,edges = [],set(),{}
+    answers,marks,edges = {},{},{}
     for film,q,text,start,end in rows:
         if film not in labels.by_id: raise unknown(f'{path.name}: there is no video', film, labels.by_id)
         if q not in [*labels.queries.names, 'class']: raise unknown(f'{path.name}: there is no question', q, labels.queries.names)
-        if (film,q) in seen: raise ValueError(f'{path.name} has several marks of {q!r} in {film}; a question has one extent here, so keep one of them')
-        seen.add((film,q))
         text = re.sub(r' \(\d\.\d\d\)$', '', text or '').strip()                # an answer with its probability, as `tqn.moments` writes it
         if text and q!='class':
             a = split_answers({q: text}, list(labels.queries))[q]
             for o in a if isinstance(a, list) else [a]: labels.queries[q].index(o)
-            changes.append((film, 'answer', q, a))
+            had = answers.setdefault((film,q), a)
+            if isinstance(a, list): answers[film,q] = [*had, *(o for o in a if o not in had)]                       # of several, each may be marked by itself
+            elif had!=a: raise ValueError(f'{path.name} answers {q!r} of {film} with {had!r} and with {a!r}; several marks of a question have one answer, so keep one of the two')
         if start is None: continue
         if film not in edges: edges[film] = _edges(labels.by_id[film])
         first,last = (int(np.abs(edges[film]-t).argmin()) for t in (start,end))
-        changes.append((film, 'extent', q, [min(first, len(edges[film])-2), max(last, first+1)]))
+        marks.setdefault((film,q), []).append([min(first, len(edges[film])-2), max(last, first+1)])
+    for (film,q),found in marks.items():
+        try: marks[film,q] = as_extent(extent_list(found))
+        except ValueError as e: raise ValueError(f'{path.name}, marks of {q!r} in {film}: {e}') from None
+    changes = [(*k[:1], what, *k[1:], v) for k in dict.fromkeys([*answers, *marks]) for what,of in (('answer', answers), ('extent', marks)) if (v := of.get(k)) is not None]
     for c in changes: labels.change(*c)
     return len(changes)
 
@@ -321,7 +325,7 @@ class Labeller(Companion):
     def _answered(self, item): return sum(item.answers.get(q.name) is not None for q in self.labels.queries)
 
     def _labels(self, item, n_frames=0):
-        return dict(proposals=self.proposals.of(item.id, n_frames or self.row.get('n_frames', 0)), answers={q.name: item.answers.get(q.name) for q in self.labels.queries}, extents={k: list(e) for k,e in (item.extents or {}).items() if e})
+        return dict(proposals=self.proposals.of(item.id, n_frames or self.row.get('n_frames', 0)), answers={q.name: item.answers.get(q.name) for q in self.labels.queries}, extents={k: as_extent(e) for k,o in (item.extents or {}).items() if (e := [list(p) for p in extent_list(o)])})
 
     def go(self,
         at:int, # Number of the video
