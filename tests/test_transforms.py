@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageEnhance
 from torch.testing import assert_close
 from tqn.video.transforms import (DIVING48_MEAN, DIVING48_STD, EvalTransform, TrainTransform, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation,
-    apply_jitter, center_box, color_jitter, crop_resize, draw_jitter, flip, in_pieces, normalize, random_crop_box, to_float)
+    apply_jitter, apply_transform, center_box, color_jitter, crop_resize, draw_jitter, flip, in_pieces, normalize, random_crop_box, split_transform, to_float)
 
 fast = settings(max_examples=40, deadline=None)
 seeds, sides = st.integers(0, 2**31), st.integers(1, 41)
@@ -210,3 +210,37 @@ def test_refuses(make, message):
 def test_gpu_gives_the_same():
     clips = smooth_clips(3)
     for t in (TrainTransform(32), EvalTransform(32)): assert_close(t(clips.cuda(), gen(4)).cpu(), t(clips, gen(4)), atol=.02, rtol=0)
+
+# ---------------------------------------------------------------- two halves
+@fast
+@given(seed=seeds, n=st.integers(0, 3), first=st.integers(0, 2), stage=st.sampled_from([1,2]))
+def test_both_halves_are_the_transform(seed, n, first, stage):
+    clips,t = some_clips(seed, n),TrainTransform(16, stage)
+    small,colours = t.geometry(clips, gen(seed), first, 5)
+    assert small.dtype==torch.uint8 and small.shape==(n,3,3,16,16) and len(colours.amounts)==n
+    colours = pickle.loads(pickle.dumps(colours))                                  # it comes from a worker
+    assert torch.equal(colours(small), t(clips, gen(seed), first, 5))
+    assert_close(colours(small), normalize(apply_jitter(small, torch.tensor(colours.amounts).reshape(-1,4), colours.order)) if n else colours(small))
+
+def test_clean_views_are_what_they_were():
+    "Features that are stored were made of these numbers: bytes less the mean, divided by the deviation"
+    for size,h,w in ((32,60,80), (224,256,340)):
+        clips,t = smooth_clips(2, 8, h, w),EvalTransform(size, DIVING48_MEAN, DIVING48_STD)
+        small,_ = t.geometry(clips)
+        plain = small.float().sub_(torch.tensor(DIVING48_MEAN).reshape(3,1,1,1)*255).div_(torch.tensor(DIVING48_STD).reshape(3,1,1,1)*255)
+        assert torch.equal(t(clips), plain)
+
+def test_a_transform_of_ones_own_is_used_as_it_is():
+    class Grey(TrainTransform):
+        def __call__(self, clips, generator=None): return super().__call__(clips, generator).mean(1, keepdim=True).expand(-1,3,-1,-1,-1)
+    x,colours = split_transform(Grey(16), some_clips(0), gen(1))
+    assert colours is None and torch.equal(x[:,0], x[:,2])
+    assert torch.equal(x, apply_transform(Grey(16), some_clips(0), gen(1)))
+
+@fast
+@given(seed=seeds, n=st.integers(1, 4))
+def test_in_place_is_the_same(seed, n):
+    clips,(amounts,_) = torch.rand(n,3,2,5,6, generator=gen(seed)),draw_jitter(n, gen(seed), (.4,.7,.7,.5))
+    for k,f in enumerate((adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)):
+        x,apart = clips.clone(),f(clips, amounts[:,k])
+        assert f(x, amounts[:,k], inplace=True) is x and torch.equal(x, apart) and not torch.equal(x, clips)

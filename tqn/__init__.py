@@ -56,6 +56,8 @@ os.environ.setdefault('PYTORCH_NVML_BASED_CUDA_CHECK', '1')  # asking whether th
 if 'torch' not in sys.modules and not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT', 'KMP_BLOCKTIME'} & set(os.environ):  # read once, when torch is loaded: threads that wait sleep;
     os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'  # spinning, a small training step took 3 to 25 times the CPU on a busy machine (tests/bench/bench_threads.py)
 
+os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')  # read when torch makes its first tensor (Linux): large ones in pages of 2 MB, which halves what it costs to prepare a clip (tests/bench/bench_load.py)
+
 if 'IN_TEST' in os.environ:  # nbdev_test runs a notebook on every core: more threads each would only wait for one another, and nbdev has no place to say so
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     if 'torch' in sys.modules: sys.modules['torch'].set_num_threads(int(os.environ['OMP_NUM_THREADS'].split(',')[0]))

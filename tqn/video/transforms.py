@@ -6,8 +6,8 @@
 __all__ = ['DIVING48_MEAN', 'DIVING48_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'to_float', 'center_box', 'random_crop_box',
            'crop_resize', 'BoxError', 'read_box', 'box_text', 'box_pixels', 'cut_box', 'flip', 'adjust_brightness',
            'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'draw_jitter', 'apply_jitter', 'in_pieces',
-           'color_jitter', 'normalize', 'TrainTransform', 'EvalTransform', 'apply_transform', 'clip_grid', 'clip_spans',
-           'fit_stride', 'Preprocess']
+           'color_jitter', 'normalize', 'Colours', 'Transform', 'TrainTransform', 'EvalTransform', 'split_transform',
+           'apply_transform', 'clip_grid', 'clip_spans', 'fit_stride', 'Preprocess']
 
 # %% ../../nbs/03_video/02_transforms.ipynb #127f6d30
 import math, re
@@ -17,7 +17,7 @@ from inspect import signature
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce
+from einops import rearrange
 from torch import Tensor
 from ..core.names import refuse_unknown
 
@@ -151,8 +151,8 @@ def flip(
 
 # %% ../../nbs/03_video/02_transforms.ipynb #f7291771
 def _per_clip(amount, clips): # (n, 1, 1, 1, 1), on the clips' device
-    "One amount for each clip, ready to multiply with"
-    return torch.as_tensor(amount, dtype=clips.dtype, device=clips.device).reshape(-1,1,1,1,1)
+    "One amount for each clip, ready to multiply with; a GPU is not waited for"
+    return torch.as_tensor(amount, dtype=clips.dtype).to(clips.device, non_blocking=True).reshape(-1,1,1,1,1)
 
 def _grey(
     clips:Tensor, # float (n, 3, t, h, w)
@@ -164,53 +164,54 @@ def _grey(
 def adjust_brightness(
     clips:Tensor, # float in [0, 1], (n, 3, t, h, w)
     amount:float|Tensor, # 1 = unchanged; one for all, or (n,)
+    inplace:bool=False, # Change `clips` themselves
 )->Tensor: # (n, 3, t, h, w)
     "Scale the light"
-    return (clips*_per_clip(amount, clips)).clamp_(0, 1)
+    return (clips if inplace else clips.clone()).mul_(_per_clip(amount, clips)).clamp_(0, 1)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #b01a5a92
 def adjust_contrast(
     clips:Tensor, # float in [0, 1], (n, 3, t, h, w)
     amount:float|Tensor, # 1 = unchanged; one for all, or (n,)
+    inplace:bool=False, # Change `clips` themselves
 )->Tensor: # (n, 3, t, h, w)
     "Move every pixel away from its frame's mean grey, or towards it"
-    a, mean = _per_clip(amount, clips), reduce(_grey(clips), 'n c t h w -> n c t 1 1', 'mean')
-    return (clips*a).add_(mean*(1-a)).clamp_(0, 1)
+    a, mean = _per_clip(amount, clips), _grey(clips.mean((-2,-1), keepdim=True))       # the grey of the mean is the mean of the grey
+    return (clips if inplace else clips.clone()).mul_(a).add_(mean.mul_(1-a)).clamp_(0, 1)
 
 def adjust_saturation(
     clips:Tensor, # float in [0, 1], (n, 3, t, h, w)
     amount:float|Tensor, # 1 = unchanged; one for all, or (n,)
+    inplace:bool=False, # Change `clips` themselves
 )->Tensor: # (n, 3, t, h, w)
     "Move every pixel away from its own grey, or towards it"
-    a = _per_clip(amount, clips)
-    return (clips*a).add_(_grey(clips)*(1-a)).clamp_(0, 1)
+    a, grey = _per_clip(amount, clips), _grey(clips)
+    return (clips if inplace else clips.clone()).mul_(a).add_(grey.mul_(1-a)).clamp_(0, 1)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #3c2e88f8
-def _hue(clips, v, c): # hue in [-1, 5], (n, t, h, w)
-    "Where on the colour wheel, in sixths, given the largest channel and the spread"
-    r,g,b = clips.unbind(1)
-    inv = c.clamp_min(1e-12).reciprocal_()
-    from_r, from_g = (torch.eq(v, o, out=torch.empty_like(v)) for o in (r, g))     # 1. where it is the largest
-    from_g.mul_(1-from_r)
-    h = (r-g).mul_(inv).add_(4).lerp_((b-r).mul_(inv).add_(2), from_g)
-    return h.lerp_((g-b).mul_(inv), from_r)
-
 def adjust_hue(
     clips:Tensor, # float in [0, 1], (n, 3, t, h, w)
     amount:float|Tensor, # Turns round the colour wheel, 0 = unchanged; one for all, or (n,)
+    inplace:bool=False, # Change `clips` themselves
 )->Tensor: # (n, 3, t, h, w)
     "Turn every colour round the wheel"
-    r,g,b = clips.unbind(1)
-    v = torch.maximum(torch.maximum(r, g), b)
-    c = v - torch.minimum(torch.minimum(r, g), b)
-    h = _hue(clips, v, c).add_(_per_clip(amount, clips)[:,0]*6)
-    h.sub_((h/6).floor_().mul_(6))
-    out = torch.empty_like(clips)
-    for k,opposite in enumerate((3,5,1)):
-        d = (h-opposite).abs_()
-        if k: d.sub_(3).abs_().neg_().add_(3)        # the shorter way round
-        torch.addcmul(v, c, d.neg_().add_(2).clamp_(0, 1), value=-1, out=out[:,k])
-    return out
+    x = clips if inplace else clips.clone()
+    r,g,b = x.unbind(1)
+    top,low = torch.maximum(r, g), torch.minimum(r, g)
+    torch.maximum(top, b, out=top); torch.minimum(low, b, out=low)
+    turn = _per_clip(torch.as_tensor(amount, dtype=torch.float64).expand(len(x))*6, x.new_empty(0, dtype=torch.float64))[:,0]
+    sixths = turn.floor()
+    odd = sixths%2
+    sign,hand_on = 1-2*odd, ((sixths-3*odd)/2%3).long().flatten()
+    half,mid = (top-low).mul_(((.5-turn+sixths)*sign).to(x)), (top+low).mul_(.5)
+    apart,y,sign = (r-g, g-b, b-r), torch.empty_like(top), sign.to(x)
+    first = int(hand_on[0]) if x.device.type=='cpu' and len(x) else 0            # of most pieces all clips hand on alike
+    for k in range(3):
+        torch.sign(apart[(k+1)%3], out=y)
+        torch.addcmul(mid, y, half, out=y).addcmul_(apart[k], sign)
+        torch.clamp(y, low, top, out=x[:,(k+first)%3])
+    if x.device.type=='cpu' and (hand_on==first).all(): return x
+    return x.copy_(x.take_along_dim(((torch.arange(3, device=x.device)+first-hand_on[:,None])%3).reshape(-1,3,1,1,1), 1))
 
 # %% ../../nbs/03_video/02_transforms.ipynb #a99644a7
 _ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
@@ -234,25 +235,26 @@ def apply_jitter(
     order:Sequence[int]=(0,1,2,3), # Which of the four comes first, second, ...
 )->Tensor: # float in [0, 1], (n, 3, t, h, w)
     "Adjust the colours of each clip by its own amounts"
-    clips = to_float(clips)
+    x = clips.clone() if _check_clips(clips).is_floating_point() else to_float(clips)
     if amounts.shape!=(len(clips),4): raise ValueError(f'expected amounts ({len(clips)}, 4), one row for each clip, got {tuple(amounts.shape)}')
     for i in order:
-        if (amounts[:,i]!=(i!=3)).any(): clips = _ADJUST[i](clips, amounts[:,i])
-    return clips
+        if (amounts[:,i]!=(i!=3)).any(): _ADJUST[i](x, amounts[:,i], inplace=True)
+    return x
 
 # %% ../../nbs/03_video/02_transforms.ipynb #571702c7
 def in_pieces(
     f:Callable[[Tensor,Tensor],Tensor], # From clips and amounts to clips of the same size, each frame for itself
     clips:Tensor, # (n, 3, t, h, w)
     amounts:Tensor, # One row for each clip (n, 4)
-    pixels:int=2**17, # About how many pixels to work on at once
+    pixels:int=2**18, # About how many pixels to work on at once
+    out:Tensor|None=None, # Where the result goes; None: somewhere new
 )->Tensor: # float (n, 3, t, h, w)
     "Apply `f` to a few frames at a time"
     n,_,t,h,w = clips.shape
     frames = max(1, pixels//(h*w))
-    if clips.device.type!='cpu' or n*t<=frames: return f(clips, amounts)
-    n_each, t_each = max(1, frames//t), min(t, frames)
-    out = torch.empty(clips.shape, dtype=clips.dtype if clips.is_floating_point() else torch.get_default_dtype())
+    if clips.device.type!='cpu' or n*t<=frames: return f(clips, amounts) if out is None else out.copy_(f(clips, amounts))
+    n_each, t_each = max(1, frames//t), -(-t//-(-t//frames))                   # parts of a clip are about as long as each other
+    if out is None: out = torch.empty(clips.shape, dtype=clips.dtype if clips.is_floating_point() else torch.get_default_dtype())
     for o,c,a in zip(out.split(n_each), clips.split(n_each), amounts.split(n_each)):
         for o_part,c_part in zip(o.split(t_each, 2), c.split(t_each, 2)): o_part.copy_(f(c_part, a))
     return out
@@ -278,13 +280,52 @@ def normalize(
     clips:Tensor, # (n, 3, t, h, w), uint8 or float in [0, 1]
     mean:Sequence[float]=IMAGENET_MEAN, # Of red, green, blue
     std:Sequence[float]=IMAGENET_STD, # Of red, green, blue
+    inplace:bool=False, # Change `clips` themselves, where they are floats
 )->Tensor: # float (n, 3, t, h, w)
     "Subtract the mean, divide by the deviation"
     if len(mean)!=3 or len(std)!=3 or min(std)<=0: raise ValueError(f'expected three means and three deviations above 0, got {tuple(mean)} and {tuple(std)}')
     top = 255 if _check_clips(clips).dtype==torch.uint8 else 1
-    x = clips.to(torch.get_default_dtype() if top==255 else clips.dtype, copy=True)
-    mean,std = (rearrange(x.new_tensor(s), 'c -> c 1 1 1')*top for s in (mean, std))
+    x = clips.to(torch.get_default_dtype() if top==255 else clips.dtype, copy=not inplace)
+    mean,std = ((torch.tensor(s, dtype=x.dtype)*top)[:,None,None,None].to(x.device, non_blocking=True) for s in (mean, std))
     return x.sub_(mean).div_(std)
+
+# %% ../../nbs/03_video/02_transforms.ipynb #a318891f
+@dataclass(frozen=True)
+class Colours:
+    "What is left to do with clips that have been cropped: jitter, then normalise"
+    mean:Sequence[float]=(0.,0.,0.) # Of red, green, blue
+    std:Sequence[float]=(1.,1.,1.) # Of red, green, blue; with this mean and deviation bytes are scaled to 0..1
+    amounts:tuple=() # Of brightness, contrast, saturation, hue, a row for each clip; none: no jitter
+    order:tuple=(0,1,2,3) # Which of the four comes first, second, ...
+
+    def __call__(self,
+        clips:Tensor, # (n, 3, t, h, w), uint8 or float in [0, 1], on any device
+        out:Tensor|None=None, # Where the result goes; None: somewhere new
+    )->Tensor: # float (n, 3, t, h, w)
+        "Jitter and normalise the clips of one video"
+        def prepare(c, a): return normalize(apply_jitter(c, a, self.order), self.mean, self.std, inplace=True) if self.amounts else normalize(c, self.mean, self.std)
+        return in_pieces(prepare, _check_clips(clips), torch.tensor(self.amounts) if self.amounts else torch.zeros(len(clips), 4), out=out)
+
+class Transform:
+    "A transform in two halves"
+    def geometry(self,
+        clips:Tensor, # All clips of one video, or a piece of them: (n, 3, t, h, w), uint8 or float in [0, 1]
+        generator:torch.Generator|None=None, # Source of randomness
+        first:int=0, # Place of the first of these clips in the video, where they are a piece of it
+        total:int|None=None, # Clips in the whole video; None: these are all
+    )->tuple[Tensor,Colours]: # Cropped clips of the same type; the second half
+        "The first half, with what it leaves to do"
+        raise NotImplementedError
+
+    def __call__(self,
+        clips:Tensor, # All clips of one video: (n, 3, t, h, w), uint8 or float in [0, 1]
+        generator:torch.Generator|None=None, # Source of randomness
+        first:int=0, # Place of the first of these clips in the video, where they are a piece of it
+        total:int|None=None, # Clips in the whole video; None: these are all
+    )->Tensor: # float (n, 3, t, *size)
+        "Prepare one video, or a piece of it as the whole would be"
+        clips,colours = self.geometry(clips, generator, first, total)
+        return colours(clips)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #83c2dc63
 def _check_recipe(size, mean, std): # Nothing
@@ -308,7 +349,7 @@ def _repr_of_settings(o): # a transform, or anything that names a cache: without
 _SCALES = {1:(.7,1.), 2:(.6,1.)} # Height of the crop in each training stage
 
 @dataclass(frozen=True, repr=False)
-class TrainTransform:
+class TrainTransform(Transform):
     "Random crop, flip and colours for the clips of a video"
     size:int|Sequence[int]=224 # Height and width for the backbone; one number for a square
     stage:int=1 # Training stage, which sets `scale`: 0.7-1.0 in stage 1, 0.6-1.0 in stage 2
@@ -328,22 +369,22 @@ class TrainTransform:
         if self.scale is None: object.__setattr__(self, 'scale', _SCALES[self.stage])
         _check_recipe(self.size, self.mean, self.std); _check_random(self)
 
-    def __call__(self,
-        clips:Tensor, # All clips of one video: (n, 3, t, h, w), uint8 or float in [0, 1]
+    def geometry(self,
+        clips:Tensor, # All clips of one video, or a piece of them: (n, 3, t, h, w), uint8 or float in [0, 1]
         generator:torch.Generator|None=None, # Source of randomness
         first:int=0, # Place of the first of these clips in the video, where they are a piece of it
         total:int|None=None, # Clips in the whole video; None: these are all
-    )->Tensor: # float (n, 3, t, *size)
-        "Augment one video, or a piece of it as the whole would be"
+    )->tuple[Tensor,Colours]: # (n, 3, t, *size) of the same type; the jitter that was drawn
+        "Crop and flip, and draw the colours"
         clips = cut_box(clips, self.box)
         box = random_crop_box(*_check_clips(clips).shape[-2:], generator, self.scale, self.ratio, self.crop_p)
         clips = flip(crop_resize(clips, box, self.size), generator, self.flip_p)
         amounts,order = draw_jitter(len(clips) if total is None else total, generator, self.jitter)
-        return in_pieces(lambda c,a: normalize(apply_jitter(c, a, order), self.mean, self.std), clips, amounts[first:first+len(clips)])
+        return clips, Colours(self.mean, self.std, tuple(map(tuple, amounts[first:first+len(clips)].tolist())), tuple(order))
 
 # %% ../../nbs/03_video/02_transforms.ipynb #56ad39e2
 @dataclass(frozen=True, repr=False)
-class EvalTransform:
+class EvalTransform(Transform):
     "Resize the short side, then crop the centre"
     size:int=224 # Height and width for the backbone
     mean:Sequence[float]=IMAGENET_MEAN # Of red, green, blue
@@ -358,30 +399,40 @@ class EvalTransform:
         if self.resize is None: object.__setattr__(self, 'resize', round(self.size/_CENTER))
         if self.resize<self.size: raise ValueError(f'expected resize of at least size={self.size}, got {self.resize}')
 
-    def __call__(self,
-        clips:Tensor, # All clips of one video: (n, 3, t, h, w), uint8 or float in [0, 1]
-        generator:torch.Generator|None=None, # Not used
-    )->Tensor: # float (n, 3, t, size, size)
-        "Prepare one video for evaluation"
+    def geometry(self,
+        clips:Tensor, # All clips of one video, or a piece of them: (n, 3, t, h, w), uint8 or float in [0, 1]
+        generator:torch.Generator|None=None, # Not used, nor is what follows: every clip is prepared alike
+        first:int=0, # Not used
+        total:int|None=None, # Not used
+    )->tuple[Tensor,Colours]: # (n, 3, t, size, size) of the same type; the normalisation
+        "Resize and crop"
         clips = cut_box(clips, self.box)
         h,w = _check_clips(clips).shape[-2:]
         to = [max(self.resize, round(s*self.resize/min(h, w))) for s in (h, w)]
         clips = crop_resize(clips, (0,0,h,w), to)
         top,left = ((s-self.size)//2 for s in to)
-        return normalize(clips[...,top:top+self.size,left:left+self.size].contiguous(), self.mean, self.std)
+        return clips[...,top:top+self.size,left:left+self.size].contiguous(), Colours(self.mean, self.std)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #135c54b1
-def apply_transform(
+def split_transform(
     transform:Callable|None,   # clips -> clips, or (clips, generator) -> clips; None scales to 0..1
     clips:Tensor,              # uint8 (n, 3, t, h, w)
     generator:torch.Generator, # Given to a transform that takes one
     first:int=0,               # Place of these clips in the video, where they are a piece of it
     total:int|None=None,       # Clips in the video; None where these are all
+)->tuple[Tensor,Colours|None]: # uint8 (n, 3, t, h', w') and what is left to do; float and None of a transform without two halves
+    "The first half of a transform, for clips that have a way to go"
+    offered = dict(generator=generator, first=first, total=total)
+    if transform is None: return clips, Colours()
+    if getattr(type(transform), '__call__', None) is Transform.__call__: return transform.geometry(clips, **offered)
+    return transform(clips, **{k: v for k,v in offered.items() if k in signature(transform).parameters}), None
+
+def apply_transform(
+    *args, # For `split_transform`
 )->Tensor: # Float (n, 3, t, h', w')
     "Transform the clips of one video; a transform is told what its signature asks for"
-    if transform is None: return clips.float()/255
-    offered = dict(generator=generator, first=first, total=total)
-    return transform(clips, **{k: v for k,v in offered.items() if k in signature(transform).parameters})
+    clips,colours = split_transform(*args)
+    return clips if colours is None else colours(clips)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #f4c9b247
 def clip_grid(
