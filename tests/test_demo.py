@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tqn.studies.demo import FILM, dive_features, localise_dives
 from tqn.models.tqn import small_model
 from tqn.models.weights import DIVE_CLIPS
@@ -14,13 +15,13 @@ from tqn.attention.scores import evaluate
 from tqn.models.tqn import TQN
 
 
-def tqn(*args, cwd): return subprocess.run([sys.executable, '-c', 'from tqn.cli.main import main; main()', *map(str, args)], cwd=cwd, capture_output=True, text=True, timeout=600)
+def tqn(*args, cwd, **env): return subprocess.run([sys.executable, '-c', 'from tqn.cli.main import main; main()', *map(str, args)], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=600)
 
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory):
-    "A folder in which `tqn demo --quick` ran twice, and what it printed"
+    "A folder in which `tqn demo --quick` ran twice, on two threads and on one, and what it printed"
     folder = tmp_path_factory.mktemp('demo')
-    return folder, [tqn('demo', '--quick', cwd=folder) for _ in range(2)]
+    return folder, [tqn('demo', '--quick', cwd=folder, OMP_NUM_THREADS=n) for n in '21']
 
 def test_quick_demo_writes_what_it_says(demo):
     folder, (r, _) = demo
@@ -67,6 +68,8 @@ def test_a_second_demo_overwrites_nothing_and_repeats_the_scores(demo):
     assert r.returncode == 0, r.stderr
     first, second = (json.loads((folder/'runs'/d/'tables.json').read_text()) for d in ('demo', 'demo-2'))
     assert first == second                                          # same seed, same data: the same numbers
+    first, second = (load_file(folder/'runs'/d/'train/best/model.safetensors') for d in ('demo', 'demo-2'))
+    for k in first: assert torch.equal(first[k], second[k]), f'{k} depends on the number of threads'
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals as on POSIX')
 @pytest.mark.parametrize('when', ['rendering', 'training'])

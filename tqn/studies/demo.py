@@ -31,6 +31,7 @@ from ..attention.localise import Localisation, collect_maps, localisation_dict, 
 from ..models.tqn import READINGS, RENDERED, TQN, small_model
 from ..models.losses import tqn_loss
 from ..core.text import said_time
+from ..core.processes import torch_threads
 from ..core.files import numbered, read_plain, temporary, write_atomic, write_json
 from ..training.loop import fit
 from ..training.run import Run
@@ -114,7 +115,7 @@ def train_dives(
     "Train queries, decoder and heads on kept features"
     model.backbone.requires_grad_(False)
     train,val = make_loader(data['train'], 32, shuffle=True, seed=seed), make_loader(data['val'], 64)
-    return fit(model, train, val, folder, 'modern', seed=seed, loss=LOSS, **{**TRAIN[quick], **kw})
+    with torch_threads(1): return fit(model, train, val, folder, 'modern', seed=seed, loss=LOSS, **{**TRAIN[quick], **kw})
 
 # %% ../../nbs/11_studies/03_demo.ipynb #749a5ecc
 def pick_reading(

@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 from ..models.weights import assign_weights, read_weights
 from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
-from ..core.processes import process_pool
+from ..core.processes import process_pool, torch_threads
 from ..core.files import json_digest, naming_file, packaged, read_plain, slug, write_json
 from ..data.items import encode_targets, extent_list
 from ..data.batches import FeatureDataset, make_loader
@@ -465,7 +465,6 @@ _SOURCES = {}    # Data of a process, kept from one run to the next
 
 def _job(e, seed, source, folder):
     "One run in a process of its own"
-    torch.set_num_threads(1)
     if callable(source):
         if repr(source) not in _SOURCES: _SOURCES.clear(); _SOURCES[repr(source)] = source()
         source = _SOURCES[repr(source)]
@@ -476,12 +475,10 @@ def _run_jobs(jobs, source, out, workers, bar):
     def args(name, seed): return jobs[name, seed], seed, source, Path(out)/name/f'seed{seed}'
     found = {}
     if not workers:
-        threads = torch.get_num_threads()
-        try:
+        with torch_threads(1):
             for j in jobs: found[j] = _job(*args(*j)); bar.update()
-        finally: torch.set_num_threads(threads)
         return found
-    with process_pool(workers) as pool:      # after an error, runs that have begun go on to their end, unless somebody asked to stop
+    with process_pool(workers, 1) as pool:      # after an error, runs that have begun go on to their end, unless somebody asked to stop
         waiting = {pool.submit(_job, *args(*j)): j for j in jobs}
         for done in as_completed(waiting): found[waiting[done]] = done.result(); bar.update()
     return found
