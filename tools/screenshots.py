@@ -42,7 +42,7 @@ torch.manual_seed(0)
 stranger = small_model()
 for p in stranger.decoder.parameters():
     if p.ndim > 1: torch.nn.init.xavier_uniform_(p)
-pair = tqn.CompareViewer([tqn.answer(m, tqn.Video(dive['path'])) for m in (stranger, model)], ['random weights', 'trained'], dive['answers'])
+pair = tqn.CompareViewer([tqn.answer(m, tqn.Video(dive['path'])) for m in (stranger, model)], ['random weights', 'trained'], dive['answers'], video=dive['path'])
 pair
 ''', '''
 qs = tqn.QuerySet([dict(name='entry', text='How large is the splash?', answers=['Small', 'Large', 'Rip']), dict(name='approach', answers=['Standing', 'Walking', 'Armstand'])])

@@ -52,6 +52,12 @@ export function reading(name, a, b, x, [nA, nB], edges, seconds) {
   return `${name}, ${when(x, edges, seconds)}: ${both}, difference ${apart}`
 }
 
+/** The middle of frame i on an axis, as a share of it; starts: where each frame begins on it. */
+export function placeOf(starts, i, edges) {
+  const from = edges[0], to = edges.at(-1)
+  return clamp(((starts[i] + (starts[i + 1] ?? to)) / 2 - from) / (to - from), 0, 1)
+}
+
 // ---------------------------------------------------------------- page
 
 const h = elements('tqc-')
@@ -120,15 +126,46 @@ function makeSides(model, meta, tell, signal) {
   return {box, show}
 }
 
+/** The film that all sides are of, with its button, its clock, and a step to either side. */
+function makeStage(model, signal, moved) {
+  const times = typed(model.get('times'), 'float64'), starts = typed(model.get('starts'), 'float64'), F = times.length
+  const end = F > 1 ? 2 * times[F - 1] - times[F - 2] : times[0] + .04
+  const status = h('div.status', {role: 'status'}), place = h('span.place')
+  const go = h('button.play.is-wide', {type: 'button', 'aria-label': 'Play through the film', title: 'Play (space)'}, '▶ Play')
+  const film = makeFilm(model, {times, end, meta: {video: true}}, {
+    frame: i => { write(place, `frame ${i} of ${F - 1}   ${clock(times[i] - times[0])}`); el.dataset.frame = i; moved(i) },
+    shown: i => { el.dataset.shown = i },
+    playing: p => { write(go, p ? '❚❚ Pause' : '▶ Play'); put(go, 'aria-label', p ? 'Pause the film' : 'Play through the film') },
+    status: (state, text, share) => { el.dataset.video = state; write(status, text + (share ? `: ${round(share * 100)} %` : '')) },
+  }, signal)
+  const toggle = () => film.playing ? film.pause() : film.play()
+  const step = k => { film.pause(); film.seek(film.frame + k) }
+  const by = (d, text, name) => h('button.play', {type: 'button', text, 'aria-label': name, onclick: () => step(d)})
+  const screen = h('div.screen', {tabIndex: 0, role: 'group', 'aria-label': 'Film: space plays, arrows step'}, film.video, status)
+  const el = h('div.stage', screen, h('div.run', go, by(-1, '‹', 'one frame back'), by(1, '›', 'one frame on'), place))
+  go.addEventListener('click', toggle)
+  screen.addEventListener('click', toggle)
+  hearing(model, signal)('msg:custom', (m, buffers) => { if (m.type === 'video') film.receive(m, buffers) })
+  const KEYS = {' ': toggle, ArrowLeft: k => step(-k), ArrowRight: step, Home: () => step(-F), End: () => step(F)}
+  const key = e => {
+    if (!KEYS[e.key] || e.ctrlKey || e.metaKey || e.altKey || /^(INPUT|SELECT|BUTTON)$/.test(e.target.tagName)) return
+    e.preventDefault(); e.stopPropagation()
+    KEYS[e.key](e.shiftKey ? 10 : 1)
+  }
+  return {el, film, starts, key, frame: t => frameAt(starts, t)}
+}
+
 function makeFilms(model, signal) {
   const urls = model.get('film').filter(f => f?.byteLength).map(f => URL.createObjectURL(new Blob([f], {type: 'image/jpeg'})))
   signal.addEventListener('abort', () => urls.forEach(u => URL.revokeObjectURL(u)))
   const tags = urls.length > 1 ? ['A', 'B'] : ['']
   if (!urls.length) return null
   const {pictures = []} = model.get('meta')
+  const alone = !model.get('meta').video                      // else the film itself is on show
   const rows = urls.map((src, i) => ({img: h('img', {src, alt: 'film strip'}), now: h('div.cursor', {hidden: true}), n: pictures[i] || 1, tag: tags[i]}))
   const big = rows.map(() => h('canvas.big', {hidden: true, ...MUTE}))
-  const el = h('div.films', rows.map(r => h('div.row', h('span.tag', r.tag), h('div.strip', r.img, r.now))), h('div.bigs', big))
+  const el = h('div.films', rows.map(r => h('div.row', h('span.tag', r.tag), h('div.strip', r.img, r.now))), alone ? h('div.bigs', big) : null)
+  el.classList.toggle('is-alone', alone)
   /** Show where a share of the film is; nothing below 0. */
   const show = x => rows.forEach(({img, now, n}, i) => {
     now.hidden = big[i].hidden = x < 0
@@ -162,11 +199,14 @@ function render({model, el}) {
     order: Q > 1 && pick('order', [['given', 'as given'], ['difference', 'difference']]),
   }
   const films = makeFilms(model, signal), go = h('button.play.is-wide', {type: 'button', 'aria-label': 'Play through the film'}, '▶ Play')
+  let maps = [], cached = '', cursor = [-1, -1], frame = 0
+  const stage = meta.video ? makeStage(model, signal, i => rest(i)) : null
   const list = h('div.blocks'), read = h('div.read', {role: 'status'})
   const [from, to] = meta.seconds ? [edges[0], edges[m]].map(t => `${t.toFixed(1)} s`) : ['start', 'end']
-  root.append(h('div.tools', sides.box, h('div.picks', go, Object.values(picks).map(p => p && p.box))), ...[films?.el].filter(Boolean), list,
-    h('div.axis', MUTE, h('span', from), h('span', meta.same ? '' : 'each video from its start to its end'), h('span', to)), read, h('div.key', KEY))
-  let maps = [], cached = '', cursor = [-1, -1], frame = 0
+  const axis = h('div.axis', MUTE, h('span', from), h('span', meta.same ? '' : 'each video from its start to its end'), h('span', to))
+  const below = [films?.el, list, axis, read, h('div.key', KEY + (stage ? ' Click a lane to go there; space plays.' : ''))].filter(Boolean)
+  root.append(h('div.tools', sides.box, h('div.picks', stage ? null : go, Object.values(picks).map(p => p && p.box))),
+    ...(stage ? [h('div.watch', stage.el, h('div.body', below))] : below))
   const part = (map, q) => map.subarray(q * m, (q + 1) * m), partOf = s => parts.subarray(s * m, (s + 1) * m)
   const paintBlock = (k, q, common, colours, px) => {
     const at = [model.get('a'), model.get('b')], [a, b] = at.map(s => part(maps[s], q).map(v => v * counts[s])), top = max(peak(a), peak(b))  // times uniform
@@ -195,12 +235,20 @@ function render({model, el}) {
     blocks.forEach((k, q) => paintBlock(k, q, overlaps[q], colours, px))
     point(...cursor)
   }
-  const point = (q, x) => {
-    cursor = [q, x]
-    for (const k of blocks) { k.cursor.hidden = x < 0; k.cursor.style.left = `${x < 0 ? 0 : ((edges[x] + edges[x + 1]) / 2 - edges[0]) / all * 100}%` }
-    films?.show(x < 0 ? -1 : ((edges[x] + edges[x + 1]) / 2 - edges[0]) / all)
-    const at = [model.get('a'), model.get('b')], [A, B] = at.map(s => maps[s])
-    write(read, x < 0 || !A || !B ? '' : reading(meta.names[q], part(A, q), part(B, q), x, at.map(s => counts[s]), edges, meta.seconds))
+  /** Show a column of a question, and on what; at: the share of the axis where the cursor is, of the column's middle unless it is given. */
+  const point = (q, x, at = x < 0 ? -1 : ((edges[x] + edges[x + 1]) / 2 - edges[0]) / all) => {
+    cursor = [q, x, at]
+    for (const k of blocks) { k.cursor.hidden = x < 0; k.cursor.style.left = `${max(0, at) * 100}%` }
+    films?.show(at)
+    const on = [model.get('a'), model.get('b')], [A, B] = on.map(s => maps[s])
+    write(read, x < 0 || !A || !B ? '' : reading(meta.names[q], part(A, q), part(B, q), x, on.map(s => counts[s]), edges, meta.seconds))
+  }
+  const columnAt = x => x >= 0 && x < 1 ? min(m - 1, lastAtMost(edges, edges[0] + x * all)) : -1
+  /** Where the cursor is when nothing else is pointed at: on the film's frame, or nowhere. */
+  const rest = (i = stage?.film.frame) => {
+    if (!stage) return point(-1, -1)
+    const at = placeOf(stage.starts, i, edges)
+    point(max(0, cursor[0]), columnAt(min(at, .999999)), at)
   }
   // a clock runs through the film, as long as it lasts: cursor, values and pictures follow
   let run = 0
@@ -222,16 +270,24 @@ function render({model, el}) {
   draw = () => { if (!frame) frame = requestAnimationFrame(paintAll) }
   blocks.forEach((k, q) => {
     const share = (e, canvas) => { const b = box(canvas); return [(e.clientX - b.left) / b.width, (e.clientY - b.top) / b.height] }
-    const columnAt = x => x >= 0 && x < 1 ? min(m - 1, lastAtMost(edges, edges[0] + x * all)) : -1
-    k.lanes.addEventListener('pointermove', e => run || point(q, columnAt(share(e, k.a.canvas)[0])), {signal})
-    k.lanes.addEventListener('pointerleave', () => run || point(-1, -1), {signal})
+    const playing = () => run || stage?.film.playing, goTo = t => { if (stage) { stage.film.pause(); stage.film.seek(stage.frame(t)) } }
+    k.lanes.addEventListener('pointermove', e => playing() || point(q, columnAt(share(e, k.a.canvas)[0])), {signal})
+    k.lanes.addEventListener('pointerleave', () => playing() || rest(), {signal})
+    k.lanes.addEventListener('click', e => {
+      const x = share(e, k.a.canvas)[0]
+      if (stage && x >= 0 && x < 1) { cursor[0] = q; goTo(edges[0] + x * all) }
+    }, {signal})
     k.all?.canvas.addEventListener('click', e => tell({b: clamp(floor(share(e, k.all.canvas)[1] * S), 0, S - 1)}), {signal})
     k.el.addEventListener('keydown', e => {
       const step = {ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -m, End: m}[e.key], turn = {ArrowUp: -1, ArrowDown: 1}[e.key]
       const here = cursor[0] === q && cursor[1] >= 0 ? cursor[1] : step > 0 ? -1 : m
-      if (step !== undefined) point(q, clamp(here + step, 0, m - 1))
+      if (step !== undefined) {
+        const x = clamp(here + step, 0, m - 1)
+        goTo((edges[x] + edges[x + 1]) / 2)
+        point(q, x)
+      }
       else if (turn) [...list.children][[...list.children].indexOf(k.el) + turn]?.focus()
-      else if (e.key === 'Escape') point(-1, -1)
+      else if (e.key === 'Escape') rest()
       else return
       e.preventDefault(); e.stopPropagation()
     }, {signal})
@@ -241,6 +297,10 @@ function render({model, el}) {
   seen.observe(root)
   signal.addEventListener('abort', () => { seen.disconnect(); cancelAnimationFrame(frame) })
   list.append(...blocks.map(k => k.el))
+  if (stage) {
+    root.addEventListener('keydown', stage.key, {signal})
+    stage.film.load(); stage.film.seek(0)
+  }
   draw()
   return end
 }

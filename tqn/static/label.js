@@ -46,10 +46,11 @@ export function extentsAfter(list, k, next) {
   return out.length > 1 ? out : out[0] || null
 }
 
-/** Which extent a key is about: the one around the frame, or else for 'begin' the next one, for 'end' the one before, and otherwise the nearest; -1 without any. */
+/** Which extent a key is about: the one around the frame, else for 'begin' the next, for 'end' the one before, and otherwise the nearest; -1 without any. */
 export function extentAt(list, frame, edge) {
   const far = list.map(([a, b]) => frame < a ? a - frame : min(0, b - 1 - frame))      // above 0: it begins later
-  const side = far.flatMap((d, i) => edge === 'begin' && d > 0 || edge === 'end' && d < 0 ? [i] : []), among = side.length && !far.includes(0) ? side : far.map((_, i) => i)
+  const side = far.flatMap((d, i) => edge === 'begin' && d > 0 || edge === 'end' && d < 0 ? [i] : [])
+  const among = side.length && !far.includes(0) ? side : far.map((_, i) => i)
   return among.reduce((best, i) => best < 0 || abs(far[i]) < abs(far[best]) ? i : best, -1)
 }
 
@@ -73,7 +74,8 @@ export const answered = (row, questions) => questions.filter(q => row.answers[q.
 
 const h = elements('tql-')
 const HELP = [['1–9', 'answer'], ['0', 'no answer'], ['↑ ↓', 'question'], ['← →', 'frame'], ['shift ← →', 'ten frames'], ['space', 'play'],
-  ['I', 'begins here'], ['O', 'ends here'], ['E', 'once more here'], [', .', 'extent before, after'], ['X', 'remove extent'], ['N P', 'next, previous video'], ['enter', 'next gap'], ['U', 'undo']]
+  ['I', 'begins here'], ['O', 'ends here'], ['E', 'once more here'], [', .', 'extent before, after'], ['X', 'remove extent'],
+  ['N P', 'next, previous video'], ['enter', 'next gap'], ['U', 'undo']]
 
 const PROPOSES = [['A', 'take what is proposed'], ['R', 'refuse it, or not']]
 
@@ -123,7 +125,8 @@ function render({model, el}) {
   const {questions, ids} = model.get('meta'), pending = new Map(), $ = {}
   // mine: the row with what was pressed and is not confirmed yet; waiting: keys for the row that is about to come
   let q = 0, seq = 0, moving = false, held = false, mine = null, waiting = []
-  const row = () => mine || model.get('row'), extents = (name = questions[q].name) => listed(row().extents[name]), id = () => model.get('row').id, n = () => max(1, row().n_frames)
+  const row = () => mine || model.get('row'), id = () => model.get('row').id, n = () => max(1, row().n_frames)
+  const extents = (name = questions[q].name) => listed(row().extents[name])
   const tell = m => {
     const message = {...m, id: id(), seq: ++seq}, part = {answer: 'answers', extent: 'extents'}[m.type]
     pending.set(seq, {message, time: Date.now()})
@@ -173,14 +176,14 @@ function render({model, el}) {
         $.lanes = h('div.lanes')),
       $.right = h('div.right')),
     $.notice = message(''), $.list = h('div.list', {role: 'listbox', 'aria-label': 'Videos'}), 
-    h('div.help', [...HELP, ...(model.get('meta').proposes ? PROPOSES : [])].map(([k, t]) => [h('kbd', k), h('span', t)])))
+    h('div.help', [...HELP, ...(model.get('meta').proposes ? PROPOSES : [])].map(([k, t]) => h('span', h('kbd', k), t))))
   $.stage = $.video.parentElement
 
   let clocks = typed(model.get('times'), 'float64')
   const place = (e, f) => { e.style.left = `${100 * f / n()}%` }
   const shown = (i, error) => {
     if (error) { write($.none, error); $.none.hidden = false }
-    write($.clock, `frame ${i} of ${row().n_frames || 0}   ${clock(clocks.length ? clocks[i] - clocks[0] : 0)}`)
+    write($.clock, `frame ${i} of ${n() - 1}   ${clock(clocks.length ? clocks[i] - clocks[0] : 0)}`)
     write($.play, $.video.paused ? '▶' : '❚❚'); put($.play, 'aria-label', $.video.paused ? 'Play' : 'Pause')
     for (const e of $.lanes.querySelectorAll('.tql-now')) place(e, i + .5)
     const here = extentAt(extents(), i)                      // which one of several the keys are about
@@ -229,9 +232,13 @@ function render({model, el}) {
   const makeMarks = (o, k) => {
     const list = extents(o.name), button = (name, props, ...rest) => h(`button.${name}`, {type: 'button', ...props}, ...rest)
     const marks = list.map(([a, b], j) => {
-      const go = button('go', {title: 'Go there', text: `${a}–${b}`}), off = button('off', {title: 'Remove it', 'aria-label': `Remove ${a}–${b}`, text: '×'})
+      const go = button('go', {title: 'Go there', text: `${a}–${b}`})
+      const off = button('off', {title: 'Remove it', 'aria-label': `Remove ${a}–${b}`, text: '×'})
       go.addEventListener('click', () => { if (!moving) { choose(k); film.seek(a); root.focus({preventScroll: true}) } })
-      off.addEventListener('click', () => { if (!moving) { choose(k); tell({type: 'extent', question: o.name, value: extentsAfter(list, j, null)}); root.focus({preventScroll: true}) } })
+      off.addEventListener('click', () => {
+        if (moving) return
+        choose(k); tell({type: 'extent', question: o.name, value: extentsAfter(list, j, null)}); root.focus({preventScroll: true})
+      })
       return h('span.mark', go, off)
     })
     const more = button('more', {title: 'Mark it once more, from this frame on (E)', text: '+ extent'})
@@ -290,7 +297,7 @@ function render({model, el}) {
     else if (what === 'clear' && r.answers[o.name] != null) answer(null)
     else if (what === 'begin' || what === 'end') { const j = extentAt(marks, f, what); extent(extentsAfter(marks, j, extentAfter(marks[j], what, f, n()))) }
     else if (what === 'another' && !marks.some(([a, b]) => a <= f && f < b)) extent(extentsAfter(marks, -1, [f, f + 1]))
-    else if (what === 'extent') { const to = marks.map(e => e[0]).filter(a => k < 0 ? a < f : a > f).at(k < 0 ? -1 : 0); if (to != null) film.seek(to) }
+    else if (what === 'extent') film.seek(marks.map(e => e[0]).filter(a => k < 0 ? a < f : a > f).at(k < 0 ? -1 : 0) ?? f)
     else if (what === 'nowhere' && marks.length) extent(k ? null : extentsAfter(marks, extentAt(marks, f), null))
     else if (what === 'take' && proposed(r, o.name)) extent(proposed(r, o.name).span)
     else if (what === 'refuse' && r.proposals?.[o.name] && !r.extents[o.name]) tell({type: 'refuse', question: o.name})   // once more brings it back

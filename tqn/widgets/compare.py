@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from ..attention.answer import Answer
 from ..attention.figure import GROUND, INK, FAINT, RIGHT, SOFT, WRONG, draw_lane
-from .film import sprite
-from .film import Companion, front_end
+from ..data.items import Item, open_item
+from .film import Companion, front_end, playable, sprite, strip_frames
+from .lanes import ViewData, film_part, unpack
 from ..core.names import unknown
 from ..core.files import parse_plain, write_atomic
 from ..core.text import plain_text
@@ -163,6 +164,11 @@ class Aligned:
     names: list[str]   # The queries that all have
     same: bool         # Whether the sides last equally long; else columns are shares of each
 
+    @property
+    def seconds(self)->bool:
+        "Whether columns are seconds, and not shares of a video"
+        return self.same and bool(self.edges[-1]>1.001)
+
 def align(
     sides:list[Side],  # Two or more
     most:int=1200,     # Columns at most
@@ -237,33 +243,55 @@ class CompareViewer(Companion):
     film = tl.List(tl.Bytes()).tag(sync=True)
     a,b = tl.Int(0).tag(sync=True),tl.Int(1).tag(sync=True)
     layer,head = tl.Int(-1).tag(sync=True),tl.Int(-1).tag(sync=True)
+    times,starts = tl.Bytes(b'').tag(sync=True),tl.Bytes(b'').tag(sync=True)    # when each frame begins: in the film, and along the lanes
     order = tl.Enum(['given','difference'], 'given').tag(sync=True)
 
     def __init__(self,
         sides:Sequence,          # `Side`s or `Answer`s, two or more
         names:Sequence[str]=(),  # What to call them; empty for their own names
         truth:dict|None=None,    # {question: true answer}, where the sides are answers
+        video=None,              # Path, `Item`, `Video` or row of a data set: the film that all sides are of, to be played beside their lanes
         **settings,              # Traits, such as order='difference'
     ):
         super().__init__(**settings)
-        self.sides = []
-        try: self._begin([s if isinstance(s, Side) else side_of(s, None, truth) for s in sides], list(names))
-        except (ValueError, AttributeError, TypeError) as e: self.error = f'There is nothing to compare: {e}'
+        self.sides,self.played = [],None
+        try:
+            video,truth,_ = unpack(video, truth)
+            self._begin([s if isinstance(s, Side) else side_of(s, None, truth) for s in sides], list(names), open_item(video) if isinstance(video, (str,Path,Item)) else video)
+        except (ValueError, AttributeError, TypeError, OSError) as e: self.error = f'There is nothing to compare: {e}'
 
-    def _begin(self, sides, names):
+    def _begin(self, sides, names, video):
         if names and len(names)!=len(sides): raise ValueError(f'expected {len(sides)} names, got {len(names)}')
         for s,name in zip(sides, names): s.name = name
         grid = align(sides)
         for name in ('a','b','layer','head'): _within(name, getattr(self, name), grid.attn.shape)
+        if video is not None: self._show(video, grid)
         self.sides,self.attn,self.part = sides,grid.attn.tobytes(),grid.part.tobytes()
         def strip(thumbs): return sprite(torch.as_tensor(thumbs)[np.linspace(0, len(thumbs)-1, min(16, len(thumbs))).round().astype(int)]) if thumbs is not None and len(thumbs) else b''
         shown = sides if len(sides)==2 and not grid.same else sides[:1]
+        if video is not None and sides[0].thumbs is None: sides[0].thumbs = video.frames(strip_frames(video, 16), tuple(max(1, round(o*80/video.size[0])) for o in video.size)).numpy()
         self.film = [strip(s.thumbs) for s in shown]
         def said(s): return [[[a, round(p, 4)] for a,p in s.answers.get(q, [])] for q in grid.names]
         info = [dict(name=s.name, said=said(s), truth=[s.truth.get(q) for q in grid.names]) for s in sides]
         self.meta = dict(names=grid.names, sides=info, shape=[*grid.attn.shape], edges=grid.edges.tolist(), counts=grid.counts,
-                         seconds=bool(grid.same and sides[0].times[-1]>1.001), same=grid.same, many=len(sides)>2,
+                         seconds=grid.seconds, same=grid.same, video=self.played is not None, many=len(sides)>2,
                          pictures=[min(16, len(s.thumbs)) for s in shown if s.thumbs is not None and len(s.thumbs)])
+
+    def _show(self, video, grid):
+        "Play a film beside the lanes: each of its frames has a place on their axis"
+        starts,span = np.append(video.timestamps, video.timestamps[-1]+1/video.fps)-video.timestamps[0],np.ptp(grid.edges)
+        if not grid.same: raise ValueError('the sides last differently long, so they are of different films; leave video out')
+        if not grid.seconds: starts = starts*span/starts[-1]                       # lanes of shares: the film from its start to its end
+        elif abs(starts[-1]-span)>max(.02*span, 2/video.fps): raise ValueError(f'the film lasts {starts[-1]:.2f} s and the lanes {span:.2f} s; pass the film that the sides are of')
+        self.played = film = playable(video)
+        self.times,self.starts = (np.asarray(t, '<f8').tobytes() for t in (film.times, starts[:-1]+grid.edges[0]))
+
+    def receive(self, message:dict)->None:
+        "A piece of the film for the page"
+        if message.get('type')!='video': return
+        try: head,piece = film_part(ViewData(dict(video_bytes=self.played.path.stat().st_size, name=self.played.path.name) if self.played else {}, film=self.played), int(message.get('part', 0)))
+        except (ValueError, OSError) as e: return self.send(dict(type='video', error=str(e)))
+        self.send(dict(head, type='video'), buffers=[piece])
 
     @tl.validate('a','b','layer','head')
     def _valid(self, proposal):
