@@ -1,10 +1,11 @@
 "The viewer without a browser: what it is given, what it refuses, what it answers, what it stores"
-import base64, io, json, os
+import base64, io, json, os, threading
 from dataclasses import replace
 from pathlib import Path
 import matplotlib; matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest, torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
@@ -300,6 +301,58 @@ def test_rows_answers_and_features_can_be_viewed(model, mp4, features):
     bare = view(model, features)
     assert not bare.meta['video'] and bare.meta['has_kernel'] and bare.meta['n_frames'] == 104 and len(numbers(bare.times, '<f8')) == 104
     assert 'there is no film' in respond(bare, dict(type='video', part=0))[0]['error']
+
+class Gate(Mean):
+    "Goes no further than the first pass until it is opened, and then perhaps breaks"
+    def __init__(self): super().__init__(); self.open,self.passes,self.broken = threading.Event(),0,False
+    def forward(self, x):
+        self.passes += 1
+        if self.passes > 1: assert self.open.wait(60)
+        return super().forward(x)*(float('nan') if self.broken else 1)
+
+@pytest.fixture
+def gated(model, monkeypatch):
+    monkeypatch.setattr('tqn.features.stream.PASS', 4*3*8*16**2)                                  # four clips in a pass
+    torch.manual_seed(0)
+    m = TQN(QS, Gate(), d_model=16, n_layers=3, n_heads=2).eval()
+    m.preprocess = model.preprocess
+    yield m
+    m.backbone.open.set()
+
+def test_a_long_film_is_shown_before_it_is_read(gated, mp4, features, tmp_path):
+    early = view(gated, mp4, {'takeoff': 'Back'}, wait=False)
+    assert not early.error and early.meta['notes'][0].startswith('The film is being read: 4 of 13 clips') and early.meta['video']
+    first = np.frombuffer(early.attn, early.meta['attn_dtype']).reshape(3, 2, -1, 13)
+    assert (first[...,:4] > 0).all() and (first[...,4:] == 0).all()
+    assert np.abs(first[...,:4] - answer(gated, features[:4]).attn.numpy()).max() < 1e-6            # what is said of a film that ends there
+    assert 'image/png' in early._repr_mimebundle_()[0]                                            # does not wait
+    assert 'still being read' in early.now(respond, early, dict(type='whatif', hidden=[[0,1]]))[0]['error']
+    assert 'error' not in early.now(respond, early, dict(type='video', part=0))[0]
+    threading.Timer(.2, gated.backbone.open.set).start()
+    table = early.table()                                                                         # waits
+    full = view(gated, mp4, {'takeoff': 'Back'}, features=features)
+    pd.testing.assert_frame_equal(table, full.table(), rtol=1e-5)
+    assert early.features is not None and {**early.meta, 'fps': 0} == {**full.meta, 'fps': 0}
+    assert 'answers' in respond(early, dict(type='whatif', hidden=[[0,1]]))[0]
+    assert early.save(tmp_path/'page.html').stat().st_size > 1000
+
+def test_a_film_that_breaks_while_it_is_read_says_so(gated, mp4):
+    early = view(gated, mp4, wait=False)
+    gated.backbone.broken = True; gated.backbone.open.set()
+    with pytest.raises(ValueError, match='not finite'): early.table()
+    assert 'not finite' in early.error
+
+def test_a_viewer_that_is_closed_reads_no_further(gated, mp4):
+    early = view(gated, mp4, wait=False)
+    early.close(); gated.backbone.open.set(); early.wait()
+    assert gated.backbone.passes <= 3 and early.features is None
+
+def test_who_waits(gated, model, mp4):
+    gated.backbone.open.set()
+    assert view(gated, mp4)._reader is None                                                       # short, and no notebook
+    assert view(model.train(), mp4, wait=False)._reader is None; model.eval()                     # would change while it is asked
+    assert 'no such file' in view(gated, mp4.parent/'none.mp4', wait=False).error
+    assert 'no question' in view(gated, mp4, {'weg': 'x'}, wait=False).error
 
 def test_names_come_lazily_and_files_are_packed():
     assert tqn.view is view and tqn.AttentionViewer is AttentionViewer

@@ -206,6 +206,7 @@ def answer(
     batch_clips:int|None=None, # Clips in a pass; None: as many as fit
     fps:float=25.,          # Frames a second, where only features are given
     features:Tensor|None=None, # Features of this video (n, d), where they are known already; None: run the backbone
+    valid:Tensor|None=None, # Which of the features count (n,), such as those that were read so far; None: all
 )->Answer:                  # Answers, attention, times, filmstrip
     "Ask a model about a video, and keep what it attended to"
     was = model.training
@@ -224,7 +225,7 @@ def answer(
             p,n = _grid(model, source)
             frames,name = own_frames(clip_spans(n, len(source), **p.reading), len(source)),Path(source.path).name
             times = clip_times(frames, source.timestamps, source.fps)
-        c = capture(model, finite_rows(features, name)[None].to(_device(model)))
+        c = capture(model, finite_rows(features, name)[None].to(_device(model)), None if valid is None else valid[None].to(_device(model)))
         with naming_file(name): ranked = {q: rank(p[0], names) for q,(p,names) in read_answers(model, c.out, reading).items()}
     finally: model.train(was)
     frames,times = _split(frames, c.attn.shape[-1]),_split(times, c.attn.shape[-1])

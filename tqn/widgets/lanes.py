@@ -24,7 +24,7 @@ from ..attention.figure import plot_attention
 from ..data.items import Item, as_extent, as_items, extent_list, open_item
 from ..features.stream import clip_features
 from ..video.video import FrameSource
-from .film import Film, PicturedWidget, front_end, playable, sprite, strip_frames
+from .film import Film, PicturedWidget, front_end, playable, shown_size, sprite, strip_frames, why_copy
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #2ae227e7
 def fit_budget(
@@ -123,6 +123,7 @@ def view_data(
     budget:int=2_000_000,         # Bytes beyond the film
     progress:bool=True,           # Show a progress bar where the film must be copied
     moments:dict|None=None,       # {question or 'class': several [first, last)}: what was read off the maps
+    copy:bool=True,               # False: where the browser needs a copy of the film, leave the film out for now
 )->ViewData:                      # All that a viewer is given
     "Turn an answer and its film into what a viewer is given"
     check_answer(answer, source)
@@ -132,10 +133,10 @@ def view_data(
         times = np.interp(np.arange(n), edges, np.append(answer.times[:,0], answer.times[-1,1])-answer.times[0,0])   # no film: frames spread over each clip
         answer = replace(answer, thumbs=None, thumb_times=None)
     else:
-        film,at = playable(source, progress=progress),strip_frames(source)
-        h,w = film.size
+        film,at = playable(source, progress=progress) if copy or not why_copy(source) else None,strip_frames(source)
+        h,w = film.size if film else shown_size(source)
         pictures = source.frames(at, (min(h, 80), max(1, round(w*min(h, 80)/h))))
-        times,strip,answer = film.times,sprite(pictures),replace(answer, thumbs=pictures, thumb_times=source.timestamps[at])
+        times,strip,answer = film.times if film else source.timestamps-source.timestamps[0],sprite(pictures),replace(answer, thumbs=pictures, thumb_times=source.timestamps[at])
     small = dict(times=times.astype('<f8').tobytes(), spans=answer.frames.astype('<i4').tobytes(), strip=strip, strip_times=times[at].astype('<f8').tobytes())
     flow = None if answer.self_attn is None else follow(answer.attn, answer.self_attn).numpy()
     left = budget-sum(map(len, small.values()))-len(json.dumps(questions))-4096
