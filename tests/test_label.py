@@ -152,6 +152,7 @@ const out = {}, key = (key, code, more = {}) => v.action({key, code, ...more})
 out.keys = [key('3', 'Digit3'), key('#', 'Digit3', {shiftKey: true}), key('0', 'Digit0'), key('I', 'KeyI'), key('i', 'KeyI', {ctrlKey: true}), key('ArrowLeft', '', {shiftKey: true}), key('q', 'KeyQ')]
 out.extents = [v.extentAfter(null, 'begin', 5, 30), v.extentAfter(null, 'end', 5, 30), v.extentAfter([10, 20], 'begin', 25, 30), v.extentAfter([10, 20], 'end', 4, 30), v.extentAfter([10, 20], 'begin', 29, 30)]
 const two = [[10, 20], [30, 40]]
+out.shared = [[], ['a'], ['a/b/c', 'a/b/d'], ['a/b/c', 'a/bd/d'], ['a/b/c', 'x'], ['a/b/c'], ['/a', '/b']].map(v.sharedFolder)
 out.listed = [v.listed(null), v.listed([1, 2]), v.listed(two)]
 out.after = [v.extentsAfter(two, 0, null), v.extentsAfter([[1, 2]], 0, null), v.extentsAfter(two, -1, [25, 26]), v.extentsAfter(two, 0, [10, 31]), v.extentsAfter(two, 1, [20, 40]), v.extentsAfter([], -1, [3, 4])]
 out.at = [[0, 15, 19, 22, 28, 35, 50].map(f => v.extentAt(two, f)), [0, 15, 25, 50].map(f => v.extentAt(two, f, 'begin')), [0, 15, 25, 35, 50].map(f => v.extentAt(two, f, 'end')), v.extentAt([], 3, 'end')]
@@ -182,6 +183,7 @@ def test_plain_functions_of_the_page(modules):
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     assert out['keys'] == [['answer', 2], ['answer', 11], ['clear', 0], ['begin', 0], None, ['step', -10], None]
+    assert out['shared'] == [0, 0, 4, 2, 0, 4, 1]
     assert out['listed'] == [[], [[1, 2]], [[10, 20], [30, 40]]] and out['kept']
     assert out['after'] == [[30, 40], None, [[10, 20], [25, 26], [30, 40]], [10, 40], [[10, 20], [20, 40]], [3, 4]]
     assert out['at'] == [[0, 0, 0, 0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1, 1], -1]

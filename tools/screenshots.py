@@ -1,6 +1,6 @@
 """Pictures of the viewer and its companions for README and notebooks: `python tools/screenshots.py` opens a notebook in a real JupyterLab and Chromium, hides the entry of a rendered dive, and takes pictures at three widths, light and dark.
 
-Writes nbs/images/viewer*.png and companion_*.png. TQN_CHROMIUM names another browser than the one on the path."""
+Writes nbs/images/viewer*.png and companion_*.png; `python tools/screenshots.py FOLDER` writes every screen at 700, 1,366 and 1,920 pixels, light and dark, into a folder instead, to be looked at. TQN_CHROMIUM names another browser than the one on the path."""
 import io, os, sys, tempfile
 from pathlib import Path
 import nbformat
@@ -49,6 +49,7 @@ qs = tqn.QuerySet([dict(name='entry', text='How large is the splash?', answers=[
 labeller = tqn.Labeller('labels.csv', qs, videos='shots')
 labeller.receive(dict(type='answer', id=labeller.row['id'], question='entry', value='Large', seq=1))
 labeller.receive(dict(type='extent', id=labeller.row['id'], question='entry', value=[180, 204], seq=2))
+labeller.receive(dict(type='extent', id=labeller.row['id'], question='approach', value=[[10, 40], [60, 95]], seq=3))
 labeller
 ''']
 VIEWER = dict(viewer=(1000, 'light'), viewer_dark=(1000, 'dark'), viewer_narrow=(400, 'light'), viewer_700=(700, 'light'), viewer_1366=(1366, 'light'), viewer_1920=(1920, 'dark'))
@@ -73,6 +74,19 @@ def look(nb, root, width, theme, tall=1080):
     nb.page.wait_for_timeout(1200)
 
 
+def everything(nb, folder):
+    "Every widget at three widths, light and dark, with whatever lies behind a click"
+    folder.mkdir(parents=True, exist_ok=True)
+    row = nb.page.locator('.tqn-browse .tqb-row').first
+    for kind in ('viewer', 'browse', 'confusions', 'compare', 'label'):
+        one = nb.page.locator(f'.tqn-{kind}').first
+        for theme in ('light', 'dark'):
+            for width in (700, 1366, 1920):
+                look(nb, one, width, theme, 1700)
+                print(write_atomic(folder/f'{kind}_{width}_{theme}.png', picture(one.screenshot())))
+        if kind == 'browse': row.click(); nb.page.wait_for_timeout(4000); print(write_atomic(folder/'browse_opened.png', picture(one.screenshot())))
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as p:
         found = chromium() or sys.exit('Chromium is missing; install it, or name a browser in TQN_CHROMIUM')
@@ -85,6 +99,7 @@ def main():
             nb.menu('Run', 'Run All Cells')
             nb.page.locator('.tqn-label').first.wait_for(state='attached', timeout=400_000)   # the last of them
             if nb.page.locator('#jp-left-stack').is_visible(): nb.page.keyboard.press('Control+b')
+            if len(sys.argv) > 1: return everything(nb, Path(sys.argv[1]))
             root = nb.page.locator('.tqn-viewer').first
             for name, (width, theme) in VIEWER.items():
                 look(nb, root, width, theme, {1366: 830, 400: 1700}.get(width, 1080))

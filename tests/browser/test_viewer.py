@@ -274,6 +274,38 @@ def test_dark_and_narrow(opened, seen, shots):
     seen.root.screenshot(path=str(shots/'viewer_narrow.png'))
     place.evaluate("e => { e.style.width = '' }")
 
+def test_full_screen(seen, shots):
+    "F and the button: film and lanes fill the screen, keys work there, Esc and F lead back to the same place, and the focus is kept"
+    page, root = seen.page, seen.root
+    full = lambda: root.evaluate('e => document.fullscreenElement === e')
+    focused = lambda: root.evaluate('e => e.contains(document.activeElement)')
+    size = lambda: root.evaluate('e => { const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height] }')
+    seen.key('ArrowRight', 'ArrowRight'); seen.at(2)
+    seen.set(rows='auto')
+    page.wait_for_timeout(300)
+    before, film = size(), root.locator('video').first.bounding_box()
+    ways = [(lambda: seen.key('f'), lambda: page.keyboard.press('Escape')), (root.get_by_label('Full screen (F)').click, lambda: seen.key('f'))]
+    for k, (begin, end) in enumerate(ways):
+        begin()
+        seen.until(full, why='no full screen')
+        page.wait_for_timeout(400)
+        assert size() == [0, 0, *page.evaluate('[innerWidth, innerHeight]')] and focused()
+        assert root.evaluate('e => e.scrollHeight <= e.clientHeight + 1 && e.scrollWidth <= e.clientWidth + 1'), 'something lies outside the screen'
+        stage, lanes = root.locator('.tqn-stage').bounding_box(), [o.bounding_box() for o in root.locator('.tqn-lane').all()]
+        assert stage['height'] >= 1.2*film['height'] and stage['y'] >= 0 and len(lanes) == 4
+        assert root.locator('.tqn-legend').bounding_box()['y'] >= .85*page.evaluate('innerHeight'), 'the screen is not used'
+        assert all(b['y'] >= stage['y'] + stage['height'] and b['y'] + b['height'] <= page.evaluate('innerHeight') and b['width'] >= .9*page.evaluate('innerWidth') for b in lanes), lanes
+        assert seen.canvas('entry').evaluate('c => Math.abs(c.width - c.clientWidth*devicePixelRatio) <= 1'), 'lanes are not drawn anew'
+        if not k: page.screenshot(path=str(shots/'viewer_full.png'))
+        if not k: page.keyboard.press('ArrowRight'); seen.at(3)
+        end()
+        seen.until(lambda: not full(), why='it stays full')
+        page.wait_for_timeout(400)
+        assert focused() and [round(o) for o in size()[2:]] == [round(o) for o in before[2:]]
+        seen.at(3)
+    page.keyboard.press('ArrowLeft')                                  # the focus is still the viewer's
+    seen.at(2)
+
 def test_a_busy_kernel_is_named_and_the_rest_works(opened, seen):
     _, kernel = opened
     kernel.send('time.sleep(9)')

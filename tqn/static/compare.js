@@ -162,10 +162,26 @@ function makeFilms(model, signal) {
   if (!urls.length) return null
   const {pictures = []} = model.get('meta')
   const alone = !model.get('meta').video                      // else the film itself is on show
-  const rows = urls.map((src, i) => ({img: h('img', {src, alt: 'film strip'}), now: h('div.cursor', {hidden: true}), n: pictures[i] || 1, tag: tags[i]}))
+  const rows = urls.map((src, i) => {
+    const row = {img: new Image(), c: h('canvas.pictures', {role: 'img', 'aria-label': 'film strip'}), now: h('div.cursor', {hidden: true})}
+    row.img.addEventListener('load', () => paint())
+    row.img.src = src
+    return {...row, n: pictures[i] || 1, tag: tags[i]}
+  })
   const big = rows.map(() => h('canvas.big', {hidden: true, ...MUTE}))
-  const el = h('div.films', rows.map(r => h('div.row', h('span.tag', r.tag), h('div.strip', r.img, r.now))), alone ? h('div.bigs', big) : null)
+  const el = h('div.films', rows.map(r => h('div.row', h('span.tag', r.tag), h('div.strip', r.c, r.now))), alone ? h('div.bigs', big) : null)
   el.classList.toggle('is-alone', alone)
+  /** Draw the strips: as many pictures as stand side by side in their own shape, each the nearest to its place. */
+  const paint = () => rows.forEach(({img, c, n}) => {
+    const k = devicePixelRatio || 1, W = round(c.clientWidth * k), H = round(c.clientHeight * k), w = img.naturalWidth / n, all = img.naturalHeight
+    if (!W || !H || !all) return
+    const g = c.getContext('2d'), m = max(1, round(W / (H * w / all)))
+    c.width = W; c.height = H
+    range(m, j => {
+      const a = round(j * W / m), b = round((j + 1) * W / m), s = min(w / (b - a), all / H)      // pixels of a picture in one of the strip
+      g.drawImage(img, min(n - 1, floor((j + .5) / m * n)) * w + (w - (b - a) * s) / 2, (all - H * s) / 2, (b - a) * s, H * s, a, 0, b - a, H)
+    })
+  })
   /** Show where a share of the film is; nothing below 0. */
   const show = x => rows.forEach(({img, now, n}, i) => {
     now.hidden = big[i].hidden = x < 0
@@ -175,7 +191,7 @@ function makeFilms(model, signal) {
     if (c.width !== round(w)) { c.width = round(w); c.height = img.naturalHeight }
     c.getContext('2d').drawImage(img, min(n - 1, floor(x * n)) * w, 0, w, img.naturalHeight, 0, 0, c.width, c.height)
   })
-  return {el, show}
+  return {el, show, paint}
 }
 
 function render({model, el}) {
@@ -228,7 +244,7 @@ function render({model, el}) {
     if (cached !== now) { maps = range(S, s => mapOf(attn, meta.shape, s, layer, head)); cached = now }
     if (!maps[A] || !maps[B]) return
     const colours = ramp(theme), overlaps = meta.names.map((_, q) => overlap(part(maps[A], q), part(maps[B], q), partOf(A), partOf(B)))
-    sides.show()
+    sides.show(); films?.paint()
     for (const [name, p] of Object.entries(picks)) if (p) p.select.value = String(model.get(name))
     const px = max(40, round((blocks[0].a.canvas.clientWidth || 600) * (devicePixelRatio || 1)))
     order(overlaps, model.get('order')).forEach((q, i) => { if (list.children[i] !== blocks[q].el) list.insertBefore(blocks[q].el, list.children[i] ?? null) })

@@ -68,6 +68,14 @@ export function answerAfter(old, choice, several) {
   return next.length ? next : null
 }
 
+/** How many letters of all names are a folder that they share. */
+export function sharedFolder(names) {
+  const [first = '', ...rest] = names
+  let n = first.lastIndexOf('/') + 1
+  while (n && !rest.every(name => name.startsWith(first.slice(0, n)))) n = first.lastIndexOf('/', n - 2) + 1
+  return n
+}
+
 export const answered = (row, questions) => questions.filter(q => row.answers[q.name] != null).length
 
 // ---------------------------------------------------------------- the page
@@ -122,7 +130,7 @@ function render({model, el}) {
   const end = () => { off.abort(); film?.stop(); clearInterval(timer); root.remove() }
   if (model.get('error')) { root.append(message(model.get('error'))); return end }
 
-  const {questions, ids} = model.get('meta'), pending = new Map(), $ = {}
+  const {questions, ids} = model.get('meta'), folder = sharedFolder(ids), pending = new Map(), $ = {}
   // mine: the row with what was pressed and is not confirmed yet; waiting: keys for the row that is about to come
   let q = 0, seq = 0, moving = false, held = false, mine = null, waiting = []
   const row = () => mine || model.get('row'), id = () => model.get('row').id, n = () => max(1, row().n_frames)
@@ -273,7 +281,8 @@ function render({model, el}) {
     const at = model.get('at'), done = model.get('done'), from = max(0, min(at - AROUND / 2, ids.length - AROUND))
     $.list.replaceChildren(...ids.slice(from, from + AROUND).map((name, k) => {
       const i = from + k, props = {type: 'button', role: 'option', 'aria-selected': String(i === at), title: name, tabIndex: -1}
-      const b = h(i === at ? 'button.item.is-on' : 'button.item', props, h('i', done[i] >= questions.length ? '●' : done[i] ? '◐' : '○'), name)
+      const state = h('i', done[i] >= questions.length ? '●' : done[i] ? '◐' : '○')
+      const b = h(i === at ? 'button.item.is-on' : 'button.item', props, state, h('span', name.slice(folder)))
       b.addEventListener('click', () => tell({type: 'go', at: i}))
       return b
     }))

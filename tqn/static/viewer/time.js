@@ -127,8 +127,9 @@ function timeAxis(v) {
       const tall = dense => { root.classList.toggle('is-compact', dense); return $.lanes.offsetHeight }
       const rest = head.offsetHeight + $.axis.parentNode.parentNode.offsetHeight + 8
       const others = box($.legend).bottom - box(root).top - box($.board).height - box($.top).height + 14
+      const wide = .62 * root.clientWidth / v.ratio     // how high a film is that is as wide as it may be
       const room = sight - others - rest, rows = get('rows'), high = rows === 'compact' ? tall(true) : tall(false)
-      const got = share(room, high, rows === 'auto' ? tall(true) : high, v.stage ? FILM : [96, 170], s.film)
+      const got = share(room, high, rows === 'auto' ? tall(true) : high, v.stage ? [FILM[0], full ? max(FILM[1], wide) : FILM[1]] : [96, 170], s.film)
       set(rows === 'auto' ? got.dense : rows === 'compact', got.film, got.lanes + rest + 2)
     }
     put($.split, 'aria-valuenow', round($.top.offsetHeight))
