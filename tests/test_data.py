@@ -7,15 +7,18 @@ import torch
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils.data import DataLoader
 from outside import MISSING, VIDEOS
+from tqn.data import batches as B
 from tqn.data.items import Item, as_items, encode_targets, open_item, shorter_than
 from tqn.data.batches import (
-    ClipDataset, EpochSampler, FeatureDataset, collate, load_features, make_loader, pick_clips, read_clips)
+    ClipDataset, EpochSampler, FeatureDataset, FrameCache, WindowDataset, collate, finish_batch, load_features, make_loader, pick_clips, read_clips, reading_workers)
 from tqn.core.files import weights_digest
 from tqn.features.store import extract
 from tqn.features.stream import run_pieces
 from tqn.core.seeds import sample_generator
 from tqn.questions.queries import Query, QuerySet
+from tqn.video.transforms import EvalTransform, TrainTransform
 from tqn.video.video import open_video, write_video
 from tqn.video.decode import VideoError
 
@@ -134,6 +137,34 @@ def test_workers_give_the_same_batches(items, queries, context):
     for epoch in (0, 3) if context == 'fork' else (3,):
         for a,b in zip(epoch_of(plain, epoch), epoch_of(many, epoch), strict=True):
             assert a['id'] == b['id'] and torch.equal(a['x'], b['x']) and torch.equal(a['valid'], b['valid'])
+
+@pytest.mark.parametrize('transform', [TrainTransform(16), EvalTransform(16), None])
+def test_batches_travel_as_bytes_and_are_the_floats_of_the_data_set(items, queries, transform):
+    ds,same = ClipDataset(items, queries, transform=transform, size=None if transform else (16, 16), seed=3),lambda a, b: a['id']==b['id'] and torch.equal(a['x'], b['x']) and torch.equal(a['valid'], b['valid'])
+    sent = [b for b in DataLoader.__iter__(make_loader(ds, 2, workers=1))]
+    assert all(b['x'].dtype==torch.uint8 for b in sent) and not ds.as_bytes and ds[0]['clips'].is_floating_point()
+    plain = [collate([ds[0, i] for i in range(k, min(k+2, len(items)))]) for k in range(0, len(items), 2)]
+    for workers in (0, 2):
+        loader = make_loader(ds, 2, workers=workers)
+        for _ in range(2): assert all(map(same, plain, loader)) and len(plain)==len(loader)      # again from the same workers
+        assert all(map(same, plain, map(finish_batch, sent)))
+    if workers: assert loader._iterator is not None and loader.persistent_workers
+
+def test_how_many_read(monkeypatch, items, queries):
+    monkeypatch.setattr(B.os, 'sched_getaffinity', lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(B.multiprocessing, 'get_start_method', lambda allow_none: 'fork')
+    free = [2**40]
+    monkeypatch.setattr(B.shutil, 'disk_usage', lambda path: type('Free', (), dict(free=free[0])))
+    ways = lambda **kw: reading_workers(**{'n': 100, **kw})
+    assert (ways(), ways(n=5), ways(workers=3), ways(workers=0), ways(decodes=False), ways(n=5, workers=1)) == (6, 0, 3, 0, 0, 1)
+    if os.path.isdir('/dev/shm'): free[0] = 64*2**20; assert ways() == 0          # what a container gets that nobody told otherwise
+    free[0] = 2**40
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '3'); assert ways() == 2
+    monkeypatch.delenv('LOCAL_WORLD_SIZE')
+    monkeypatch.setattr(B.multiprocessing, 'parent_process', lambda: 'somebody'); assert ways() == 0
+    monkeypatch.undo()
+    assert not WindowDataset(items, queries, k=1, opener=FrameCache()).decodes and not WindowDataset(items, queries, 'frozen', 0).decodes and WindowDataset(items, queries, k=1).decodes
+    assert not getattr(FeatureDataset({o.id: torch.zeros(2, 3) for o in items}, items, queries), 'decodes', False)
 
 def test_worker_after_the_parent_has_decoded(items, queries):
     ds = ClipDataset(items, queries, size=(16, 16))
@@ -334,3 +365,19 @@ def test_real_videos_of_all_kinds(tmp_path):
 def test_features_in_hdf5_are_named(tmp_path):
     (tmp_path/'a.h5').write_bytes(b'HDF')
     with pytest.raises(ValueError, match='a.h5 is HDF5, which is not read: write each array with numpy.save'): FeatureDataset(tmp_path, [Item('a')], QuerySet({'q': ['x', 'y']}))
+
+def test_training_and_streams_are_the_same_to_the_bit_with_any_number_of_readers(tmp_path, items, queries):
+    from tqn.features.stream import stream
+    from tqn.models.backbone import S3D
+    from tqn.models.tqn import TQN
+    from tqn.training.loop import fit
+    def train(folder, workers):
+        torch.manual_seed(0)
+        model = TQN(queries, backbone=S3D(width=.0625), d_model=8, n_layers=1, n_heads=2, d_ff=8)
+        ds = ClipDataset(items, queries, transform=TrainTransform(32), max_clips=2, random_clips=True, seed=2)
+        fit(model, make_loader(ds, 2, True, seed=2, workers=workers), None, folder, epochs=2, device='cpu', progress=False, callbacks=[])
+        return model
+    a,b = (train(tmp_path/str(w), w) for w in (0, 2))
+    assert all(torch.equal(x, y) for x,y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    rows = [{o.video.id: o.rows for o in stream(a.backbone.eval(), items, dict(clip_len=8, size=32), batch_clips=3, workers=w)} for w in (0, 1, 3)]
+    assert list(rows[0]) == [o.id for o in items] == list(rows[2]) and all(torch.equal(rows[0][k], r[k]) for r in rows for k in rows[0])

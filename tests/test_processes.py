@@ -73,10 +73,10 @@ def test_a_lost_reader_is_named(tmp_path, monkeypatch, sig, said):
     run.n_steps,run.acc = 1,type('Acc', (), dict(is_main_process=False))
     with pytest.raises(OSError, match=said + '.*fewer workers'):
         with run.running(False):
-            it = iter(B.make_loader(Stuck(sig), 2, workers=1))
-            try: next(it)
+            loader = B.make_loader(Stuck(sig), 2, workers=1)
+            try: next(iter(loader))
             finally:
-                for w in it._workers: w.kill()
+                for w in loader._iterator._workers: w.kill()
 
 def test_configurations_without_bound_are_refused():
     side = QuerySet({'side': ['left', 'right']})

@@ -389,7 +389,7 @@ def score_videos(
     rank:int=0,                # Which process this is
     world:int=1,               # How many there are
     batch_clips:int|None=None, # Clips in a pass; None chooses
-    workers:int=1,             # Threads that read; 0 reads in this one
+    workers:int|None=None,     # Threads that read; 0 reads in this one; None: see `stream`
     on_error:str='raise',      # A damaged video: 'raise', or 'skip' and name it
     progress:bool=True,        # Show a bar with the time left
     see:Callable|None=None,    # Called with each video and its features, once a video

@@ -168,7 +168,7 @@ def features(
     variant:str='',        # moved or long: films moved or set into waiting, where their extents are known
     batch_clips:int=16,    # Clips in the backbone at a time
     processes:int=1,       # Processes, each with its own videos; with GPUs, one or more on each
-    workers:int=1,         # Threads that read videos ahead, in each process
+    workers:int=-1,        # Processes or threads that read videos ahead; 0 for none, -1 for as many as there are cores, where films are decoded and it pays
     device:str='',         # cpu, cuda or mps; if not given, a GPU where there is one
     half:bool=False,       # Keep half precision, for half the disk
     skip:bool=False,       # Leave out videos that are damaged or shorter than a clip, and list them in features.json
@@ -184,7 +184,7 @@ def features(
     from tqn.questions.queries import QuerySet
     from tqn.training.settings import preset_settings
     import torch
-    if processes<1 or batch_clips<1 or workers<0: raise ValueError('expected --processes and --batch-clips of at least 1, --workers of at least 0')
+    if processes<1 or batch_clips<1 or workers<-1: raise ValueError('expected --processes and --batch-clips of at least 1, --workers of at least 0, or -1')
     form,path = what_is(data)
     if form=='own' and (known := written_questions(path, queries)) is None:      # features need no answers, so a table without them will do
         table = read_manifest(path, known, root)
@@ -200,7 +200,7 @@ def features(
     net = chosen_backbone(backbone or name or 'small', clip_len or own['clip_len'], stride or own['stride'], own['hop'] if hop is None else hop, box or said.get('box', ''), {k: v for k,v in dict(layer=layer, read=read).items() if v}, **sizes)
     lost = unreadable(items, net.preprocess.clip_len) if skip else {}
     if items and len(lost)==len(items): raise ValueError(f'none of {len(items)} videos can be read, such as {items[0].id!r}: {lost[items[0].id]}; look at all of them with `{typed_line("check", data, queries=queries, root=root)}`')
-    store = extract(net, [o for o in items if o.id not in lost], out, processes=processes, batch_clips=batch_clips, workers=workers, progress=not quiet,
+    store = extract(net, [o for o in items if o.id not in lost], out, processes=processes, batch_clips=batch_clips, workers=None if workers<0 else workers, progress=not quiet,
                     device=device or None, dtype=torch.float16 if half else torch.float32, on_error='skip' if skip else 'raise')
     notes = feature_notes(out)
     if lost := {**lost, **notes.get('skipped', {})}: write_json(out/'features.json', {**notes, 'skipped': lost})

@@ -180,7 +180,7 @@ def extract(
     out:str|Path, # Folder of the features
     preprocess:Preprocess|Mapping|None=None, # How it wants its video; of a mapping, what it holds, over the backbone's own
     processes:int=1, # Processes, each with its own videos; another number may change the last bits of the features
-    workers:int=1, # Threads that read, in each
+    workers:int|None=None, # Threads that read, in each; None: see `stream`
     batch_clips:int|None=None, # Clips in a forward pass; None: as many as fit, see `stream`
     device:str|None=None, # 'cpu', 'cuda', ...; None takes a GPU where there is one
     dtype:torch.dtype=torch.float32, # Of what is kept; float16 halves the disk

@@ -10,6 +10,7 @@ __all__ = ['READ', 'PASS', 'clips_at_once', 'eval_chunk', 'run_pieces', 'prefetc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
+from itertools import chain
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
@@ -19,10 +20,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from ..core.seeds import sample_generator
+from ..data.batches import reading_workers
 from ..data.items import Item, open_item
 from ..models.backbone import fuse
 from ..video.decode import VideoError
-from ..video.transforms import BoxError, Preprocess, apply_transform
+from ..video.transforms import BoxError, Preprocess, split_transform
 from ..video.video import FrameSource
 
 # %% ../../nbs/07_features/01_stream.ipynb #5d662177
@@ -50,24 +52,25 @@ def eval_chunk(
 @torch.no_grad()
 def run_pieces(
     backbone:Callable,     # (m, 3, t, h, w) -> (m, d), or (m, d, several)
-    pieces:Iterable,       # (key, clips (k, 3, t, h, w) or None) one after the other
+    pieces:Iterable,       # (key, clips (k, 3, t, h, w) or None) one after the other, perhaps with the `Colours` that are left to do
     batch_clips:int|None=None, # Run as soon as this many clips are waiting; None: as many as `PASS` allows
     device:str|torch.device='cpu', # Where the backbone is
 )->Iterator[tuple]: # (key, features (k, ...) or None) in the same order
     "Run the backbone over pieces of many videos, packed"
     device,held,waiting = torch.device(device),[],0
     def flush():
-        full,sizes = [c for _,c in held if c is not None],[(k, c is not None and len(c)) for k,c in held]
+        full = [left[0](c.to(device, non_blocking=True)) if left and left[0] else c.to(device) for _,c,*left in held if c is not None]
+        sizes = [(k, c is not None and len(c)) for k,c,*_ in held]
         held.clear()                                             # of the clips one copy is left while the backbone runs
         x = full[0] if len(full)==1 else torch.cat(full) if full else None
         full.clear()
-        if x is not None: x = backbone(x.to(device).contiguous(memory_format=torch.channels_last_3d)).float().cpu()
+        if x is not None: x = backbone(x.contiguous(memory_format=torch.channels_last_3d)).float().cpu()
         rows = iter(() if x is None else x.split([n for _,n in sizes if n is not False]))
         yield from ((k, None if n is False else next(rows)) for k,n in sizes)
-    for key,clips in pieces:
-        shapes = {c.shape[1:] for _,c in held if c is not None}
+    for key,clips,*left in pieces:
+        shapes = {c.shape[1:] for _,c,*_ in held if c is not None}
         if clips is not None and shapes and clips.shape[1:] not in shapes: yield from flush(); waiting = 0
-        held.append((key, clips))
+        held.append((key, clips, *left))
         if clips is None: continue
         waiting += len(clips)
         most = batch_clips or clips_at_once(clips.shape[-2:], clips.shape[2], PASS*(1 if device.type == 'cpu' else 16))
@@ -77,31 +80,32 @@ def run_pieces(
 
 # %% ../../nbs/07_features/01_stream.ipynb #6be47212
 def prefetch(
-    sources:Sequence[Iterable], # Each runs in a thread of its own
-    depth:int=1,                # How many results may wait; each thread has one more in its hand
-)->Iterator: # What they give, as it comes
+    sources:Iterable[Iterable], # Each is read by one thread, from its beginning to its end
+    depth:int=1,                # How many results of a thread may wait; it has one more in its hand
+    threads:int|None=None,      # How many read, in turn; None: one for each source
+)->Iterator: # What they give: all of the first, then all of the second
     "Read ahead in threads"
-    queue,stop = Queue(depth),Event()
-    def put(value):
+    sources,stop = list(sources),Event()
+    n = min(threads or len(sources), len(sources))
+    queues = [Queue(depth) for _ in range(n)]
+    def put(k, value):
         while not stop.is_set():               # wait for room, but not after the reader has gone
-            try: return queue.put(value, timeout=.1)
+            try: return queues[k].put(value, timeout=.1)
             except Full: pass
-    def pour(source):
+    def pour(k):
         try:
-            for o in source:
-                put((o, None))
-                if stop.is_set(): return
-            put((None, StopIteration()))
-        except Exception as e: put((None, e))
-    threads = [Thread(target=pour, args=(s,), daemon=True) for s in sources]
-    for t in threads: t.start()
+            for source in sources[k::n]:
+                for o in source:
+                    put(k, (o, None))
+                    if stop.is_set(): return
+                put(k, (None, StopIteration()))
+        except Exception as e: put(k, (None, e))
+    for k in range(n): Thread(target=pour, args=(k,), daemon=True).start()
     try:
-        running = len(threads)
-        while running:
-            value,error = queue.get()
-            if error is None: yield value
-            elif isinstance(error, StopIteration): running -= 1
-            else: raise error
+        for i in range(len(sources)):
+            while not isinstance((o := queues[i%n].get())[1], StopIteration):
+                if o[1] is not None: raise o[1]
+                yield o[0]
     finally: stop.set()
 
 # %% ../../nbs/07_features/01_stream.ipynb #84744a45
@@ -135,7 +139,7 @@ def stream(
     pieces:bool=False,              # Give rows as they come, not whole videos
     begin:Mapping[str,int]|None=None, # {id: first clip to read}, with `pieces`
     batch_clips:int|None=None,      # Clips in a pass; None: as many as `PASS` allows
-    workers:int=1,                  # Threads that read; 0 reads in this one
+    workers:int|None=None,          # Threads that read; 0 reads in this one; None: one for a backbone on a CPU, which has enough to do, and one a core for a GPU
     seed:int=0,                     # Decides random views, with the video's id
     on_error:str='raise',           # A damaged file: 'raise', or 'skip' and report it
     fused:bool=True,                # Run what `fuse` makes of it, for S3D twice as fast
@@ -155,24 +159,25 @@ def stream(
     device = next(iter(backbone.state_dict().values()), torch.empty(0)).device
     def name(video): return video.id if isinstance(video, Item) else Path(getattr(video, 'path', video)).name
 
-    def read(some): # ((index, clips in the video, first clip, view, error), clips)
-        for i in some:
-            video = videos[i]
-            id = name(video)
-            try:
-                source = video if isinstance(video, FrameSource) else (opener or open_item)(video)
-                left_out = min(drop, len(source) - 1)
-                grid,shape = p.grid(len(source) - left_out) + left_out, size or source.size
-                most = batch_clips or max(clips_at_once(getattr(v, 'size', shape), p.clip_len, PASS*(1 if device.type == 'cpu' else 16)) for v in views)
-                most = min(most, clips_at_once(shape, p.clip_len))
-                for start in range((begin or {}).get(id, 0), len(grid), most):
-                    clips = rearrange(source.frames(grid[start:start+most].flatten(), size), '(n t) h w c -> n c t h w', t=p.clip_len)
-                    for v,view in enumerate(views): yield (i, len(grid), start, v, ''), apply_transform(view, clips, sample_generator(seed, v, *id.encode()), start, len(grid))
-            except (VideoError, BoxError) as e:
-                if on_error == 'raise': raise ValueError(f"video {id!r}: {e}; leave it out, or pass on_error='skip'") from e
-                yield (i, 0, 0, 0, str(e)), None
+    def read(i): # ((index, clips in the video, first clip, view, error), clips, what is left to do with them)
+        video = videos[i]
+        id = name(video)
+        try:
+            source = video if isinstance(video, FrameSource) else (opener or open_item)(video)
+            left_out = min(drop, len(source) - 1)
+            grid,shape = p.grid(len(source) - left_out) + left_out, size or source.size
+            most = batch_clips or max(clips_at_once(getattr(v, 'size', shape), p.clip_len, PASS*(1 if device.type == 'cpu' else 16)) for v in views)
+            most = min(most, clips_at_once(shape, p.clip_len))
+            for start in range((begin or {}).get(id, 0), len(grid), most):
+                clips = rearrange(source.frames(grid[start:start+most].flatten(), size), '(n t) h w c -> n c t h w', t=p.clip_len)
+                for v,view in enumerate(views): yield (i, len(grid), start, v, ''), *split_transform(view, clips, sample_generator(seed, v, *id.encode()), start, len(grid))
+        except (VideoError, BoxError) as e:
+            if on_error == 'raise': raise ValueError(f"video {id!r}: {e}; leave it out, or pass on_error='skip'") from e
+            yield (i, 0, 0, 0, str(e)), None
 
-    reading = prefetch([read(range(k, len(videos), workers)) for k in range(min(workers, len(videos)))]) if workers else read(range(len(videos)))
+    if workers is None: workers = 1 if device.type == 'cpu' else reading_workers(len(videos), threads=True)
+    films = map(read, range(len(videos)))
+    reading = prefetch(films, threads=workers) if workers else chain.from_iterable(films)
     rows,one = {},len(videos) == 1
     with tqdm(desc=progress if isinstance(progress, str) else 'features', total=None if one else len(videos), unit='clip' if one else 'video', disable=not progress) as bar:
         for (i,n,start,v,error),f in run_pieces(backbone, reading, batch_clips, device):

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['get_videos', 'make_backbone', 'make_model', 'find_model', 'model_settings', 'unreadable', 'readable',
-           'model_questions', 'short_videos', 'trained_on', 'with_features', 'measure_video', 'faster_reading',
-           'training_plan', 'cache_features', 'run_stage1', 'learn', 'run_bank', 'run_stage2', 'run_test', 'launch']
+           'model_questions', 'short_videos', 'readers', 'trained_on', 'with_features', 'measure_video',
+           'faster_reading', 'training_plan', 'cache_features', 'run_stage1', 'learn', 'run_bank', 'run_stage2',
+           'run_test', 'launch']
 
 # %% ../../nbs/09_training/05_chain.ipynb #20e998e9
 import copy, json, logging, math, os, tempfile, time, traceback, uuid, warnings
@@ -186,6 +187,12 @@ def _val(data, settings, clean):
     if not (items := readable(data[settings.val], settings, need=False)): return None
     return WholeVideos(items, data.queries, settings.clip_len, settings.stride, transform=clean, hop=settings.hop or None)
 
+def readers(
+    settings:Settings, # `workers`
+)->int|None: # As loaders and streams take it
+    "How many read videos ahead; None where nobody said so"
+    return None if settings.workers < 0 else settings.workers
+
 def _losses(settings):
     "The loss with its weights"
     return partial(tqn_loss, class_weight=settings.class_weight, smoothing=settings.smoothing)
@@ -310,7 +317,7 @@ def run_stage1(
     made = model.named or model.backbone is not None and features and backbone_name(model.backbone) or {'name': s.backbone if model.backbone is not None else 's3d'}
     model.provenance = trained_on(data, len(train), made['name'])
     if say: say(*training_plan(model, train, 0 if val is None else len(val.dataset) if features else len(val), data, s, features))
-    train = make_loader(train, s.batch_size, shuffle=True, seed=s.seed, workers=0 if features else s.workers)
+    train = make_loader(train, s.batch_size, shuffle=True, seed=s.seed, workers=0 if features else readers(s))
     return fit(model, train, val, folder, s, settings=replace(r, data=r.data or str(data.root)), resume=resume, overwrite=overwrite, loss=_losses(s), stage=ClipStage(), **kw)
 
 # %% ../../nbs/09_training/05_chain.ipynb #bd85149d
@@ -339,7 +346,7 @@ def run_bank(
     s = (r := model_settings(model, r)).settings
     learn(model, not s.freeze)                   # as in stage 2, which asks for the bank of these weights
     build_bank(model.to(acc.device), data[s.train], folder, view=Preprocess.of(model).train_view(2) if s.bank_augment else None, seed=s.seed, dtype=s.bank_dtype, rank=acc.process_index,
-               world=acc.num_processes, workers=max(1, s.workers), on_error=s.damaged, overwrite=overwrite, progress=progress and acc.is_main_process).close()
+               world=acc.num_processes, workers=readers(s), on_error=s.damaged, overwrite=overwrite, progress=progress and acc.is_main_process).close()
     if acc.is_main_process: save_settings(folder, r, r.data or str(data.root))
     acc.wait_for_everyone()
     return Path(folder)
@@ -373,7 +380,7 @@ def run_stage2(
     train = WindowDataset(items, data.queries, s.way, s.k, s.clip_len, s.stride, transform=p.train_view(2) if s.augment else p.clean_view(), seed=s.seed, hop=s.hop or None)
     _,also,first = model.provenance.partition(', with a backbone')
     model.provenance = trained_on(data, len(items)) + also + first
-    return fit_stage2(model, train, _val(data, s, p.clean_view()), folder, bank, s, settings=replace(r, data=r.data or str(data.root)), batch_size=s.batch_size, workers=s.workers,
+    return fit_stage2(model, train, _val(data, s, p.clean_view()), folder, bank, s, settings=replace(r, data=r.data or str(data.root)), batch_size=s.batch_size, workers=readers(s),
                       batch_norm=s.batch_norm, resume=resume, overwrite=overwrite, loss=_losses(s), **kw)
 
 # %% ../../nbs/09_training/05_chain.ipynb #0a8490a5
@@ -407,7 +414,7 @@ def run_test(
         for film in film_clips(model, known, store) if moments else (): find(film)
     else:
         s = (r := model_settings(model, r)).settings
-        tested = score_videos(model.to(acc.device), items, s.views, train=train, rank=acc.process_index, world=acc.num_processes, workers=max(1, s.workers),
+        tested = score_videos(model.to(acc.device), items, s.views, train=train, rank=acc.process_index, world=acc.num_processes, workers=readers(s),
                               on_error=s.damaged, progress=progress and acc.is_main_process, see=see)
         tested = gather_scores(tested, [o.id for o in items])
         seen,found = gather_objects(seen),gather_objects(found)

@@ -15,6 +15,7 @@ from accelerate.utils import gather_object, recursively_apply, send_to_device
 from torch import nn
 from torch.utils.data import DataLoader
 from ..attention.scores import Evaluation, class_readings
+from ..data.batches import finish_batch
 from ..features.stream import eval_chunk
 from ..models.losses import tqn_loss
 from .run import LivePlot, Run, same_buffers
@@ -70,7 +71,7 @@ def validate(
     model.eval()
     same_buffers(acc, plain)
     for batch in loader:
-        batch = send_to_device(batch, acc.device)
+        batch = finish_batch(send_to_device(batch, acc.device))
         with acc.autocast():
             out = stage.eval_forward(plain, batch)
             each,_ = loss(out, batch['answers'], batch['class'])

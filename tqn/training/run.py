@@ -28,6 +28,7 @@ from ..core.files import lock_folder, read_plain, remove_files, temporary, write
 from ..core.processes import Terminated
 from ..core.seeds import sample_generator
 from ..core.text import plain_text
+from ..data.batches import finish_batch
 from .settings import MAY_CHANGE, Resolved, TrainConfig, resolve, save_settings
 
 # %% ../../nbs/09_training/02_run.ipynb #c4bd9be6
@@ -122,7 +123,7 @@ def deal_batches(
     "Deal the batches out to the processes"
     if not isinstance(loader, DataLoader): return loader
     n,i = (1, 0) if getattr(loader.batch_sampler, 'own', False) else (acc.num_processes, acc.process_index)
-    return prepare_data_loader(loader, acc.device, n, i, put_on_device=True, even_batches=even)
+    return prepare_data_loader(loader, acc.device, n, i, put_on_device=True, even_batches=even, non_blocking=True)
 
 # %% ../../nbs/09_training/02_run.ipynb #49f17bc8
 def _asked(
@@ -533,7 +534,7 @@ class Run:
             for g in self.optimiser.param_groups: g['lr'] = g['initial_lr']*factor
             self.ids,self.n,self.total,self.clock = [],0,0.,time.process_time()
             size = min(c.accumulate, n - i)
-            yield ((batch, j == size) for j,batch in enumerate(islice(batches, size), 1))
+            yield ((finish_batch(batch), j == size) for j,batch in enumerate(islice(batches, size), 1))
             self.seconds = time.time() - began
             if self.spent: return
 

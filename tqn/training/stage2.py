@@ -233,7 +233,7 @@ def fit_stage2(
     config:Checked|dict|str|Path|None='published', # Settings, see `make_config`
     *,
     batch_size:int=16,             # Videos in a batch of one process
-    workers:int=0,                 # Processes that read
+    workers:int|None=None,         # Processes that read; None decides, see `reading_workers`
     batch_norm:str='train',        # 'train': statistics of the batch; 'frozen': the running ones
     any_weights:bool=False,        # Take a bank that other weights filled
     sync:bool=True,                # Bank: wait for the disk before a row changes; False is safe when the process dies, not when the power goes
