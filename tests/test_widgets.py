@@ -14,6 +14,7 @@ from traitlets import TraitError
 import tqn
 from outside import MISSING, VIDEOS
 from tqn.attention.answer import Answer, answer
+from tqn.data.items import Item
 from tqn.features.stream import clip_features
 from tqn.attention.figure import pool_max
 from tqn.models.tqn import TQN
@@ -24,6 +25,9 @@ from tqn.widgets.film import front_end
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import FrameFolder, Video, write_video
 from tqn.attention.whatif import ask_again, shown
+from tqn.attention.marks import write_moments
+from tqn.attention.moments import Finder, lost_by_hiding, moments, span_clips
+from tqn.widgets.page import page
 from tqn.widgets.viewer import AttentionViewer, respond, view
 
 QS = QuerySet([Query('takeoff', ['Back','Forward']), Query('twist', ['0','1','2'], kind='count'), Query('seen', ['board','pool','crowd'], kind='many')],
@@ -178,6 +182,38 @@ def test_state_is_checked_whoever_sets_it(viewer):
         setattr(viewer, name, good)
         with pytest.raises(TraitError): setattr(viewer, name, bad)
         assert getattr(viewer, name) == good
+
+def test_moments_that_are_moved_are_checked_and_come_back_as_a_table(model, mp4, features, tmp_path):
+    t = moments(model, Item(mp4.name, mp4, n_frames=100, fps=20.), features={mp4.name: features}, finder=Finder(least=1.), most=2, progress=False)
+    v = view(model, mp4, moments=t, features=features)
+    assert v.moments().to_csv() == t.to_csv()                        # nothing moved, nothing changed
+    given = {q['name']: q['moments'] for q in v.data.meta['questions'] if 'moments' in q}
+    q = next(iter(given))
+    for bad in ({q: [[0,9]]*(len(given[q])+1)}, {q: [[9,9]]*len(given[q])}, {q: [[0,101]]*len(given[q])}, {q: [[0,9.5]]*len(given[q])}, {q: 3}, {q: [[True,9]]*len(given[q])}):
+        with pytest.raises(TraitError, match='as frames'): v.moved = bad
+    with pytest.raises(ValueError, match='no moment of'): v.moved = {'nobody asked': [[0,9]]}
+    assert v.moved == {}
+    v.set_state({'moved': {q: [[16,40], *given[q][1:]]}})            # as the browser sends it
+    new = v.moments()
+    changed = [i for i in range(len(t)) if new.iloc[[i]].to_csv() != t.iloc[[i]].to_csv()]
+    assert changed == [t.question.tolist().index(q)]
+    row = new.iloc[changed[0]]
+    assert (row['first'], row['last']) == (16, 40) and row.remark.startswith('moved by hand') and np.isnan(row.trust)
+    np.testing.assert_allclose([row.start, row.end], Video(mp4).timestamps[[16,40]])
+    lost = lost_by_hiding(model, features, np.array([span_clips((16,40), v.data.answer.frames)]))[q][0]
+    np.testing.assert_allclose(row.needed, lost, atol=1e-6)          # what hiding the new span costs
+    lane = [o['name'] for o in v.data.meta['questions']].index(q)
+    reply, _ = respond(v, dict(type='needed', id=4, question=lane, span=[16,40]))
+    assert abs(reply['needed']-lost) < 1e-6 and json.loads(json.dumps(reply)) == reply
+    assert 'expected a moment' in respond(v, dict(type='needed', id=4, question=lane, span=[40,16]))[0]['error']
+    assert write_moments(new, tmp_path/'m.vtt')[0].read_text().count('-->') == t['first'].notna().sum()
+    kept = page(v.data, dict(moved=v.moved))
+    assert '"moved"' in kept and '[16, 40]' in kept or '[16,40]' in kept
+    v.moved = {}
+    assert v.moments().to_csv() == t.to_csv()
+    plain = AttentionViewer(view_data(v.data.answer, Video(mp4), moments={q: [(8,24)]}), moved={q: [[10,24]]})   # no model, no table
+    assert plain.moments()[['question','first','last','remark']].values.tolist() == [[q, 10, 24, 'moved by hand']]
+    assert 'no model' in respond(plain, dict(type='needed', id=4, question=lane, span=[16,40]))[0]['error']
 
 def test_what_the_browser_sends_is_state(viewer):
     viewer.set_state({'frame': 41, 'hidden': [[2,4]], 'layer': 1})

@@ -163,3 +163,19 @@ test('the page stands in for the kernel', async () => {
   await soon()
   assert.deepEqual(heard.slice(3), [[2, 'This page carries no film.', undefined]])
 })
+
+test('the share of a map inside a span, clips that are cut counting in part', () => {
+  const columns = [0, 8, 8, 16, 16, 24], a = Float32Array.of(1, 2, 1)
+  assert.equal(v.inside(a, columns, [8, 16]), .5)
+  assert.equal(v.inside(a, columns, [4, 12]), (.5 + 1) / 4)
+  assert.equal(v.inside(a, columns, [0, 24]), 1)
+  assert.equal(v.inside(Float32Array.of(0, 0, 0), columns, [0, 24]), 0)
+})
+
+test('an end is moved as far as there is room', () => {
+  assert.deepEqual(v.moveEnd([8, 16], 0, 4, 24), [4, 16])
+  assert.deepEqual(v.moveEnd([8, 16], 0, 99, 24), [15, 16])
+  assert.deepEqual(v.moveEnd([8, 16], 0, -3, 24), [0, 16])
+  assert.deepEqual(v.moveEnd([8, 16], 1, 2, 24), [8, 9])
+  assert.deepEqual(v.moveEnd([8, 16], 1, 99, 24), [8, 24])
+})

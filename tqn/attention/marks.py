@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'as_csv', 'as_jsonl', 'as_vtt', 'as_srt', 'as_eaf', 'mark_paths', 'refuse_existing', 'write_moments',
-           'cut_moments', 'sheet_cells', 'plot_sheet', 'sheet_page', 'save_sheet', 'spans_of']
+           'cut_moments', 'sheet_cells', 'plot_sheet', 'sheet_page', 'save_sheet', 'moments_of', 'spans_of']
 
 # %% ../../nbs/08_attention/10_marks.ipynb #1b0cfdc0
 import base64, csv, io, json, os
@@ -236,15 +236,22 @@ def save_sheet(
     return write_atomic(path, picture.getvalue())
 
 # %% ../../nbs/08_attention/10_marks.ipynb #a74ee929
-def spans_of(
+def moments_of(
     table:'pandas.DataFrame', # Of `tqn.moments`
     film:str,                 # A film of it; where the table has one film only, any name will do
-)->dict[str,list[tuple[int,int]]]: # {question: frames [first, last) of each moment, best first}
+)->'pandas.DataFrame':        # Its rows
     "The moments of one film"
     names,stem = list(dict.fromkeys(table.film)),Path(film).stem
     mine = [f for f in names if f==film] or [f for f in names if Path(f).stem==stem] or (names if len(names)==1 else [])
     if not mine: raise ValueError(f'expected moments of {film!r}, got those of {", ".join(map(repr, names[:3]))}{" and others" if len(names)>3 else ""}; pass those of this film')
+    return table[table.film==mine[0]]
+
+def spans_of(
+    table:'pandas.DataFrame', # Of `tqn.moments`
+    film:str,                 # A film of it; where the table has one film only, any name will do
+)->dict[str,list[tuple[int,int]]]: # {question: frames [first, last) of each moment, best first}
+    "Where the moments of one film are"
     found = {}
-    for r in _rows(table[table.film==mine[0]]):
+    for r in _rows(moments_of(table, film)):
         if r['first'] is not None: found.setdefault(r['question'], []).append((int(r['first']), int(r['last'])))
     return found

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'FILMS', 'COLUMNS', 'windows', 'lost_by_hiding', 'hiding_maps', 'Finder', 'trust_inputs', 'clip_maps',
-           'span_clips', 'places_elsewhere', 'FilmClips', 'film_moments', 'find_films', 'film_of', 'read_film',
-           'film_clips', 'as_table', 'moments']
+           'span_clips', 'places_elsewhere', 'FilmClips', 'weigh', 'film_moments', 'find_films', 'film_of', 'read_film',
+           'film_clips', 'as_table', 'moments', 'move_moments']
 
 # %% ../../nbs/08_attention/08_moments.ipynb #cafdae26
 import warnings
@@ -176,6 +176,25 @@ class FilmClips:
     frames:np.ndarray # Frames [first, last) that each clip stands for, one after the other (n, 2)
     edges:np.ndarray  # Seconds at which each frame begins, and the last ends (frames + 1,)
 
+def weigh(
+    model:nn.Module,     # A trained TQN, or a module with its outputs
+    film:FilmClips,      # Features and times
+    rows:Sequence[dict], # Moments with question, first, last: they are given needed, elsewhere and, where it is worth one, a remark
+    reading:str|None=None, # Of the class; None: the model's own
+)->None:
+    "Hide each moment and ask again, and as long a stretch elsewhere"
+    n,hide = len(film.features),[]
+    for row in rows:
+        clips = span_clips((row['first'], row['last']), film.frames)
+        if clips!=(0, n): hide.append((row, np.concatenate([[clips], places_elsewhere(clips, n)])))
+    if not hide: return
+    lost,at = lost_by_hiding(model, film.features, np.concatenate([o for _,o in hide]), reading=reading),0
+    for row,places in hide:
+        own,*other = lost[row['question']][at:at+len(places)]; at += len(places)
+        row |= dict(needed=own, elsewhere=np.mean(other) if other else np.nan)
+        if other and max(other)>max(own, .1): row['remark'] = 'right by luck, if right: another place is needed more'
+        elif own<.05: row['remark'] = 'the answer does not need this moment'
+
 def film_moments(
     model:nn.Module,     # A trained TQN, or a module with its outputs
     film:FilmClips,      # Features and times
@@ -200,16 +219,9 @@ def film_moments(
         for first,last,peak,at in spans:
             first,last = int(first),int(last)
             rows.append(row | dict(start=film.edges[first], end=film.edges[last], first=first, last=last, peak=int(at), score=peak, remark=''))
-            clips = span_clips((first, last), film.frames)
-            if needed and clips!=(0, n): hide.append((rows[-1], q, np.concatenate([[clips], places_elsewhere(clips, n)])))
+            if needed: hide.append(rows[-1])
         if not len(spans): rows.append(row | dict(remark='nothing stands out'))
-    if hide:
-        lost,at = lost_by_hiding(model, x, np.concatenate([o for *_,o in hide]), reading=reading),0
-        for row,q,places in hide:
-            own,*other = lost[q][at:at+len(places)]; at += len(places)
-            row |= dict(needed=own, elsewhere=np.mean(other) if other else np.nan)
-            if other and max(other)>max(own, .1): row['remark'] = 'right by luck, if right: another place is needed more'
-            elif own<.05: row['remark'] = 'the answer does not need this moment'
+    weigh(model, film, hide, reading)
     found = [r for r in rows if 'score' in r]
     if found and finder.trust is not None:
         for r,t in zip(found, finder.trusted(trust_inputs(*([r.get(k, np.nan) for r in found] for k in ('score','needed','elsewhere'))))): r['trust'] = float(t)
@@ -357,3 +369,27 @@ def moments(
     table = as_table(rows)
     table.attrs['damaged'] = damaged
     return table
+
+# %% ../../nbs/08_attention/08_moments.ipynb #ef9f8a8d
+def move_moments(
+    table:'pandas.DataFrame', # Moments of one film
+    moved:dict,               # {question: frames [first, last) of each of its moments, in the order of the table}
+    film:FilmClips,           # Features and times
+    model:nn.Module|None=None, # Asked what the new spans cost, where there are features; None: that is left open
+    reading:str|None=None,    # Of the class; None: the model's own
+)->'pandas.DataFrame':        # The same rows
+    "A table whose spans a person has moved: what the model said of the old span goes, what hiding the new one costs comes"
+    import pandas as pd
+    rows,seen,changed = table.to_dict('records'),Counter(),[]
+    for r in rows:
+        if pd.isna(r['first']): continue
+        q = r['question']; k = seen[q]; seen[q] += 1
+        if q not in moved or k>=len(moved[q]) or tuple(moved[q][k])==(r['first'], r['last']): continue
+        first,last = map(int, moved[q][k])
+        r |= dict(first=first, last=last, start=film.edges[first], end=film.edges[last], needed=np.nan, elsewhere=np.nan, trust=np.nan, remark='')
+        if pd.isna(r['peak']) or not first<=r['peak']<last: r |= dict(peak=None, score=np.nan)     # the peak is not in it any more
+        changed.append(r)
+    refuse_unknown(moved, seen, 'there is no moment of')
+    if model is not None and film.features is not None and changed: weigh(model, film, changed, reading)
+    for r in changed: r['remark'] = '; '.join(filter(None, ('moved by hand', r['remark'])))
+    return as_table(rows)

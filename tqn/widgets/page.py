@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
+from rjsmin import jsmin
 from .lanes import ViewData
 from ..attention.figure import PALETTE
 from .lanes import plot_lanes
@@ -80,10 +81,10 @@ def page(
     film = '\n'.join(f'<script type="text/plain" class="tqn-part">{p}</script>' for p in (pieces(data.video) if data.video else ()))
     js,css = front_end('viewer')
     return _PAGE.format(policy=POLICY, version=version('tqn'), title=as_html(title or data.meta.get('name') or 'tqn'), css=css,
-                        traits=as_json(traits), film=film, js=js+packaged('static', 'page.js').read_text(encoding='utf-8'))
+                        traits=as_json(traits), film=film, js=js+'\n'+jsmin(packaged('static', 'page.js').read_text(encoding='utf-8')))
 
 # %% ../../nbs/10_widgets/03_page.ipynb #5e69381e
-CARRIED = 'frame', 'layer', 'head', 'how', 'scale', 'order', 'lane', 'speed', 'rows', 'pinned', 'folded', 'theme'
+CARRIED = 'frame', 'layer', 'head', 'how', 'scale', 'order', 'lane', 'speed', 'rows', 'pinned', 'folded', 'moved', 'theme'
 
 def view_of(
     view, # A `ViewData`, or a viewer that has one as .data

@@ -45,9 +45,10 @@ function answers(v) {
       h('div.title', h('strong', q.name), how && h('span.soft', how),
         sign && h('span', {class: `tqn-verdict is-${name}`}, h('i.mark', sign), right ? 'right' : `wrong: it is ${q.truth}`),
         h('div.acts', set('pinned', 'Pin', 'Pin this lane above the others (I)'), set('folded', 'Collapse', 'Collapse this lane (X)'))),
+      $.spans = h('div.spans'),
       h('div.answers', {role: 'list', 'aria-label': `Answers to ${q.name}`}, ranked.slice(0, 6).map(one)),
       h('div.most', h('div.caption', 'Looked at most'), $.moments = h('div.moments')))
-    v.moments()
+    v.moments(); v.ends()
   }
 
   /** Pictures of the three highest peaks. */

@@ -84,6 +84,15 @@ export function share(room, tall, compact, [least, most], film = 0) {
   return {dense, film: top, lanes: min(lanes, max(96, room - top))}
 }
 
+/** The share of a map that lies inside frames [first, last); columns are the frames [first, last) of each value. */
+export const inside = (a, columns, [first, last]) => sum(Array.from(a, (x, c) => {
+  const f = columns[2 * c], l = columns[2 * c + 1]
+  return x * max(0, min(l, last) - max(f, first)) / (l - f)
+})) / (sum(a) || 1)
+
+/** A span whose beginning (0) or end (1) is moved to a frame, as far as there is room among n frames: at least one frame is left. */
+export const moveEnd = ([a, b], end, frame, n) => end ? [a, clamp(frame, a + 1, n)] : [clamp(frame, 0, b - 1), b]
+
 /** A change of probability. */
 export const change = d => abs(d) < .005 ? 'no change' : (d < 0 ? '−' : '+') + abs(d).toFixed(2)
 

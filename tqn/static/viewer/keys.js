@@ -14,6 +14,7 @@ U C: undo, or show everything again
 L: loop the range; stop the loop
 G: go to a time, a frame or a clip
 I X: pin or collapse the lane
+E: to the ends of the moment; arrows move them, Backspace puts them back
 T: table of numbers
 D: deletion and insertion curves
 M: maps of all layers and heads
@@ -45,7 +46,7 @@ function keys(v) {
     '<': () => speed(-1), '>': () => speed(1), '+': () => v.scale(.5), '-': () => v.scale(2), 0: () => v.zoom(t0, end),
     '[': () => border(false), ']': () => border(true), h: () => v.hide(false), k: () => v.hide(true), u: v.back,
     c: () => v.hidden().length && v.rule([], false),
-    l: v.again, g: () => { $.time.focus(); $.time.select() }, i: () => v.mark('pinned'), x: () => v.mark('folded'), f: v.full,
+    l: v.again, g: () => { $.time.focus(); $.time.select() }, i: () => v.mark('pinned'), x: () => v.mark('folded'), f: v.full, e: v.toEnd,
     m: () => $.grid && v.panel('grid'),
     t: () => v.panel('table'), d: () => v.live && v.panel('curves'), '?': () => v.panel('help'), Escape: escape,
   }

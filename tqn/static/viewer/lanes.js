@@ -52,7 +52,7 @@ function lanes(v) {
     const same = s.lane === i
     s.lane = i
     v.set('lane', i)
-    for (const r of v.rows) { put(r.el, 'aria-selected', r.i === i); r.el.tabIndex = r.i === i ? 0 : -1 }
+    for (const r of v.rows) { put(r.el, 'aria-selected', r.i === i); for (const e of [r.el, ...r.grips]) e.tabIndex = r.i === i ? 0 : -1 }
     if (focus) v.rows[i].el.focus({preventScroll: true})
     if (same) return
     v.detail(); v.redraw()
@@ -95,6 +95,6 @@ function lanes(v) {
       const n = min(5 * k, (to - from) / 3)
       for (const style of [[4.6, ground], [1.8, ink]]) path(...style, bracket(from, n), bracket(to, -n))
     }
-    for (const m of r.q.moments ?? []) path(3, accent, m.map(f => [v.x(at(f)) * W, H - 2 * k]))
+    for (const m of v.found(r.i)) path(3, accent, m.map(f => [v.x(at(f)) * W, H - 2 * k]))
   }
 }

@@ -2,7 +2,7 @@
 
 const h = elements('tqn-')
 const STATE = {frame: 0, playing: false, speed: 1, layer: -1, head: -1, how: 'attn', scale: 'lane', order: 'given', lane: 0, hidden: [], keep: false,
-  rows: 'auto', pinned: [], folded: []}
+  rows: 'auto', pinned: [], folded: [], moved: {}}
 const FILM = [170, 320]  // pixels, least and most, where the film's height is not chosen
 const SPEEDS = [.1, .25, .5, 1, 1.5, 2, 4]
 const ICONS = {
@@ -119,7 +119,8 @@ function layout(v) {
           $.grid = meta.layers * meta.heads > 1 && button('plain', 'Maps of this question (M)', () => v.panel('grid'), 'Maps'),
           $.table = button('plain', 'Table of numbers (T)', () => v.panel('table'), 'Table'),
           $.help = button('plain', 'Keys (?)', () => v.panel('help'), '?')))),
-    h('div.over', $.veil = h('div'), $.loop = h('div.looped'), $.range = h('div.range'), $.hover = h('div.hover'), $.now = h('div.playhead')))
+    h('div.over', $.veil = h('div'), $.loop = h('div.looped'), $.range = h('div.range'), $.hover = h('div.hover'), $.now = h('div.playhead')),
+    $.grips = v.asked.some(q => q.moments) && h('div.over.grips', {role: 'group', 'aria-label': 'Moments'}))
   const tip = $.tip = h('div.tip', MUTE, $.look = h('canvas', {height: 180, width: round(180 * v.aspect)}),
     $.tip1 = h('b'), $.tip2 = h('span'), $.tip3 = h('span'))
   v.root = outermost('viewer', {role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1'})

@@ -18,7 +18,8 @@ function panels(v) {
     $.panel.replaceChildren(h('div.title', h('strong', title), button('nav.close', 'Close (Escape)', () => v.panel(s.panel), icon('close'))), ...kids)
   }
 
-  const keysHere = KEYS.filter(k => (v.live || !/^(H K|U C|D)/.test(k[0])) && ($.grid || k[0] !== 'M') && (document.fullscreenEnabled || k[0] !== 'F'))
+  const missing = {M: !$.grid, E: !$.grips, F: !document.fullscreenEnabled}
+  const keysHere = KEYS.filter(k => (v.live || !/^(H K|U C|D)/.test(k[0])) && !missing[k[0]])
   v.help = () => fill('Keys', h('dl.keys', keysHere.map(([k, text]) => h('div', h('dt', k.split(' ').map(k => h('kbd', k))), h('dd', text)))),
     h('p.soft', 'Click to go there. Drag along the film to scrub, along a lane to choose a range. Ctrl and wheel zooms.'))
 

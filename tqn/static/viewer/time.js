@@ -48,7 +48,7 @@ function timeAxis(v) {
     const [r, g, b] = rgb(soft)
     s.ghost = r + 256 * g + 65536 * b + 72 * 2 ** 24
     for (const i of s.order) v.drawLane(v.rows[i], ink, soft, ground, accent)
-    drawFilm(); drawTicks(soft, css.fontFamily); veil(); drawMini(); v.moved()
+    drawFilm(); drawTicks(soft, css.fontFamily); veil(); drawMini(); v.moved(); v.place()
     v.root.dataset.ready = '1'
   }
   function drawFilm() {
@@ -103,7 +103,7 @@ function timeAxis(v) {
   // ---- room for film and lanes
 
   /** An element that is drawn along: begin gives where from, move where now. */
-  const drag = (el, begin, move) => {
+  const drag = v.drag = (el, begin, move) => {
     let from = null
     v.on(el, 'pointerdown', e => { e.preventDefault(); el.setPointerCapture(e.pointerId); el.focus(); from = begin(e) })
     v.on(el, 'pointermove', e => { if (from != null) from = move(e, from) })
@@ -149,8 +149,9 @@ function timeAxis(v) {
 
   v.measure = () => {
     const [b, f, a] = [$.board, $.film, $.axis].map(box)
+    const place = {left: `${f.left - b.left}px`, width: `${f.width}px`, top: `${f.top - b.top}px`, bottom: `${b.bottom - a.top}px`}
     s.width = f.width
-    Object.assign($.now.parentNode.style, {left: `${f.left - b.left}px`, width: `${f.width}px`, top: `${f.top - b.top}px`, bottom: `${b.bottom - a.top}px`})
+    for (const e of [$.now.parentNode, $.grips]) if (e) Object.assign(e.style, place)
   }
 
   // ---- zoom

@@ -20,7 +20,7 @@ function mount(model, el) {
   }, signal)
   v.ask = makeAsk(model, late => { s.late = late; v.what() }, signal)
   layout(v)
-  for (const part of [answers, lanes, timeAxis, pointing, whatIf, panels, keys]) part(v)
+  for (const part of [answers, lanes, timeAxis, moving, pointing, whatIf, panels, keys]) part(v)
 
   v.changed = k => {
     $[k]?.pick?.()
@@ -28,6 +28,7 @@ function mount(model, el) {
     if (['layer', 'head', 'how'].includes(k)) { v.remap(); if (v.hidden().length) v.revise() }
     else if (['order', 'rows', 'pinned', 'folded'].includes(k)) v.arrange()
     else if (k === 'scale') v.redraw()
+    else if (k === 'moved') { v.ends(); v.redraw() }
     else if (k === 'lane') { if (value !== s.lane) v.pick(v.lane()) }
     else if (k === 'speed') v.film.rate(value)
     else if (k === 'frame') { if (value !== s.frame && !v.film.playing) v.go(value, true) }
@@ -46,6 +47,7 @@ function mount(model, el) {
       v.see(maps ?? s.ruled)
       s[kind === 'preview' ? 'preview' : 'answers'] = Object.fromEntries(m.answers.map(a => [a.name, a])); v.labels(); v.detail()
     }
+    if ('needed' in m) { s.needed[`${m.question} ${m.span}`] = m.needed; v.ends() }
     if (m.share) { s.curves[m.question] = m; if (s.panel === 'curves') v.curves() }
     v.what()
     if (m.answers && !s.drag) v.say($.what.querySelector(kind === 'preview' ? '.tqn-preview' : '.tqn-soft')?.textContent)
