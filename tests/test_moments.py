@@ -7,7 +7,7 @@ from tqn.video.transforms import clip_spans
 from tqn.attention.moments import METHODS, Finder, clip_maps, find_films, lost_by_hiding, moments, places_elsewhere, span_clips, windows
 from tqn.attention.spans import Reading, average_precision, density, read_spans, smooth, span_iou
 from tqn.attention.retrieval import choose_finder, roc_area, score_moments
-from tqn.attention.whatif import ask_again, shown
+from tqn.attention.whatif import ask_again, drops, shown
 from tqn.data.items import Item
 from tqn.models.backbone import S3D
 from tqn.models.tqn import TQN
@@ -100,6 +100,22 @@ def test_lost_by_hiding_is_asking_again():
     for i,(a,b) in enumerate(spans):
         after = ask_again(model, x, shown(9, [(a,b)]))
         for q in ('way','far'): assert_allclose(lost[q][i], before[q][0][1]-dict(after[q])[before[q][0][0]], atol=1e-6)
+
+@pytest.mark.parametrize('n', [1, 5, 40, 200])
+@pytest.mark.parametrize('kw', [dict(), dict(convolution=5, n_convs=3), dict(convolution=3, positions='rotary'), dict(convolution=9, positions='sine', temperature=True), dict(positions='learned')])
+def test_one_film_in_many_versions_is_as_many_copies(n, kw):
+    "What a convolution sees far from the hidden part is computed once; the numbers are those of every version for itself"
+    torch.manual_seed(1)
+    model,x,g = model_of(**kw),torch.randn(n, 8),np.random.default_rng(n)
+    first = g.integers(0, n, 12)
+    masks = np.stack([~((a<=np.arange(n))&(np.arange(n)<b)) for a,b in zip(first, np.minimum(n, first+g.integers(1, 9, 12)))])
+    masks = np.concatenate([masks, g.random((3, n))>.3, np.arange(n)[None]%3==0])        # hidden here and there, too
+    masks = masks[masks.any(1)]
+    if not len(masks): return
+    found = drops(model, x, masks)
+    model.decoder.versions = False
+    for q,lost in drops(model, x, masks).items(): assert_allclose(found[q], lost, atol=1e-6)
+    if n>1: assert max(np.abs(v).max() for v in found.values())>1e-4                     # hiding does something
 
 def test_needed_is_what_hiding_the_clips_of_the_span_costs():
     model,x = model_of(),torch.randn(20, 8)

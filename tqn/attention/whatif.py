@@ -218,7 +218,9 @@ def drops(
     "What every mask costs the answers that were given with all clips"
     there = masks.any(1)
     valid = torch.from_numpy(np.concatenate([np.ones_like(masks[:1]), masks[there]]))
-    with _asking(model) as device: out = model(repeat(features.to(device), 'n d -> m n d', m=len(valid)), valid.to(device))
+    with _asking(model) as device:
+        x = features.to(device)[None]
+        out = model(x if getattr(getattr(model, 'decoder', None), 'versions', False) else x.repeat(len(valid), 1, 1), valid.to(device))
     lost = {}
     for q,(p,_) in read_answers(model, out, reading).items():
         said = p[:,p[0].argmax()].numpy()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONGEST', 'LARGEST', 'lift_query', 'read_values', 'sine_positions', 'rotate', 'CrossAttention', 'DecoderLayer',
-           'watch_attention', 'clean_memory', 'dilated_convs', 'see_neighbours', 'ClipNorm', 'Positions',
+           'watch_attention', 'clean_memory', 'dilated_convs', 'see_neighbours', 'see_without', 'ClipNorm', 'Positions',
            'QueryDecoder']
 
 # %% ../../nbs/06_models/04_decoder.ipynb #9620f3bd
@@ -181,6 +181,24 @@ def see_neighbours(
     for conv in convs: x = x + rearrange(conv(rearrange(x*valid[...,None], 'b n d -> b d n')), 'b d n -> b n d').relu()
     return x
 
+def see_without(
+    convs:nn.ModuleList, # Of `dilated_convs`
+    x:Tensor,            # Features of one video (1, n, d)
+    valid:Tensor,        # Which are seen, in each of its versions (b, n)
+)->Tensor: # As `see_neighbours` of b copies (b, n, d)
+    "One video many times, a part of it hidden each time: far from that part nothing changes, so that it is computed once"
+    n,reach,at = x.shape[1],sum(c.padding[0] for c in convs),torch.arange(x.shape[1], device=x.device)
+    first,last = torch.where(valid, n, at).amin(1),torch.where(valid, -1, at).amax(1)+1     # what is hidden lies within
+    size = int((last-first).max())+4*reach
+    if size>=n: return see_neighbours(convs, x.expand(len(valid), -1, -1), valid)
+    here = (first-2*reach).clamp(0, n-size)[:,None]+torch.arange(size, device=x.device)      # a window around it
+    part = see_neighbours(convs, x[0][here], valid.gather(1, here))
+    inside = (here>=first[:,None]-reach)&(here<last[:,None]+reach)                           # where the window's own ends do not matter
+    out = see_neighbours(convs, x, torch.ones_like(valid[:1])).repeat(len(valid), 1, 1)
+    row,column = inside.nonzero(as_tuple=True)
+    out[row,here[row,column]] = part[row,column]
+    return out
+
 # %% ../../nbs/06_models/04_decoder.ipynb #b9f712f7
 class ClipNorm(nn.BatchNorm1d):
     "Batch normalisation over the real clips, with nothing learned"
@@ -231,6 +249,7 @@ LARGEST = dict(n_queries=2**14, d_model=2**15, n_layers=512, n_heads=1024, d_ff=
 
 class QueryDecoder(nn.Module):
     "Learned queries read a row of features: responses, and the attention of each"
+    versions = True              # In eval mode it reads one row many times, each time without a part, and does once what is the same
     def __init__(self,
         n_queries:int,           # Questions, the class among them
         d_model:int=1024,        # Width of queries and responses
@@ -264,14 +283,15 @@ class QueryDecoder(nn.Module):
         self.near = nn.ModuleDict(dict(norm=ClipNorm(self.d_memory), dropout=nn.Dropout(dropout), project=nn.Linear(self.d_memory, d_model), convs=dilated_convs(d_model, n_convs, convolution))) if convolution else None
 
     def forward(self,
-        memory:Tensor,          # Features (b, n, d_memory)
+        memory:Tensor,          # Features (b, n, d_memory); in eval mode also those of one video (1, n, d_memory), for b versions of it
         valid:Tensor|None=None, # Which of them are real (b, n); None for all
     )->tuple[Tensor,Tensor]:    # Responses (b, k, d_model); attention (b, layers, heads, k, n)
         "Responses of every query, and every attention map"
-        memory,valid = clean_memory(memory, valid)
+        once = valid is not None and not self.training and len(memory)==1<len(valid) and valid.shape[1:]==memory.shape[1:2]       # one video, many versions: each a part of its clips
+        memory,valid = (memory, valid) if once else clean_memory(memory, valid)
         if memory.shape[-1]!=self.d_memory: raise ValueError(f"expected features {self.d_memory} wide, got {memory.shape[-1]}; set d_memory (d_features in TQN)")
-        if self.near is not None: memory = see_neighbours(self.near.convs, self.near.dropout(self.near.project(self.near.norm(memory, valid))), valid)*valid[...,None]
-        x, places, maps = self.queries.expand(len(memory), -1, -1), self.positions(memory), []
+        if self.near is not None: memory = (see_without if once else see_neighbours)(self.near.convs, self.near.dropout(self.near.project(self.near.norm(memory, valid))), valid)*valid[...,None]
+        x, places, maps = self.queries.expand(len(valid), -1, -1), self.positions(memory), []
         for layer in self.layers:
             x,attn = layer(x, memory, valid, places)
             maps.append(attn)
