@@ -258,7 +258,7 @@ def plot_lanes(
     return plot_attention(a, data.extents, data.truth, one(layer), one(head), 'rollout' if how=='rollout' else 'mean', **{'questions': names, 'scale': scale, 'title': title, **kwargs})
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #2d1001c6
-STATE = 'frame','playing','speed','layer','head','how','scale','order','lane','hidden','keep','rows','pinned','folded','theme'
+STATE = 'frame','playing','speed','layer','head','how','scale','order','lane','hidden','keep','rows','pinned','folded','moved','theme'
 
 def limits(
     meta:dict,   # What the viewer knows about its video
@@ -280,6 +280,12 @@ def checked(
         if not isinstance(r, (list,tuple)) or len(r)!=2 or not all(isinstance(o, int) for o in r) or not 0<=r[0]<r[1]<=meta.get('n_clips', 0):
             raise TraitError(f'expected hidden ranges [first, last) of clips from 0 to {meta.get("n_clips", 0)}, got {r}')
     if name in ('pinned','folded'): refuse_unknown(value, [q['name'] for q in meta.get('questions', ())], f'{name}: there is no question')
+    if name=='moved':
+        given = {q['name']: q['moments'] for q in meta.get('questions', ()) if q.get('moments')}
+        refuse_unknown(value, given, 'moved: there is no moment of')
+        for q,spans in value.items():
+            if not isinstance(spans, (list,tuple)) or len(spans)!=len(given[q]) or not all(isinstance(o, (list,tuple)) and len(o)==2 and all(type(f) is int for f in o) and 0<=o[0]<o[1]<=meta['n_frames'] for o in spans):
+                raise TraitError(f"expected {len(given[q])} moments of {q!r} as frames [first, last) from 0 to {meta['n_frames']}, got {spans}")
     low,high = limits(meta, name) or (None,None)
     if low is not None and not low<=value<=high: raise TraitError(f'expected {name} from {low} to {high}, got {value}')
     return value
@@ -309,8 +315,9 @@ class ViewerTraits(PicturedWidget):
     rows = Enum(['auto','tall','compact'], 'auto', help='Height of the lanes').tag(sync=True)
     pinned = List(Unicode(), help='Questions whose lanes stay above the others').tag(sync=True)
     folded = List(Unicode(), help='Questions whose lanes are collapsed').tag(sync=True)
+    moved = Dict(help='{question: frames [first, last) of each of its moments}, where a person moved them').tag(sync=True)
 
-    @validate('frame', 'speed', 'layer', 'head', 'how', 'lane', 'hidden', 'pinned', 'folded')
+    @validate('frame', 'speed', 'layer', 'head', 'how', 'lane', 'hidden', 'pinned', 'folded', 'moved')
     def _check(self, proposal): return checked(self.meta, proposal['trait'].name, proposal['value'])
 
 # %% ../../nbs/10_widgets/02_lanes.ipynb #208e31b4

@@ -16,8 +16,9 @@ import torch
 from IPython import get_ipython
 from torch import Tensor, nn
 from ..core.names import refuse_unknown
-from ..attention.answer import answer as ask
-from ..attention.marks import spans_of
+from ..attention.answer import answer as ask, clip_times
+from ..attention.marks import moments_of, spans_of
+from ..attention.moments import FilmClips, as_table, move_moments, weigh
 from ..attention.whatif import changes, curves, look_again, shown
 from ..data.items import Item, open_item
 from ..features.stream import stream
@@ -35,7 +36,7 @@ def respond(
     "Answer one message of the browser"
     head,kind = {k: message[k] for k in ('type','id','part') if k in message},message.get('type')
     try:
-        if kind not in ('video','whatif','curves'): raise ValueError(f'expected a message of type video, whatif, curves, got {kind!r}')
+        if kind not in ('video','whatif','curves','needed'): raise ValueError(f'expected a message of type video, whatif, curves, needed, got {kind!r}')
         if kind=='video':
             reply,piece = film_part(viewer.data, int(message.get('part', 0)))
             return {**head, **reply}, [piece]
@@ -57,6 +58,12 @@ def respond(
             return {**head, 'answers': changes(read(a.answers), read(now), a.several), 'ms': 1000*(time.perf_counter()-start)}, maps
         i = int(message['question'])
         q = viewer.meta['questions'][i]['name']
+        if kind=='needed':                                                          # what hiding a moment costs
+            first,last = map(int, message['span'])
+            if not 0<=first<last<=viewer.meta['n_frames']: raise ValueError(f"expected a moment as frames [first, last) from 0 to {viewer.meta['n_frames']}, got {message['span']}")
+            row = dict(question=q, first=first, last=last)
+            weigh(viewer.model, viewer.clips, [row], a.reading)
+            return {**head, 'question': i, 'span': [first,last], 'needed': None if 'needed' not in row else float(row['needed'])}, []
         few = dict(steps=12, repeats=3) if len(viewer.features)>500 else {}      # a long video: an answer within seconds
         c = curves(viewer.model, viewer.features, q, torch.as_tensor(viewer.maps()[q]), reading=a.reading, **few)
         lists = dict(share=c.share, insertion=c.insertion, deletion=c.deletion, random=c.random.mean(0), low=c.random.min(0), high=c.random.max(0))
@@ -70,11 +77,12 @@ class AttentionViewer(Lanes):
         data:ViewData,               # What `view_data` made
         model:nn.Module|None=None,   # Asked again when clips are hidden
         features:Tensor|None=None,   # Features of every clip (n, d), for that
+        found:'pd.DataFrame|None'=None, # Moments of this film, of `tqn.moments`; None: made of those that are marked
         **state,                     # Where to begin: frame, layer, head, order, ...
     ):
         self._reader,self._ended,self._as_is = None,False,False
         super().__init__(data, **state)
-        self.model,self.features = model,features
+        self.model,self.features,self.found = model,features,found
         self.on_msg(lambda viewer, message, buffers: viewer.send(*viewer.now(respond, viewer, message)))
 
     @property
@@ -128,6 +136,24 @@ class AttentionViewer(Lanes):
         finally: self._as_is = False
 
     def _repr_mimebundle_(self, **kwargs): return self.now(super()._repr_mimebundle_, **kwargs)
+
+    @property
+    def clips(self)->FilmClips: # Features, and the time of every clip and frame
+        "The film, as moments need it"
+        a,source = self.data.answer,self.data.source
+        if source is not None: edges = clip_times(np.arange(len(source)+1), source.timestamps, source.fps)
+        else: times = np.frombuffer(self.times, '<f8'); edges = np.append(times, times[-1]+1/self.meta['fps'])
+        return FilmClips(a.name, self.features, a.frames, edges)
+
+    def moments(self)->'pd.DataFrame': # As of `tqn.moments`, with the spans as they are on show; `tqn.write_moments` writes them
+        "The moments in the lanes, where a person moved them as they are now"
+        if self.error: raise ValueError(self.error)
+        film,found = self.clips,self.found
+        if found is None:
+            said = {q['name']: q for q in self.meta['questions']}
+            spans = [(q, int(m[0]), int(m[1])) for q in said for m in said[q].get('moments', ())]
+            found = as_table(dict(film=film.id, question=q, answer=said[q]['said'], probability=said[q]['p'], start=film.edges[a], end=film.edges[b], first=a, last=b, remark='') for q,a,b in spans)
+        return move_moments(found, self.moved, film, self.model, self.data.answer.reading)
 
     def save(self,
         path:str|Path, # The HTML file
@@ -183,7 +209,7 @@ def view(
     progress:bool=True,       # Show progress bars for what takes long
     moments=None,             # Moments of this film, of `tqn.moments`, or {question or 'class': several [first, last)}: marked in the lanes
     wait:bool|None=None,      # Read all of the film first; False: show it at once, and lanes as they come; None: so in a notebook, for a film of more than `LONG` clips
-    **state,                  # Where to begin: frame, layer, head, how, scale, order, lane, hidden, keep, theme
+    **state,                  # Where to begin: frame, layer, head, how, scale, order, lane, hidden, keep, moved, theme
 )->AttentionViewer:           # The viewer; its message where the input is at fault
     "See what each question of a model looks at in a video"
     refuse_unknown(state, STATE, 'the viewer has no setting')
@@ -194,14 +220,19 @@ def view(
         if film and wait is None: wait = not hasattr(get_ipython(), 'kernel') or source.n_clips(**Preprocess.of(model).fitted(len(source)).reading)<=LONG
         if film and not wait:
             name,more = Path(source.path).name,dict(truth=truth, extents=extents)
-            steps = as_it_is_read(model, source, reading, moments=spans_of(moments, name) if hasattr(moments, 'columns') else moments, **more)
+            found = as_table(moments_of(moments, name).to_dict('records')) if hasattr(moments, 'columns') else None
+            steps = as_it_is_read(model, source, reading, moments=moments if found is None else spans_of(found, name), **more)
             data,features = next(steps)
-            viewer = AttentionViewer(data, model, features, **state)
+            viewer = AttentionViewer(data, model, features, found, **state)
             def known():
                 for data,found in steps: viewer.features = found; yield data
             viewer.read_on(known())
             return viewer
         said,source,features = ask_about(model, source if film else video, features, reading, progress)
-        data = view_data(said, source, truth, extents, kernel=features is not None, progress=progress, moments=spans_of(moments, said.name) if hasattr(moments, 'columns') else moments)
+        found = as_table(moments_of(moments, said.name).to_dict('records')) if hasattr(moments, 'columns') else None
+        data = view_data(said, source, truth, extents, kernel=features is not None, progress=progress, moments=moments if found is None else spans_of(found, said.name))
+        if found is not None:
+            for q in data.meta['questions']:
+                if 'moments' in q: q['needed'] = [None if v!=v else v for v in found.needed[(found.question==q['name'])&found['first'].notna()].tolist()]
     except (ValueError, OSError, RuntimeError) as e: return AttentionViewer(ViewData({}, error=str(e.__cause__ if isinstance(e.__cause__, VideoError) else e)))
-    return AttentionViewer(data, model if features is not None else None, features, **state)
+    return AttentionViewer(data, model if features is not None else None, features, found, **state)
