@@ -7,7 +7,9 @@ import argparse, json, os, platform, re, subprocess, sys, tempfile, time, traceb
 from pathlib import Path
 import numpy as np
 import torch
-from tqn.data.batches import ClipDataset, make_loader
+from accelerate.utils import send_to_device
+from torch.utils.data import DataLoader
+from tqn.data.batches import ClipDataset, finish_batch, make_loader
 from tqn.data.items import Item
 from tqn.models.backbone import S3D, fuse
 from tqn.models.losses import tqn_loss
@@ -115,7 +117,7 @@ class Checks:
         return out
 
     def loading(self):
-        "Clips a second from files, decoded, cropped and coloured, the model left out"
+        "Clips a second from files: decoded and cropped by workers, coloured on the device, the model left out"
         films,frames,h,w = (3, 24, 48, 64) if self.toy else (64, 80, 256, 340)
         items = []
         for i in range(films):
@@ -125,7 +127,10 @@ class Checks:
         data,out = ClipDataset(items, QuerySet({'q': ['a', 'b']}), transform=TrainTransform(self.pixels)),{}
         for workers in ((0, 1) if self.toy else (0, 4, os.cpu_count() or 1)):
             begin,n = time.perf_counter(),0
-            for batch in make_loader(data, min(4, films), workers=workers): n += int(batch['valid'].sum()); batch['x'].to(self.device)
+            for batch in DataLoader.__iter__(make_loader(data, min(4, films), workers=workers)):       # bytes, as training gets them
+                n += int(batch['valid'].sum())
+                finish_batch(send_to_device(batch, self.device, non_blocking=True))
+            if self.device.type=='cuda': torch.cuda.synchronize()
             out[f'{workers} workers'] = n/(time.perf_counter()-begin)
         return out
 
