@@ -13,7 +13,7 @@ from torch import nn
 from tqn.attention.localise import bootstrap, nan_mean
 from tqn.attention.moments import Finder, film_clips, film_of, moments
 from tqn.attention.retrieval import calibrate, choose_finder, layers_of, reliability, roc_area, score_moments
-from tqn.attention.spans import Reading, read_spans
+from tqn.attention.spans import Reading, read_spans, span_iou
 from tqn.core.files import read_plain, write_json
 from tqn.data.batches import load_features
 from tqn.data.items import as_items
@@ -27,14 +27,13 @@ WIDTHS = dict(smooth=(0,), width=(3,4,5,6,7,8,10,12,16,24,32,40,56,80,112,160))
 METHODS = ('attention','gradients','hiding','product','mixture')
 
 class Rows(dict):
-    "Films as features with their times; of films put together from others the rows of their frames"
-    def __init__(self, folder, items, hop): super().__init__((o.id, o) for o in items); self.folder,self.hop = Path(folder),hop
+    "Films as features with their times, kept once they were read; of films put together from others the rows of their frames"
+    def __init__(self, folder, items, hop): super().__init__((o.id, o) for o in items); self.folder,self.hop,self.kept = Path(folder),hop,{}
     def rows(self, id): f = load_features(self.folder, id); return (f[0] if f.ndim==3 else f).float()
     def __getitem__(self, id):
         item = super().__getitem__(id)
-        if not item.stretches: f = self.rows(id)
-        else: f = torch.cat([self.rows(f'{Path(path).parent.name}_{Path(path).stem}')[a:b].repeat_interleave(times, 0) for path,a,b,times,*_ in item.stretches])
-        return film_of(id, f, Timing(self.hop, self.hop, item.fps or 25., item.n_frames))
+        if id not in self.kept: self.kept[id] = self.rows(id) if not item.stretches else torch.cat([self.rows(f'{Path(path).parent.name}_{Path(path).stem}')[a:b].repeat_interleave(times, 0) for path,a,b,times,*_ in item.stretches])
+        return film_of(id, self.kept[id], Timing(self.hop, self.hop, item.fps or 25., item.n_frames))
 
 def dives(args):
     "{split: items}, features, questions that are chosen on"
@@ -64,31 +63,46 @@ def spread(found, questions):
         gains={c: {f'R@{t}': found.gain(c, t, own) for t in (.3,.5)} for c in found.over if c!='own' and not np.isnan(found.over[c]).all()})
 
 class Timed(nn.Module):
-    "The supervised bound: two convolutions over the same features, trained on the times"
-    def __init__(self, d, names): super().__init__(); self.names,self.net = names,nn.Sequential(nn.Conv1d(d, 96, 5, padding=2), nn.ReLU(), nn.Dropout(.2), nn.Conv1d(96, len(names), 5, padding=2))
-    def forward(self, x): return self.net(x.transpose(-1,-2))
+    "The supervised bound: convolutions over the same features, trained on the times"
+    def __init__(self, d, names):
+        super().__init__()
+        self.names,self.net = names,nn.Sequential(nn.BatchNorm1d(d, affine=False), nn.Conv1d(d, 96, 1), nn.ReLU(), nn.Dropout(.2), nn.Conv1d(96, 96, 5, padding=2), nn.ReLU(), nn.Dropout(.2), nn.Conv1d(96, len(names), 5, padding=2))
+    def forward(self, x): return self.net(x.mT)          # (b, n, d) -> (b, q, n)
 
 def inside(item, frames, names): # how much of each clip shows the evidence (q, n)
     ends = [item.extents.get(q) or (0, 0) for q in names]
     return torch.tensor(np.stack([np.clip(np.minimum(frames[:,1], b)-np.maximum(frames[:,0], a), 0, None)/(frames[:,1]-frames[:,0]) for a,b in ends]), dtype=torch.float32)
 
-def train_timed(model, items, features, names, seed, epochs=8):
+def train_timed(model, items, val, features, names, seed, epochs=12, batch=16):
+    "The net and the reading of its maps that find most on validation films, of three looks at them"
     torch.manual_seed(seed)
-    films = [(o, f) for o,f in zip(items, film_clips(model, items, features))]
-    net = Timed(films[0][1].features.shape[1], names); opt = torch.optim.Adam(net.parameters(), 1e-3, weight_decay=1e-4)
-    for _ in range(epochs):
-        for i in torch.randperm(len(films)).tolist():
-            o,f = films[i]
-            loss = nn.functional.binary_cross_entropy_with_logits(net(f.features), inside(o, f.frames, names))
-            loss.backward()
-            if i%4==0: opt.step(); opt.zero_grad()
-    return net.eval()
+    films = [(f.features, inside(o, f.frames, names)) for o,f in zip(items, film_clips(model, items, features))]
+    held,best = [(o, f) for o,f in zip(val, film_clips(model, val, features))],(-1, None, None)
+    net = Timed(films[0][0].shape[1], names); opt = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-2)
+    pad = lambda rows: nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    for epoch in range(epochs):
+        net.train()
+        for at in torch.randperm(len(films)).split(batch):
+            x,y = pad([films[i][0] for i in at]),pad([films[i][1].T for i in at]).mT
+            real = pad([torch.ones(len(films[i][0])) for i in at])[:,None]
+            loss = (nn.functional.binary_cross_entropy_with_logits(net(x), y, reduction='none')*real).sum()/real.sum()
+            opt.zero_grad(); loss.backward(); opt.step()
+        if epoch+1 not in (epochs//3, 2*epochs//3, epochs): continue
+        net.eval()
+        with torch.no_grad(): maps = [net(f.features[None])[0].sigmoid().numpy() for _,f in held]
+        for reading in (Reading(smooth=s, threshold=t, least=0.) for s in (0,1.,2.) for t in (.2,.3,.4,.5,.6,.7)):
+            hits = [[span_iou(read_spans(m, f.frames, reading)[:1,:2], [o.extents[q]])[0,0]>=.5 for (o,f),p in zip(held, maps) for m in [p[i]] if o.extents.get(q)] for i,q in enumerate(names)]
+            score = float(np.mean([np.mean(h) for h in hits if h]))
+            if score>best[0]: best = (score, {k: v.clone() for k,v in net.state_dict().items()}, reading)
+    net.load_state_dict(best[1])
+    print('bound on val', best[0], best[2], flush=True)
+    return net.eval(),best[2]
 
-def timed_table(net, model, items, features, table, reading):
+def timed_table(net, reading, model, items, features, table):
     "Its spans, with the model's answers"
-    by,rows = {o.id: o for o in items},[]
+    rows = []
     for f in film_clips(model, items, features):
-        with torch.no_grad(): p = net(f.features).sigmoid().numpy()
+        with torch.no_grad(): p = net(f.features[None])[0].sigmoid().numpy()
         for q,m in zip(net.names, p):
             s = read_spans(m, f.frames, reading)
             rows.append(dict(film=f.id, question=q, first=int(s[0,0]), last=int(s[0,1]), peak=int(s[0,3]), score=float(m.max())))
@@ -114,7 +128,7 @@ def main():
         picked.append(dict(chosen=finder, **{f'by {m}': f for m,f in by.items()}, **{'peak of a fixed width': peak, 'default': Finder()}))
         said.append(dict(finder=asdict(finder), val=trials.sort_values('mean', ascending=False).drop_duplicates(['method','layer','size']).to_dict('records'), on_val=spread(on_val, questions)['own']))
         print('val', finder, spread(on_val, questions)['own'], f'{time.process_time()-began:.0f} s', flush=True)
-    nets = [train_timed(m, learn[:args.bound], features, questions or list(learn[0].extents), s) for s,m in enumerate(models)] if args.bound else []
+    nets = [train_timed(m, learn[:args.bound], val, features, questions or list(learn[0].extents), s) for s,m in enumerate(models)] if args.bound else []
     result = dict(models=len(models), films={'val': len(val), **{k: len(t) for k,t in tests.items()}}, questions=questions, choices=said, tests={}, cpu={})
     for name,items in tests.items():
         scored,tables = {},{}
@@ -123,7 +137,7 @@ def main():
             tables[how] = [moments(m, items, features=features, finder=p[how], needed=how=='chosen', progress=False) for m,p in zip(models, picked)]
             result['cpu'][f'{name}, {how}'] = (time.process_time()-began)/len(models)/len(items)*1000
             scored[how] = score_moments(tables[how], items, train[name], questions if how!='default' else None)
-        if nets: scored['trained on times'] = score_moments([timed_table(n, m, items, features, t, Reading(smooth=0, least=0.)) for n,m,t in zip(nets, models, tables['chosen'])], items, train[name], questions)
+        if nets: scored['trained on times'] = score_moments([timed_table(*n, m, items, features, t) for n,m,t in zip(nets, models, tables['chosen'])], items, train[name], questions)
         rows,best = scored['chosen'].rows,scored['chosen']
         def over(other): # what the chosen finder gains over another on the same films
             keep = [i for i,q in enumerate(best.names) if questions is None or q in questions]

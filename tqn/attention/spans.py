@@ -38,7 +38,7 @@ def smooth(
 @dataclass(frozen=True)
 class Reading:
     "How spans are read off a map"
-    smooth:float=1.2          # Width of the smoothing, in clips; 0: none
+    smooth:float|None=None    # Width of the smoothing, in clips; 0: none; None: 1.2 clips, and 2.5 frames where clips are shorter than two frames
     threshold:float=.5        # A span reaches to where the map falls below this share of its peak
     least:float=1.5           # A peak stands out from so many times uniform on
     again:float=.5            # Further spans have at least this share of the first peak
@@ -47,8 +47,16 @@ class Reading:
     def __post_init__(self):
         for name,low,high in (('smooth', 0, 1e6), ('threshold', 0, 1), ('least', 0, 1e6), ('again', 0, 1)):
             v = getattr(self, name)
+            if v is None and name=='smooth': continue
             if not low<=v<=high: raise ValueError(f'expected {name} from {low} to {high:g}, got {v}')
         if self.width is not None and not self.width>=1: raise ValueError(f'expected a width of at least 1 frame, got {self.width}')
+
+    def bell(self,
+        frames:np.ndarray, # Frames [first, last) that each clip stands for (n, 2)
+    )->float:              # Standard deviation of the smoothing, in clips
+        "How far each clip is spread, on this scale of time"
+        if self.smooth is not None: return self.smooth
+        return max(1.2, 2.5*(len(frames)-1)/max(frames[-1,0]-frames[0,0], 1e-9)) if len(frames)>1 else 1.2
 
 def grow(
     d:np.ndarray,      # Density over the clips (n,)
@@ -78,7 +86,7 @@ def read_spans(
     frames,n = np.asarray(frames),len(frames)
     if np.shape(score)!=(n,) or n<1: raise ValueError(f'expected one number for each of {n} clips, got {np.shape(score)}')
     if most<1: raise ValueError(f'expected at least one span to look for, got most={most}')
-    d = density(smooth(score, reading.smooth))
+    d = density(smooth(score, reading.bell(frames)))
     free,found = np.ones(n, dtype=bool),[]
     while len(found)<most and free.any():
         peak = int(np.where(free, d, -1).argmax())
