@@ -16,6 +16,7 @@ from tqn.data.batches import (
 from tqn.core.files import weights_digest
 from tqn.features.store import extract
 from tqn.features.stream import run_pieces
+from tqn.video.transforms import Colours
 from tqn.core.seeds import sample_generator
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.transforms import EvalTransform, TrainTransform
@@ -243,6 +244,19 @@ def test_packing_changes_nothing(lengths, batch):
     got = list(run_pieces(net, pieces, batch))
     assert [k for k,_ in got] == list(range(len(lengths))) and max(net.seen) < batch + max(lengths)
     for (_,f),(_,c) in zip(got, pieces): torch.testing.assert_close(f, c.mean((2, 3, 4)))
+
+def test_bytes_are_coloured_in_the_pass():
+    "To the bit what colours first and packing then give, whatever the pieces, and in the layout that the backbone wants"
+    seen,colours = [],Colours((.3, .4, .5), (.2, .3, .4))
+    jitter = Colours((.3, .4, .5), (.2, .3, .4), amounts=((1.2, .8, 1.1, .1),)*3, order=(2, 0, 3, 1))
+    pieces = [(0, torch.randint(256, (5, 3, 2, 8, 8), dtype=torch.uint8), colours), (1, None), (2, torch.randint(256, (3, 3, 2, 8, 8), dtype=torch.uint8), jitter), (3, torch.rand(2, 3, 2, 8, 8), None)]
+    def net(x):
+        assert x.is_contiguous(memory_format=torch.channels_last_3d) and x.dtype == torch.float32
+        seen.append(len(x)); return x.flatten(1)
+    got = dict(run_pieces(net, pieces, 99))
+    assert seen == [10] and got[1] is None
+    for k,clips,*left in pieces:
+        if clips is not None: assert torch.equal(got[k], (left[0](clips) if left[0] else clips).flatten(1))
 
 def test_packing_mixed_sizes():
     pieces = [(0, torch.ones(2, 3, 2, 4, 4)), (1, torch.ones(1, 3, 2, 6, 6)), (2, torch.ones(1, 3, 2, 6, 6))]

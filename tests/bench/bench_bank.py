@@ -139,6 +139,7 @@ def memory(a):
     from tqn.video.video import write_video
     print(f"S3D of width {a.width:g} on {a.pixels} pixels; largest resident size of the process, MB")
     print(f"{'clips':>6} {'test':>8} {'bank':>8} {'seconds':>8}")
+    peaks = {}
     with tempfile.TemporaryDirectory() as folder:
         for n in a.clips:
             path = Path(folder)/f'{n}.mp4'
@@ -150,8 +151,11 @@ def memory(a):
                 if r.returncode: sys.exit(r.stderr)
                 found.append(float(r.stdout.split()[-1]))
             print(f"{n:6d} {found[0]:8.0f} {found[1]:8.0f} {time.perf_counter()-begin:8.0f}", flush=True)
+            peaks[n] = found
+    first,last = a.clips[0],a.clips[-1]
+    return {f'memory of {task}, {last} against {first} clips of a film': y/x for task,x,y in zip(('a test', 'a bank'), peaks[first], peaks[last])}
 
-def main():
+def main(args=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('what', choices=['rows', 'step', 'memory'])
     p.add_argument('--clips', type=int, nargs='+')
@@ -159,12 +163,12 @@ def main():
     p.add_argument('--d', type=int, default=1024)
     p.add_argument('--width', type=float)
     p.add_argument('--dtype', default='float32')
-    a = p.parse_args()
+    a = p.parse_args(args)
     usual = dict(rows=dict(clips=[16, 256, 1024], videos=2, fresh=10, rounds=30), step=dict(clips=[16, 1024], videos=1, fresh=2, rounds=7, pixels=224, width=1.),
                  memory=dict(clips=[32, 2048], pixels=64, width=.25))[a.what]
     for name,value in usual.items():
         if getattr(a, name) is None: setattr(a, name, value)
     torch.set_num_threads(1)
-    {'rows': rows, 'step': step, 'memory': memory}[a.what](a)
+    return {'rows': rows, 'step': step, 'memory': memory}[a.what](a) or {}
 
 if __name__ == '__main__': main()

@@ -422,10 +422,12 @@ class StoredRows:
         ids = check_ids(self.index, ids)
         n_clips = torch.tensor([self.index.lengths[o] for o in ids])
         out = torch.zeros(len(ids), int(n_clips.max()), self.index.d)
-        for id,n,row in zip(ids, n_clips.tolist(), out.numpy()):
+        for id,n,row in zip(ids, n_clips.tolist(), out):
             at = self.index.offsets[id]
-            try: row[:n] = self.store.get(slice(at, at+n))
+            try: stored = self.store.get(slice(at, at+n))
             except ValueError as e: raise ValueError(f"video {id!r}: {e}; write them first, bank.missing() lists all") from e
+            if stored.dtype=='float16': row[:n] = torch.from_numpy(stored.copy())                # torch widens halves several times as fast as numpy
+            else: row[:n].numpy()[:] = stored
         return out.to(device, dtype), (torch.arange(out.shape[1]) < n_clips[:,None]).to(device)
 
     def ages(self,
@@ -464,7 +466,7 @@ class StoredRows:
         first,real = (torch.tensor(o) for o in zip(*((o.start - self.index.offsets[id], o.stop-o.start) for id,o in zip(check_ids(self.index, ids), spans))))
         i,j = (torch.arange(fresh.shape[1]) < real[:,None]).nonzero(as_tuple=True)
         i,j,at = (o.to(fresh.device) for o in (i, j, first[i]+j))
-        return rows.index_put((i, at), fresh[i,j]), valid
+        return rows.index_put_((i, at), fresh[i,j]), valid       # in place: they were read for this
 
 # %% ../../nbs/07_features/03_bank.ipynb #d0c84d88
 class FeatureBank(BankFiles, StoredRows):
