@@ -59,12 +59,19 @@ def run_pieces(
     "Run the backbone over pieces of many videos, packed"
     device,held,waiting = torch.device(device),[],0
     def flush():
-        full = [left[0](c.to(device, non_blocking=True)) if left and left[0] else c.to(device) for _,c,*left in held if c is not None]
-        sizes = [(k, c is not None and len(c)) for k,c,*_ in held]
-        held.clear()                                             # of the clips one copy is left while the backbone runs
-        x = full[0] if len(full)==1 else torch.cat(full) if full else None
-        full.clear()
-        if x is not None: x = backbone(x.contiguous(memory_format=torch.channels_last_3d)).float().cpu()
+        full,sizes,x = [(c, left[0] if left else None) for _,c,*left in held if c is not None],[(k, c is not None and len(c)) for k,c,*_ in held],None
+        held.clear()
+        if full:                                                 # the only copy in floats, in the layout of the backbone
+            kind = next((c.dtype for c,colours in full if colours is None), torch.get_default_dtype())
+            x,a = torch.empty(waiting, *full[0][0].shape[1:], dtype=kind, device=device, memory_format=torch.channels_last_3d),0
+            while full:
+                c,colours = full.pop(0)
+                c,out = c.to(device, non_blocking=True),x[a:a+len(c)]
+                if colours is None: out.copy_(c)
+                else: colours(c, out=out)
+                a += len(c)
+            c = out = None
+            x = backbone(x).float().cpu()
         rows = iter(() if x is None else x.split([n for _,n in sizes if n is not False]))
         yield from ((k, None if n is False else next(rows)) for k,n in sizes)
     for key,clips,*left in pieces:
