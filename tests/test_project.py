@@ -159,14 +159,14 @@ def test_readme_links_exist():
     links = [l for _, l in readme.LINK.findall(text) if not re.match('[a-z]+:|#', l)]
     assert [l for l in links if not (ROOT/l.split('#')[0]).exists()] == []
 
-@pytest.mark.parametrize('page, function', [('nbs/11_studies/03_demo.ipynb', 'tables'), (readme.NOTEBOOK, 'summary')])
-def test_scores_that_are_shown_are_those_that_are_committed(page, function):
-    "The tables of the demo, and the sentences of the README, are made from the committed figures"
+@pytest.mark.parametrize('page, function, figures', [('nbs/11_studies/03_demo.ipynb', 'tables', 'demo.json'), (readme.NOTEBOOK, 'summary', 'dives.json')])
+def test_scores_that_are_shown_are_those_that_are_committed(page, function, figures):
+    "The tables of the demo, and the one of the README, are made from the committed figures"
     cells = [c for c in nbformat.read(ROOT/page, as_version=4).cells if c.cell_type == 'code']
     shown = next(c for c in cells if f'def {function}(' in c.source)
     names = {'json': json, 'Path': Path, 'Markdown': str}
     exec(shown.source.split(f'\n{function}()')[0], names)
-    assert shown.outputs[0]['data']['text/markdown'] == names[function](ROOT/'nbs/results/demo.json')
+    assert shown.outputs[0]['data']['text/markdown'] == names[function](ROOT/'nbs/results'/figures)
 
 def test_the_readme_is_short_and_its_commands_can_be_typed():
     "130 lines at most; every line of a shell block is read by the real parser"

@@ -86,7 +86,7 @@ class Place:
 
     def train(self, gap, seed, folder):
         split = {s: self.features(gap, s) for s in ('train', 'val')}
-        train_dives(dive_model(self.backbone(gap), seed), split, folder, seed=seed, overwrite=True, callbacks=[], epochs=self.epochs, progress=False)
+        train_dives(dive_model(self.backbone(gap), seed, convolution=0), split, folder, seed=seed, overwrite=True, callbacks=[], epochs=self.epochs, progress=False)
 
     def stage1(self, gap, seed):
         "A model trained on the features of short videos"

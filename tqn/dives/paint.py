@@ -29,7 +29,8 @@ def shade(
     k:float, # Below 1 darker, above 1 lighter
 )->tuple[int,int,int]: # Clipped to 0..255
     "A colour, darker or lighter"
-    return tuple(int(min(max(c*k, 0), 255)) for c in colour)
+    r,g,b = colour
+    return int(min(max(r*k, 0), 255)), int(min(max(g*k, 0), 255)), int(min(max(b*k, 0), 255))
 
 def mix(
     a:tuple, # Red, green, blue
@@ -97,7 +98,7 @@ class Lens:
     cy:float # Its height
     n:int # Width and height of the frame, pixels
 
-    def __call__(self, p): return (self.n/2+(p[0]-self.cx)*self.scale, self.n/2-(p[1]-self.cy)*self.scale)
+    def __call__(self, p): return (self.n/2+(float(p[0])-self.cx)*self.scale, self.n/2-(float(p[1])-self.cy)*self.scale)
 
 # %% ../../nbs/05_dives/02_paint.ipynb #5f00d1f0
 def capsule(

@@ -74,9 +74,9 @@ def draw_figure(
     brush:Brush, # How parts are painted
 )->None:
     "Draw a body, the farthest part first"
-    k,parts = fig.girth*px.scale,[]
+    k,parts = float(fig.girth)*px.scale,[]
     for a,b,ra,rb in [(f'{a}_{s}', f'{b}_{s}', ra, rb) for s in 'lr' for a,b,ra,rb in LIMBS]:
-        z = (P[a][i,2]+P[b][i,2])/2
+        z = float(P[a][i,2]+P[b][i,2])/2
         parts.append((z, brush.limb, (px(P[a][i]), px(P[b][i]), ra*k, rb*k, pal, z)))
     parts.append(((P['chest'][i,2]+P['pelvis'][i,2])/2, brush.torso, (P, i, px, pal, facing, fig.girth)))
     parts.append((P['head'][i,2]+.01, brush.head, (P, i, px, pal, fig.head)))
@@ -220,7 +220,7 @@ def draw_frame(
     i:int, # The frame
 )->Image.Image: # As large as the lens says
     "One frame, without light and grain"
-    px,brush,plan = Lens(s.px.scale, *s.camera[i], s.px.n),s.look.brush,s.plan
+    px,brush,plan = Lens(float(s.px.scale), *s.camera[i].tolist(), s.px.n),s.look.brush,s.plan
     left,top = int(round((px.cx-WORLD[0])*px.scale-px.n/2)), int(round((WORLD[3]-px.cy)*px.scale-px.n/2))   # of the frame in the world
     img = s.world.crop((left, top, left+px.n, top+px.n)); d = ImageDraw.Draw(img)
     brush.waves(d, px, s.pal, i, s.phase); draw_passers(d, px, s.passers, i)

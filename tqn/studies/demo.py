@@ -46,7 +46,7 @@ from ..data.batches import WholeVideos, WindowDataset
 SIZES = {False: {**{s: SPLITS[s] for s in ('train','val','test','unseen')}, 'long_test': 96},
          True: dict(train=24, val=8, test=8, unseen=8, long_test=4)}
 SECOND_SIZES = {False: dict(long_train=24, long_val=12), True: dict(long_train=3, long_val=2)}
-DEMO_SIZES = {False: dict(train=1200, val=160, test=400, unseen=160, long_test=64), True: SIZES[True]}
+DEMO_SIZES = {False: dict(train=800, val=160, test=400, unseen=160, long_test=64), True: SIZES[True]}
 FILM = dict(size=64, encoder='veryfast')    # As large as the backbone reads them, and written in a third of the time
 
 def kept_film(
@@ -92,17 +92,18 @@ def dive_source(
     return dive_features(small_backbone(), render_dives(root, quick, progress=progress), root/'features', progress)
 
 # %% ../../nbs/11_studies/03_demo.ipynb #c29f9524
-MODEL = dict(d_model=128, n_layers=3, n_heads=4, dropout=.1, response_dropout=.3)
+MODEL = dict(d_model=128, n_layers=3, n_heads=4, dropout=.1, response_dropout=.3, convolution=3)
 LOSS = partial(tqn_loss, class_weight=.3, smoothing=.05)
 TRAIN = {False: dict(epochs=40, lr=1e-3), True: dict(epochs=2, lr=1e-3)}
 
 def dive_model(
     backbone:nn.Module, # The S3D whose features it is trained on
     seed:int=0,         # Decides the initial weights
+    **kw,               # In place of settings in `MODEL`, such as convolution=0 for the decoder of the paper
 )->TQN:                 # Reads clips, and features of the same backbone
     "A small TQN for the six questions of the dives"
     torch.manual_seed(seed)
-    return TQN(dives_queries(), backbone=backbone, preprocess=DIVE_CLIPS, provenance=RENDERED, **MODEL)
+    return TQN(dives_queries(), backbone=backbone, preprocess=DIVE_CLIPS, provenance=RENDERED, **{**MODEL, **kw})
 
 def train_dives(
     model:TQN,                      # What to train; its backbone stays as it is
