@@ -38,7 +38,7 @@ function keys(v) {
     v.untip()
     if (e.target === $.find) { $.find.value = ''; v.arrange() }
     if (e.target.tagName === 'INPUT') v.root.focus({preventScroll: true}); else if (s.range) v.choose(); else if (s.panel) v.panel(s.panel)
-    else if (document.fullscreenElement === v.root) v.full()
+    else if (v.filled()) v.full()
   }
   const ACTS = {
     ' ': v.toggle, ArrowLeft: e => e.shiftKey ? v.clip(-1) : go(s.frame - 1), ArrowRight: e => e.shiftKey ? v.clip(1) : go(s.frame + 1),

@@ -79,10 +79,11 @@ function lanes(v) {
     const shared = get('scale') === 'shared', now = s.now && v.map(r.i), peak = i => max(s.info[i].top, s.now ? v.top(i).top : 0)
     const top = shared ? (s.now ? max(...s.order.map(peak)) : s.top) : peak(r.i)
     const [g, W, H, k, room] = v.bars(r.canvas, v.map(r.i), top, now && v.map(r.i, true))
-    const e = [r.q.extent ?? []].flat(2).map(f => v.x(at(f)) * W), pairs = e.flatMap((x, i) => i % 2 ? [[e[i - 1], x]] : [])
+    const place = f => v.x(at(f)) * W, e = [r.q.extent ?? []].flat(2).map(place)
+    g.save()
     g.globalCompositeOperation = 'destination-over'; g.globalAlpha = .06; g.fillStyle = ink
-    for (const [from, to] of pairs) g.fillRect(from, 0, to - from, H)
-    g.globalCompositeOperation = 'source-over'; g.globalAlpha = 1
+    e.forEach((x, i) => i % 2 && g.fillRect(e[i - 1], 0, x - e[i - 1], H))
+    g.restore()
     const path = (width, colour, ...lines) => {
       g.lineWidth = width * k; g.strokeStyle = colour; g.beginPath()
       for (const [[x0, y0], ...rest] of lines) { g.moveTo(x0, y0); for (const p of rest) g.lineTo(...p) }
@@ -90,11 +91,11 @@ function lanes(v) {
     }
     const y = round(H - v.flat() / top * room) + .5
     if (y > 0) { g.setLineDash([k, 3 * k]); path(1, soft, [[0, y], [W, y]]); g.setLineDash([]) }
-    const o = 1.2 * k, bracket = (p, n) => [[p + n, o], [p, o], [p, H - o], [p + n, H - o]]
-    for (const [from, to] of pairs) {
-      const n = min(5 * k, (to - from) / 3)
-      for (const style of [[4.6, ground], [1.8, ink]]) path(...style, bracket(from, n), bracket(to, -n))
+    const o = 1.2 * k, bracket = (x, i) => {
+      const p = x + clamp((e[i ^ 1] - x) / 3, -5 * k, 5 * k)
+      return [[p, o], [x, o], [x, H - o], [p, H - o]]
     }
-    for (const m of v.found(r.i)) path(3, accent, m.map(f => [v.x(at(f)) * W, H - 2 * k]))
+    for (const style of [[4.6, ground], [1.8, ink]]) path(...style, ...e.map(bracket))
+    for (const m of v.found(r.i)) path(3, accent, m.map(f => [place(f), H - 2 * k]))
   }
 }

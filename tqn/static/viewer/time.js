@@ -114,7 +114,7 @@ function timeAxis(v) {
   /** Film and lanes share the height that is in sight, and lanes scroll where it is short. */
   v.fit = () => {
     const {root} = v, head = $.slider.parentNode, narrow = root.clientWidth < 560, panel = root.closest('.jp-WindowedPanel-outer, .jp-Notebook')
-    const full = document.fullscreenElement === root, framed = window !== window.parent && !panel
+    const full = v.filled(), framed = window !== window.parent && !panel
     const sight = full ? innerHeight : min(max(innerHeight, framed ? 640 : 480), panel?.clientHeight || Infinity)
     const set = (dense, film, lanes) => {
       root.classList.toggle('is-compact', dense)
@@ -127,9 +127,9 @@ function timeAxis(v) {
       const tall = dense => { root.classList.toggle('is-compact', dense); return $.lanes.offsetHeight }
       const rest = head.offsetHeight + $.axis.parentNode.parentNode.offsetHeight + 8
       const others = box($.legend).bottom - box(root).top - box($.board).height - box($.top).height + 14
-      const wide = .62 * root.clientWidth / v.ratio     // how high a film is that is as wide as it may be
       const room = sight - others - rest, rows = get('rows'), high = rows === 'compact' ? tall(true) : tall(false)
-      const got = share(room, high, rows === 'auto' ? tall(true) : high, v.stage ? [FILM[0], full ? max(FILM[1], wide) : FILM[1]] : [96, 170], s.film)
+      const most = full ? .62 * root.clientWidth / v.ratio : FILM[1]     // on a full screen: as high as a film is that is as wide as it may be
+      const got = share(room, high, rows === 'auto' ? tall(true) : high, v.stage ? [FILM[0], most] : [96, 170], s.film)
       set(rows === 'auto' ? got.dense : rows === 'compact', got.film, got.lanes + rest + 2)
     }
     put($.split, 'aria-valuenow', round($.top.offsetHeight))
@@ -139,7 +139,8 @@ function timeAxis(v) {
   }
   /** Let the film be this high; 0: as it fits. */
   v.filmHeight = y => { s.film = y && clamp(round(y), FILM[0] - 50, 800); v.fit(); v.redraw() }
-  v.full = () => document.fullscreenElement === v.root ? document.exitFullscreen()
+  v.filled = () => document.fullscreenElement === v.root
+  v.full = () => v.filled() ? document.exitFullscreen()
     : v.root.requestFullscreen?.().catch(() => v.say('No full screen here.'))
   v.on(document, 'fullscreenchange', () => { v.fit(); v.redraw() })
   v.on(window, 'resize', () => v.fit())
