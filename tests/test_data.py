@@ -9,10 +9,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils.data import DataLoader
 from outside import MISSING, VIDEOS
-from tqn.data import batches as B
 from tqn.data.items import Item, as_items, encode_targets, open_item, shorter_than
 from tqn.data.batches import (
-    ClipDataset, EpochSampler, FeatureDataset, FrameCache, WindowDataset, collate, finish_batch, load_features, make_loader, pick_clips, read_clips, reading_workers)
+    ClipDataset, EpochSampler, FeatureDataset, FrameCache, WindowDataset, collate, finish_batch, load_features, make_loader, pick_clips, read_clips)
+from tqn.core import processes as P
+from tqn.core.processes import reading_workers
 from tqn.core.files import weights_digest
 from tqn.features.store import extract
 from tqn.features.stream import run_pieces
@@ -152,17 +153,17 @@ def test_batches_travel_as_bytes_and_are_the_floats_of_the_data_set(items, queri
     if workers: assert loader._iterator is not None and loader.persistent_workers
 
 def test_how_many_read(monkeypatch, items, queries):
-    monkeypatch.setattr(B.os, 'sched_getaffinity', lambda pid: set(range(6)), raising=False)
-    monkeypatch.setattr(B.multiprocessing, 'get_start_method', lambda allow_none: 'fork')
+    monkeypatch.setattr(P.os, 'sched_getaffinity', lambda pid: set(range(6)), raising=False)
+    monkeypatch.setattr(P.multiprocessing, 'get_start_method', lambda allow_none: 'fork')
     free = [2**40]
-    monkeypatch.setattr(B.shutil, 'disk_usage', lambda path: type('Free', (), dict(free=free[0])))
+    monkeypatch.setattr(P.shutil, 'disk_usage', lambda path: type('Free', (), dict(free=free[0])))
     ways = lambda **kw: reading_workers(**{'n': 100, **kw})
     assert (ways(), ways(n=5), ways(workers=3), ways(workers=0), ways(decodes=False), ways(n=5, workers=1)) == (6, 0, 3, 0, 0, 1)
     if os.path.isdir('/dev/shm'): free[0] = 64*2**20; assert ways() == 0          # what a container gets that nobody told otherwise
     free[0] = 2**40
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '3'); assert ways() == 2
     monkeypatch.delenv('LOCAL_WORLD_SIZE')
-    monkeypatch.setattr(B.multiprocessing, 'parent_process', lambda: 'somebody'); assert ways() == 0
+    monkeypatch.setattr(P.multiprocessing, 'parent_process', lambda: 'somebody'); assert ways() == 0
     monkeypatch.undo()
     assert not WindowDataset(items, queries, k=1, opener=FrameCache()).decodes and not WindowDataset(items, queries, 'frozen', 0).decodes and WindowDataset(items, queries, k=1).decodes
     assert not getattr(FeatureDataset({o.id: torch.zeros(2, 3) for o in items}, items, queries), 'decodes', False)

@@ -20,7 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from ..core.seeds import sample_generator
-from ..data.batches import reading_workers
+from ..core.processes import reading_workers
 from ..data.items import Item, open_item
 from ..models.backbone import fuse
 from ..video.decode import VideoError
