@@ -10,13 +10,13 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
 import torch
 from torch import nn
-from tqn.attention.localise import bootstrap, nan_mean
+from tqn.attention.localise import bootstrap, clip_overlap, nan_mean
 from tqn.attention.moments import Finder, film_clips, film_of, moments
 from tqn.attention.retrieval import calibrate, choose_finder, layers_of, reliability, roc_area, score_moments
 from tqn.attention.spans import Reading, read_spans, span_iou
 from tqn.core.files import read_plain, write_json
 from tqn.data.batches import load_features
-from tqn.data.items import as_items
+from tqn.data.items import as_items, extent_list
 from tqn.data.published import open_data
 from tqn.features.store import Timing
 from tqn.models.tqn import TQN
@@ -70,8 +70,8 @@ class Timed(nn.Module):
     def forward(self, x): return self.net(x.mT)          # (b, n, d) -> (b, q, n)
 
 def inside(item, frames, names): # how much of each clip shows the evidence (q, n)
-    ends = [item.extents.get(q) or (0, 0) for q in names]
-    return torch.tensor(np.stack([np.clip(np.minimum(frames[:,1], b)-np.maximum(frames[:,0], a), 0, None)/(frames[:,1]-frames[:,0]) for a,b in ends]), dtype=torch.float32)
+    shown = [clip_overlap(e, frames) if extent_list(e := item.extents.get(q)) else np.zeros(len(frames)) for q in names]
+    return torch.tensor(np.stack(shown)/(frames[:,1]-frames[:,0]), dtype=torch.float32)
 
 def train_timed(model, items, val, features, names, seed, epochs=12, batch=16):
     "The net and the reading of its maps that find most on validation films, of three looks at them"
@@ -91,7 +91,7 @@ def train_timed(model, items, val, features, names, seed, epochs=12, batch=16):
         net.eval()
         with torch.no_grad(): maps = [net(f.features[None])[0].sigmoid().numpy() for _,f in held]
         for reading in (Reading(smooth=s, threshold=t, least=0.) for s in (0,1.,2.) for t in (.2,.3,.4,.5,.6,.7)):
-            hits = [[span_iou(read_spans(m, f.frames, reading)[:1,:2], [o.extents[q]])[0,0]>=.5 for (o,f),p in zip(held, maps) for m in [p[i]] if o.extents.get(q)] for i,q in enumerate(names)]
+            hits = [[span_iou(read_spans(m, f.frames, reading)[:1,:2], extent_list(o.extents[q])).max()>=.5 for (o,f),p in zip(held, maps) for m in [p[i]] if o.extents.get(q)] for i,q in enumerate(names)]
             score = float(np.mean([np.mean(h) for h in hits if h]))
             if score>best[0]: best = (score, {k: v.clone() for k,v in net.state_dict().items()}, reading)
     net.load_state_dict(best[1])

@@ -19,7 +19,9 @@ WANTED = { # a part of a line's name: what issue 16 of the kit's own list wants
 def machine():
     "What the figures belong to"
     model = next((re.sub(r'\s+', ' ', l.split(':')[1].strip()) for l in open('/proc/cpuinfo') if l.startswith('model name')), '') if os.path.exists('/proc/cpuinfo') else ''
-    return f"{model or platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, " + ', '.join(f'{n} {version(n)}' for n in ('torch', 'av', 'numpy')) + (f"; {os.getloadavg()[1]:.1f} processes wanted a core while this ran" if hasattr(os, 'getloadavg') else '')
+    return f"{model or platform.processor() or platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, " + ', '.join(f'{n} {version(n)}' for n in ('torch', 'av', 'numpy'))
+
+def busy(): return f'{os.getloadavg()[1]:.1f}' if hasattr(os, 'getloadavg') else ''   # processes that wanted a core
 
 def run(name):
     "The figures of one benchmark"
@@ -42,8 +44,8 @@ def main():
         print(f'== {name}', flush=True)
         for what,value in run(name).items():
             want = next((f'{w:g}' for part,w in WANTED.items() if part in what), '')
-            rows[what] = f'| {what} | {value:.2f} | {want} |'
-        head = ['# What `python -m tests.bench` printed', '', f'{machine()}; {time.strftime("%Y-%m-%d")}.', '', '| benchmark | figure | wanted |', '|---|---|---|']
+            rows[what] = f'| {what} | {value:.2f} | {want} | {busy()} |'
+        head = ['# What `python -m tests.bench` printed', '', f'{machine()}; {time.strftime("%Y-%m-%d")}. *Busy*: how many processes wanted a core when the line was measured.', '', '| benchmark | figure | wanted | busy |', '|---|---|---|---|']
         a.out.write_text('\n'.join([*head, *rows.values()]) + '\n')
     print(f'{a.out} ({time.time()-began:.0f} s)')
 

@@ -104,7 +104,7 @@ class ClipDataset(Dataset):
         clip_len:int=8,                # Frames in a clip
         stride:int=1,                  # One frame in `stride`, fewer where the video is short
         size:tuple[int,int]|None=None, # (h, w) to resize to while reading
-        transform:Callable|None=None,  # On all clips of a video, see `apply_transform`
+        transform:Callable|None=None,  # On all clips of a video, see `split_transform`
         max_clips:int|None=None,       # Sparse sampling of longer videos, see `pick_clips`
         random_clips:bool=False,       # Draw a clip of each stretch (training), not its middle one
         seed:int=0,                    # Decides the augmentation, with epoch and index
@@ -144,6 +144,7 @@ def collate(
     batch['answers'] = {q: torch.stack([s['answers'][q] for s in samples]) for q in samples[0]['answers']}
     batch['class'] = torch.stack([s['class'] for s in samples])
     return batch | {k: [s[k] for s in samples] for k in ('start', 'count', 'total') if k in samples[0]}
+
 def finish_batch(
     batch:dict, # Of `collate`; on any device
 )->dict: # With `x` as floats, 0 where nothing is; the same batch where nothing is left to do

@@ -7,7 +7,7 @@ __all__ = ['DIVING48_MEAN', 'DIVING48_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'to
            'crop_resize', 'BoxError', 'read_box', 'box_text', 'box_pixels', 'cut_box', 'flip', 'adjust_brightness',
            'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'draw_jitter', 'apply_jitter', 'in_pieces',
            'color_jitter', 'normalize', 'Colours', 'Transform', 'TrainTransform', 'EvalTransform', 'split_transform',
-           'apply_transform', 'clip_grid', 'clip_spans', 'fit_stride', 'Preprocess']
+           'clip_grid', 'clip_spans', 'fit_stride', 'Preprocess']
 
 # %% ../../nbs/03_video/02_transforms.ipynb #127f6d30
 import math, re
@@ -421,18 +421,12 @@ def split_transform(
     first:int=0,               # Place of these clips in the video, where they are a piece of it
     total:int|None=None,       # Clips in the video; None where these are all
 )->tuple[Tensor,Colours|None]: # uint8 (n, 3, t, h', w') and what is left to do; float and None of a transform without two halves
-    "The first half of a transform, for clips that have a way to go"
+    "The first half of a transform, for clips that have a way to go; a transform is told what its signature asks for"
     offered = dict(generator=generator, first=first, total=total)
     if transform is None: return clips, Colours()
     if getattr(type(transform), '__call__', None) is Transform.__call__: return transform.geometry(clips, **offered)
     return transform(clips, **{k: v for k,v in offered.items() if k in signature(transform).parameters}), None
 
-def apply_transform(
-    *args, # For `split_transform`
-)->Tensor: # Float (n, 3, t, h', w')
-    "Transform the clips of one video; a transform is told what its signature asks for"
-    clips,colours = split_transform(*args)
-    return clips if colours is None else colours(clips)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #f4c9b247
 def clip_grid(

@@ -199,11 +199,23 @@ def as_it_is_read(
     if data.film is None: yield view_data(said, source, kernel=True, progress=False, **more),features
 
 # %% ../../nbs/10_widgets/04_viewer.ipynb #bf54f0fa
+def _moments_here(moments, name): # (table or None, spans by question or None)
+    "The moments of one film, however they were given"
+    if not hasattr(moments, 'columns'): return None,moments
+    found = as_table(moments_of(moments, name).to_dict('records'))
+    return found,spans_of(found, name)
+
+def _with_needed(data, found): # The same data
+    "What hiding each moment costs, where the table knows it"
+    for q in data.meta['questions'] if data is not None and found is not None else ():
+        if 'moments' in q: q['needed'] = [None if v!=v else v for v in found.needed[(found.question==q['name'])&found['first'].notna()].tolist()]
+    return data
+
 def view(
     model:'nn.Module|tqn.attention.answer.Answer', # A trained TQN, or what `tqn.answer` said
     video=None,               # Path, `Video`, `FrameFolder`, a row of a data set, or features (n, d)
     truth:dict|None=None,     # {question or 'class': true answer}; a list for several
-    extents:dict|None=None,   # {question or 'class': frames [first, last) or None}: where the evidence is
+    extents:dict|None=None,   # {question or 'class': frames [first, last), several of these, or None}: where the evidence is
     features:Tensor|None=None, # Features of the video (n, d), where they are known already
     reading:str|None=None,    # Of the class: 'query', 'product' or 'both'; None: the model's own
     progress:bool=True,       # Show progress bars for what takes long
@@ -219,20 +231,16 @@ def view(
         film = isinstance(source, FrameSource) and features is None and getattr(model, 'backbone', None) is not None and not model.training   # a model in training changes meanwhile
         if film and wait is None: wait = not hasattr(get_ipython(), 'kernel') or source.n_clips(**Preprocess.of(model).fitted(len(source)).reading)<=LONG
         if film and not wait:
-            name,more = Path(source.path).name,dict(truth=truth, extents=extents)
-            found = as_table(moments_of(moments, name).to_dict('records')) if hasattr(moments, 'columns') else None
-            steps = as_it_is_read(model, source, reading, moments=moments if found is None else spans_of(found, name), **more)
+            found,spans = _moments_here(moments, Path(source.path).name)
+            steps = as_it_is_read(model, source, reading, truth=truth, extents=extents, moments=spans)
             data,features = next(steps)
-            viewer = AttentionViewer(data, model, features, found, **state)
+            viewer = AttentionViewer(_with_needed(data, found), model, features, found, **state)
             def known():
-                for data,found in steps: viewer.features = found; yield data
+                for data,viewer.features in steps: yield _with_needed(data, found)
             viewer.read_on(known())
             return viewer
         said,source,features = ask_about(model, source if film else video, features, reading, progress)
-        found = as_table(moments_of(moments, said.name).to_dict('records')) if hasattr(moments, 'columns') else None
-        data = view_data(said, source, truth, extents, kernel=features is not None, progress=progress, moments=moments if found is None else spans_of(found, said.name))
-        if found is not None:
-            for q in data.meta['questions']:
-                if 'moments' in q: q['needed'] = [None if v!=v else v for v in found.needed[(found.question==q['name'])&found['first'].notna()].tolist()]
+        found,spans = _moments_here(moments, said.name)
+        data = _with_needed(view_data(said, source, truth, extents, kernel=features is not None, progress=progress, moments=spans), found)
     except (ValueError, OSError, RuntimeError) as e: return AttentionViewer(ViewData({}, error=str(e.__cause__ if isinstance(e.__cause__, VideoError) else e)))
     return AttentionViewer(data, model if features is not None else None, features, found, **state)
