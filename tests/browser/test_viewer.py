@@ -211,6 +211,19 @@ def test_hidden_range_gives_the_answers_of_a_direct_computation(seen, here):
             text = seen.lane(q).locator('.tqn-first').inner_text()
             assert is_shown(text, p), (q, text, p)
 
+def test_a_change_asks_the_kernel_once(opened, seen):
+    "Range and rule change together, in one question"
+    _, kernel = opened
+    kernel.run("import tqn.widgets.viewer as W\nasked, respond = [], W.respond\ndef counted(v, m):\n    asked.append(m.get('type')); return respond(v, m)\nW.respond = counted")
+    try:
+        seen.lane('takeoff').focus()
+        for n, key in enumerate('hku', 1):
+            seen.page.keyboard.press(key)
+            seen.until(lambda: kernel.get('len(asked)') >= n, why=f'{key} asked nothing')
+            seen.page.wait_for_timeout(400)
+            assert kernel.get('asked') == ['whatif']*n, key
+    finally: kernel.run('W.respond = respond')
+
 def test_lanes_show_where_a_query_looks_without_what_is_hidden(seen, here):
     "The bars are the maps of a direct computation, none of them on what is hidden; those before stand behind as ghosts"
     from tqn.attention.whatif import look_again

@@ -147,8 +147,9 @@ function render({model, el}) {
   const open = id => { write(wait, `Opening ${id} …`); note.hidden = true; model.send({type: 'open', id}) }
   const map = makeMap(cell => tell({cell: [...cell]}), signal), videos = makeVideos(model, tell, open, signal)
   const asked = choice('question', meta.names.map(n => [n, n]), signal, question => tell({question})), pairs = h('div.pairs')
-  root.append(h('div.tools', asked.box, facts), h('div.body', h('div.left', h('div.scroll', map.el), pairs), videos.el), wait, note, makePane(model, signal))
-  const size = () => map.measure(map.el.parentElement.clientWidth)
+  const body = h('div.body', h('div.left', h('div.scroll', map.el), pairs), videos.el)
+  root.append(h('div.tools', asked.box, facts), body, wait, note, makePane(model, signal))
+  const size = () => { const w = body.clientWidth; map.measure(w > 619 ? min(.66 * w, w - 268) - 4 : w - 4) }   // as in the style: the videos next to it, or below
   const fill = () => {
     const grid = model.get('grid'), counts = typed(model.get('counts'), 'int32'), R = grid?.rows?.length, C = grid?.cols?.length
     if (!R || counts.length !== R * C) return

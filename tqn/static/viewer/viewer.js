@@ -33,7 +33,7 @@ function mount(model, el) {
     else if (k === 'speed') v.film.rate(value)
     else if (k === 'frame') { if (value !== s.frame && !v.film.playing) v.go(value, true) }
     else if (k === 'playing') { if (value !== v.film.playing) v.toggle() }
-    else if (JSON.stringify([v.hidden(), get('keep')]) !== s.rule) { v.revise(); v.redraw() }
+    else if (!s.ruling && JSON.stringify([v.hidden(), get('keep')]) !== s.rule) { v.revise(); v.redraw() }
   }
   const told = (m, buffers) => {
     if (m.type === 'video') return v.film.receive(m, buffers)

@@ -70,7 +70,9 @@ function whatIf(v) {
   /** A new rule for what the model sees. */
   v.rule = (ranges, keep, undo) => {
     if (!undo) s.undo.push([hidden(), get('keep')])
+    s.ruling = true                                       // both are set before the kernel is asked, once
     v.set('hidden', merge(ranges, N)); v.set('keep', keep)
+    s.ruling = false
     v.revise(); v.redraw()
   }
   v.back = () => { const u = s.undo.pop(); if (u) v.rule(...u, true) }
