@@ -176,6 +176,7 @@ def efficientnet_lite0(
     clip_len:int|None=None,      # Frames in a clip; None for 8
     stride:int=1,                # One frame in `stride`
     preprocess:Mapping|None=None, # size, box, ... of a `Preprocess`: over its own
+    drop:float=0.,               # Stochastic depth where it is fine-tuned: how often the last block is left out, earlier ones less
 )->ImageBackbone: # In eval mode; `.preprocess` as its authors say, `.load_report` with the digest of the file
     "EfficientNet-Lite0 with ImageNet weights, from two packages under Apache-2.0"
     try:
@@ -190,7 +191,7 @@ def efficientnet_lite0(
     elif layer.startswith('_blocks.') and layer[8:].isdigit() and int(layer[8:])<n:
         net._blocks = net._blocks[:int(layer[8:])+1]
         net._conv_head,net._bn1,net._fc = (nn.Identity() for _ in range(3))
-        net._global_params = net._global_params._replace(drop_connect_rate=net._global_params.drop_connect_rate*len(net._blocks)/n)    # per block as before
+    net._global_params = net._global_params._replace(drop_connect_rate=drop*len(net._blocks)/n)    # of the blocks that stay, as of all
     for m in net.modules():
         pad = getattr(m, 'static_padding', None)
         if isinstance(pad, nn.ZeroPad2d) and pad.padding[::2]==pad.padding[1::2]: m.padding,m.static_padding = pad.padding[::-2],nn.Identity()
@@ -199,7 +200,7 @@ def efficientnet_lite0(
         if m is net or hasattr(m, '_depthwise_conv'): m.folds = tuple((c,o) for c,o in pairs if hasattr(m, c))
     p = {**dict(mean=(127/255,)*3, std=(128/255,)*3, clip_len=clip_len or 8, stride=stride), **(preprocess or {})}
     backbone = ImageBackbone(net, layer, grid, read, frozen, Preprocess.from_dict(p)).eval()
-    backbone.config = dict(name='efficientnet_lite0', layer=layer, grid=list(grid), read=read, frozen=frozen, preprocess=backbone.preprocess.to_dict())
+    backbone.config = dict(name='efficientnet_lite0', layer=layer, grid=list(grid), read=read, frozen=frozen, preprocess=backbone.preprocess.to_dict(), **({'drop': drop} if drop else {}))
     own = net.state_dict()
     backbone.load_report = replace(report, loaded=len(own), ignored=[k for k in kept if k not in own])
     backbone.published = tensors_digest(backbone.state_dict())
