@@ -10,6 +10,8 @@ from tqn.features.bank import bank_parts
 from tqn.features.build import bank_digest, build_bank, count_clips, open_bank, own_videos, part_folder, read_notes, ready_items
 from tqn.data.items import Item
 from tqn.core.seeds import sample_generator
+from tqn.models import backbone as backbone_room
+from tqn.models.backbone import S3D
 from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.video.transforms import EvalTransform, Preprocess, TrainTransform
@@ -215,3 +217,23 @@ def test_overwriting_a_bank_leaves_the_rest_and_waits_for_its_writer(tmp_path):
     assert list((bank := open_bank(tmp_path, {'b': 3}, 4, 'float32', 'y', {}, True)).index.lengths) == ['b']
     bank.close()
     assert [(tmp_path/name).read_text() for name in ('log-of-mine.bin', 'log-1.bin.txt')] == ['mine', 'mine']
+
+def test_a_bank_in_bf16_says_so_and_is_continued_in_nothing_else(tmp_path, monkeypatch):
+    "One of earlier days says nothing and is float32; where bf16 is refused, nothing is begun"
+    torch.manual_seed(0)
+    net = S3D(width=.0625)
+    for _ in range(2): net(1 + 2*torch.randn(8, 3, 8, 32, 32))
+    model = TQN(qs, backbone=net, d_model=16, n_layers=1, n_heads=2, preprocess=dict(size=32, resize=32)).eval()
+    films = [Shots('a', 40)]
+    monkeypatch.setattr(backbone_room, 'has_bf16', lambda device='cpu': False)
+    with pytest.raises(ValueError, match="pass precision='no'"): build_bank(model, films, tmp_path/'bf16', precision='bf16', progress=False)
+    assert not (tmp_path/'bf16').exists()
+    monkeypatch.setattr(backbone_room, 'has_bf16', lambda device='cpu': True)
+    rows = {}
+    for p in ('no', 'bf16'):
+        bank = build_bank(model, films, tmp_path/p, precision=p, progress=False)
+        rows[p] = bank.read(['a'])[0]; bank.close()
+    assert 0 < float((rows['no'] - rows['bf16']).abs().max()/rows['no'].abs().max()) < .02
+    assert 'precision' not in read_notes(tmp_path/'no') and read_notes(tmp_path/'bf16')['precision'] == 'bf16'
+    for folder,asked in (('no', 'bf16'), ('bf16', 'no')):
+        with pytest.raises(ValueError, match='was built with'): build_bank(model, films, tmp_path/folder, precision=asked, progress=False)

@@ -1,17 +1,21 @@
 "Features: true times, extraction that is killed and goes on, several processes, other people's folders, the command"
-import json, os, signal, subprocess, sys, time
+import io, json, os, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from torch.testing import assert_close
 from tqn import QuerySet, S3D, TQN
+from tqn.cli.main import run
+from tqn.data import check as check_room
+from tqn.models import backbone as backbone_room
+from tqn.models.backbone import has_bf16
 from tqn.models.weights import save_backbone
 from tqn.data.items import Item
 from tqn.data.batches import collate
-from tqn.features.store import FeatureStore, check_features, extract
-from tqn.features.stream import Timing
+from tqn.features.store import FeatureStore, check_features, extract, feature_notes, made_by
+from tqn.features.stream import Timing, stream
 from tqn.attention.answer import answer_features
-from tqn.video.transforms import EvalTransform
+from tqn.video.transforms import EvalTransform, Preprocess
 from tqn.video.video import open_video, write_video
 
 QS = QuerySet({'way': ['left', 'right']})
@@ -196,3 +200,93 @@ def test_long_names(videos, tmp_path):
     assert sorted(store.ids) == sorted(o.id for o in items) and check_features(store, items) == []
     assert extract(small(), items, tmp_path/'f', progress=False).timing(items[0].id).n_frames == len(open_item(items[0]))
     assert all(len(p.name.encode()) < 200 for p in (tmp_path/'f').iterdir())
+
+# How many read, and in which precision ----------------------------------------------------------------------------------
+
+def test_bf16_is_named_and_told_from_float32(videos, tmp_path, monkeypatch):
+    "Both ways round; features of earlier days, which say nothing, are float32"
+    monkeypatch.setattr(backbone_room, 'has_bf16', lambda device='cpu': True)      # a CPU without it computes the same, slowly
+    net = small()
+    full,half = (extract(net, videos[:3], tmp_path/p, precision=p, progress=False) for p in ('no', 'bf16'))
+    for o in videos[:3]:
+        a,b = full.read(o.id),half.read(o.id)
+        assert a.shape==b.shape and 0 < float((a-b).abs().max()/a.abs().max()) < .02
+    said = [feature_notes(o.folder) for o in (full, half)]
+    assert 'precision' not in said[0] and said[1]['precision']=='bf16' and said[0]['digest']!=said[1]['digest']
+    assert all(made_by(o.folder, net, Preprocess.of(net)) for o in (full, half))
+    kept = {p.name: p.stat().st_mtime_ns for p in half.folder.glob('*.safetensors')}
+    with pytest.raises(ValueError, match="computed in bf16, now float32 is asked for: pass precision='bf16'"): extract(net, videos, half.folder, progress=False)
+    with pytest.raises(ValueError, match="computed in float32, now bf16 is asked for: pass precision='no'"): extract(net, videos, full.folder, precision='bf16', progress=False)
+    extract(net, videos[:3], half.folder, precision='bf16', progress=False)
+    assert {p.name: p.stat().st_mtime_ns for p in half.folder.glob('*.safetensors')}==kept
+
+def test_bf16_is_refused_where_it_is_only_slow(videos, tmp_path, monkeypatch):
+    monkeypatch.setattr(backbone_room, 'has_bf16', lambda device='cpu': False)
+    for go in (lambda: extract(small(), videos, tmp_path/'f', precision='bf16', progress=False), lambda: list(stream(small(), videos, precision='bf16'))):
+        with pytest.raises(ValueError, match="made for it.*pass precision='no'"): go()
+    assert not (tmp_path/'f').exists()
+    with pytest.raises(ValueError, match="nearest known spelling: 'bf16'"): list(stream(small(), videos, precision='fp16'))
+    assert len(list(stream(small(), videos[:1])))==1
+
+@pytest.mark.parametrize('flags, want', [('flags : avx2 avx512_bf16 fma', True), ('flags : amx_bf16', True), ('Features : fp asimd bf16', True), ('flags : avx2 avx512f', False)])
+def test_the_processor_is_asked(flags, want, monkeypatch, tmp_path):
+    "By torch where it tells, else by the flags that Linux gives"
+    real = open
+    monkeypatch.delattr(torch.cpu, 'get_capabilities', raising=False)
+    monkeypatch.setattr('builtins.open', lambda p, *a, **k: io.StringIO(flags) if p=='/proc/cpuinfo' else real(p, *a, **k))
+    monkeypatch.setattr(backbone_room.os.path, 'isfile', lambda p: True)
+    assert has_bf16() is want
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx2=True, avx512_bf16=want, cpu_name='x'), raising=False)
+    assert has_bf16() is want and not has_bf16('meta')
+
+@pytest.fixture(scope='module')
+def model_folder(tmp_path_factory):
+    torch.manual_seed(0)
+    model = TQN(QS, backbone=S3D(width=.0625), d_model=16, n_layers=1, n_heads=2, preprocess=dict(size=32, resize=36))
+    model.save_pretrained(folder := tmp_path_factory.mktemp('model'))
+    return folder
+
+def typed(*words): return run([str(w) for w in words])
+
+@pytest.mark.parametrize('precision', ['no', 'bf16'])
+def test_commands_that_read_films_take_workers_and_precision(videos, model_folder, tmp_path, precision, monkeypatch, capsys):
+    "The same answers to the last digit with any number of threads; in bf16 nearly those"
+    monkeypatch.setattr(backbone_room, 'has_bf16', lambda device='cpu': True)
+    how,films = ['--checkpoint', model_folder],[o.path for o in videos[2:5]]
+    said = {}
+    for w in (-1, 0, 1, 2):
+        assert typed('predict', *films, *how, '--out', tmp_path/f'p{w}', '--workers', w, '--precision', precision)==0
+        said[w] = [(tmp_path/f'p{w}'/Path(f).stem/'answers.json').read_text() for f in films] + [(tmp_path/f'p{w}/predictions.csv').read_text()]
+        assert typed('moments', *films, *how, '--out', tmp_path/f'm{w}.csv', '--workers', w, '--precision', precision, '--quiet')==0
+        said[w] += [(tmp_path/f'm{w}.csv').read_text()]
+        assert typed('predict', films[0], *how, '--out', tmp_path/f'o{w}', '--workers', w, '--precision', precision)==0
+        said[w] += [(tmp_path/f'o{w}/answers.json').read_text()]
+    assert all(v==said[0] for v in said.values())
+    assert typed('predict', films[0], *how, '--out', tmp_path/'plain')==0
+    (a,b) = (json.loads(t)['answers']['way'] for t in (said[0][-1], (tmp_path/'plain/answers.json').read_text()))
+    assert a==b if precision=='no' else 0 <= abs(dict(a)['left']-dict(b)['left']) < .02
+    assert typed('view', films[0], *how, '--out', tmp_path/'v.html', '--no-open', '--workers', 1, '--precision', precision)==0 and (tmp_path/'v.html').stat().st_size>1000
+    for words in (['predict', films[0], *how, '--out', tmp_path/'n'], ['view', films[0], *how, '--out', tmp_path/'n.html', '--no-open'], ['moments', films[0], *how, '--out', tmp_path/'n.csv']):
+        capsys.readouterr()
+        assert typed(*words, '--workers', -2)==2 and 'expected --workers of at least 0, or -1' in capsys.readouterr().err
+        monkeypatch.setattr(backbone_room, 'has_bf16', lambda device='cpu': False)
+        assert typed(*words, '--precision', 'bf16')==2 and 'pass --precision no' in capsys.readouterr().err
+
+def test_features_command_in_bf16(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(backbone_room, 'has_bf16', lambda device='cpu': True)
+    (tmp_path/'t.csv').write_text('path,way\n' + ''.join(f'{o.path.name},left\n' for o in videos[3:]))
+    how = ['features', tmp_path/'t.csv', tmp_path/'f', '--root', videos[0].path.parent, '--quiet', '--batch-clips', 2]
+    assert typed(*how, '--precision', 'bf16', '--workers', 2)==0 and 'computed in bf16' in capsys.readouterr().out
+    assert typed(*how)==2 and 'computed in bf16, now float32 is asked for: pass --precision bf16' in capsys.readouterr().err
+    assert typed(*how, '--workers', -3)==2
+
+def test_check_and_cut_ask_the_same_rule(videos, tmp_path, monkeypatch):
+    "One number for all that reads: what was asked for, else one a core"
+    asked = []
+    def rule(n, workers=None, decodes=True, threads=False): asked.append((n, workers, threads)); return 2
+    monkeypatch.setattr(check_room, 'reading_workers', rule)
+    (tmp_path/'t.csv').write_text('path,way,start,end\n' + ''.join(f'{o.path.name},left,0,.4\n' for o in videos[3:]))
+    root = ['--root', videos[0].path.parent, '--quiet']
+    for flag,want in (([], None), (['--workers', -1], None), (['--workers', 1], 1)):
+        assert typed('check', tmp_path/'t.csv', *root, *flag) in (0, 1) and asked[-1]==(3, want, True)
+        assert typed('cut', tmp_path/'t.csv', '--out', tmp_path/f'cuts{want}{len(asked)}', *root, *flag)==0 and asked[-1]==(3, want, True)

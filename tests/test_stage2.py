@@ -1,5 +1,5 @@
 "Stage 2: no death changes a run, two processes do what one does, gradients are those of end to end, and nothing writes where it should not"
-import csv, hashlib, os, random, signal, time, traceback
+import csv, hashlib, os, random, signal, threading, time, traceback
 from collections import Counter
 from pathlib import Path
 import pytest
@@ -273,6 +273,35 @@ def test_validation_neither_reads_nor_writes_the_bank(source, tmp_path):
     assert len(ev) == 15 and loss > 0 and stage.seen == []
     bank.close()
 
+@pytest.mark.parametrize('workers', [0, 1, 2, None])
+def test_validation_is_the_same_whoever_reads(workers):
+    "The bits of one thread with any number; and the numbers of a plain loop over whole films"
+    model,acc,stage = tiny(norm=True).eval(),make_accelerator('no', 'cpu'),ClipStage()
+    (ev,loss),(one,same) = (validate(acc, model, WholeVideos(others, qs, workers=w), tqn_loss, stage) for w in (workers, 1))
+    assert loss == same and ev.rows['colour'].keys() == one.rows['colour'].keys() == {o.id for o in others}
+    with torch.no_grad(): plain = [model.read_classes(model((Film(o).clips(0, Film(o).n_clips()).float()/255)[None]))[0] for o in others]
+    rows = ev.rows[next(k for k in ev.rows if k.startswith('class'))]
+    for o,z in zip(others, plain): assert_close(torch.as_tensor(rows[o.id][0]).float().flatten()[:len(z)], z.softmax(-1), atol=1e-4, rtol=1e-4)
+
+def test_validation_reads_on_while_the_backbone_runs(monkeypatch):
+    "A pass waits until more clips were read than have gone through: by this thread they never would be"
+    read,total = [],sum(Film(o).n_clips() for o in others)
+    class Seen(Film):
+        def frames(self, at, size=None): read.append((len(at)//8, threading.current_thread())); return super().frames(at, size)
+    class Waits(Colours):
+        clips,late = 0,0
+        def forward(self, x):
+            self.clips,end = self.clips + len(x),time.monotonic() + 20
+            while not self.late and sum(n for n,_ in read) < min(self.clips + 1, total):
+                if time.monotonic() > end: self.late += 1
+                time.sleep(.01)
+            return super().forward(x)
+    model = tiny()
+    model.backbone = Waits()
+    monkeypatch.setattr(X, 'clips_at_once', lambda *a, **k: 4)                   # several passes
+    validate(make_accelerator('no', 'cpu'), model, WholeVideos(others, qs, opener=Seen), tqn_loss, ClipStage())
+    assert (model.backbone.clips, model.backbone.late) == (total, 0) and threading.main_thread() not in {t for _,t in read}
+
 def test_frozen_without_clips_reads_none_and_leaves_the_backbone(source, tmp_path, monkeypatch):
     monkeypatch.setattr(W, 'open_item', lambda *a, **k: pytest.fail('a video was opened'))
     run,model = go(tmp_path/'run', source, 'frozen', 0, model=tiny(), val=None)
@@ -321,9 +350,9 @@ def in_two(fn, *args):
 def first_gradients(folder, source):
     "Train in two processes, keeping the first gradient as it is before the update; what each process scored"
     real,kept = R.Run.check,[]
-    def keeping(run, what, value):
+    def keeping(run, what, value, *more):
         if what == 'gradient' and not kept: kept.append({k.removeprefix('module.'): p.grad.clone() for k,p in run.model.named_parameters() if p.grad is not None})
-        return real(run, what, value)
+        return real(run, what, value, *more)
     R.Run.check = keeping
     run,model = go(folder, source, model=tiny())
     ev,loss = validate(make_accelerator('no', 'cpu'), model, WholeVideos(others, qs), tqn_loss, ClipStage())

@@ -1,10 +1,12 @@
 "Training: the loop learns, resumes to the same bits, survives kills, full disks and bad data, and refuses what it should"
-import json, math, os, shutil, signal, subprocess, sys, textwrap, warnings
+import json, math, os, shutil, signal, subprocess, sys, textwrap, traceback, warnings
+from collections import Counter
 from pathlib import Path
 import pytest
 import torch
 from hypothesis import given, strategies as st
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from tqn.training import run as R
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, collate, make_loader
@@ -14,7 +16,7 @@ from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.training.settings import make_config
 from tqn.training.loop import fit, train_mode
-from tqn.training.run import NotFinite, Progress, load_checkpoint, lr_factor, make_accelerator, make_optimiser, open_run, read_log, save_checkpoint
+from tqn.training.run import NotFinite, Progress, Run, load_checkpoint, lr_factor, make_accelerator, make_optimiser, open_run, read_log, save_checkpoint
 
 SETUP = '''
 import torch
@@ -481,6 +483,53 @@ def test_infinite_gradient_is_caught_before_the_step(tmp_path):
     before = {k: v.clone() for k,v in model.state_dict().items()}
     with pytest.raises(NotFinite, match='gradient'): fit(model, *loaders(), tmp_path/'r', loss=loss, **quiet)
     assert all(torch.equal(v, before[k]) for k,v in model.state_dict().items())
+
+# waiting for the device ------------------------------------------------------------------------------------------------
+
+WAITS = {'item', 'tolist', '__float__', '__int__', '__bool__', '__index__', 'numpy', '__array__', 'cpu', 'nonzero', 'masked_select', 'unique'}
+
+class Reads(TorchFunctionMode):
+    "Counts what would wait for a GPU, between a group of batches and the next, by the file of the kit that asks; what loaders do and what is only asked of a CPU does not"
+    def __init__(self): super().__init__(); self.found,self.on = Counter(),False
+    def __torch_function__(self, f, types, args=(), kw=None):
+        name = getattr(f, '__name__', '')
+        if self.on and (name in WAITS or name == '__getitem__' and getattr(args[1], 'dtype', None) == torch.bool):
+            line = next(o for o in reversed(traceback.extract_stack()) if '/tqn/' in o.filename)
+            where = line.filename.rsplit('/tqn/', 1)[1]
+            if not where.startswith('data/') and "device.type=='cpu'" not in line.line: self.found[name, where] += 1
+        return f(*args, **(kw or {}))
+
+def reads_of(monkeypatch, go):
+    "What a training reads in its steps, saving left out"
+    mode,real = Reads(),Run.groups
+    def groups(run):
+        for group in real(run):
+            mode.on = True
+            yield group
+            mode.on = False
+    monkeypatch.setattr(Run, 'groups', groups)
+    with mode: run = go()
+    return mode.found,len(run.steps())
+
+@pytest.mark.parametrize('accumulate', [1, 3])
+def test_the_device_is_waited_for_once_an_update(tmp_path, monkeypatch, accumulate):
+    "Losses and norm, which the log shows, and nothing else"
+    found,n = reads_of(monkeypatch, lambda: fit(tiny(), loaders()[0], None, tmp_path/'r', **quiet, accumulate=accumulate))
+    assert n > 3 and set(found) - {('tolist', 'training/run.py')} <= {('item', 'training/run.py')} and found['tolist', 'training/run.py'] == n
+    assert found['item', 'training/run.py'] <= quiet.get('epochs', 3)             # the seed of an epoch's loader, which is the host's
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU here')
+def test_gpu_waits_once_an_update(tmp_path):
+    "CUDA's own count of waiting calls"
+    train,_ = loaders(n=88)
+    torch.cuda.set_sync_debug_mode('warn')
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter('always')
+            run = fit(tiny(dropout=0.), train, None, tmp_path/'r', epochs=2, progress=False, callbacks=[])
+    finally: torch.cuda.set_sync_debug_mode('default')
+    saving = 2*len(list(tiny().state_dict()))*4                                   # weights and moments, at the end of each epoch
+    assert sum('synchronizing' in str(w.message) for w in said) <= 2*len(run.steps()) + saving
 
 # precision and processes ----------------------------------------------------------------------------------------------
 

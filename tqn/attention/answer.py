@@ -207,6 +207,8 @@ def answer(
     fps:float=25.,          # Frames a second, where only features are given
     features:Tensor|None=None, # Features of this video (n, d), where they are known already; None: run the backbone
     valid:Tensor|None=None, # Which of the features count (n,), such as those that were read so far; None: all
+    workers:int|None=None, # Threads that read; 0 reads in this one; None: see `stream`
+    precision:str='no', # Of the backbone: 'no' (float32) or 'bf16', see `stream`
 )->Answer:                  # Answers, attention, times, filmstrip
     "Ask a model about a video, and keep what it attended to"
     was = model.training
@@ -221,7 +223,7 @@ def answer(
             source,features,name,times = None,video,'features',frames/fps
         else:
             source = open_item(video) if isinstance(video, (str,Path,Item)) else video
-            if features is None: features = clip_features(model, source, batch_clips)
+            if features is None: features = clip_features(model, source, batch_clips, workers=workers, precision=precision)
             p,n = _grid(model, source)
             frames,name = own_frames(clip_spans(n, len(source), **p.reading), len(source)),Path(source.path).name
             times = clip_times(frames, source.timestamps, source.fps)

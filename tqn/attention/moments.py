@@ -287,6 +287,8 @@ def film_clips(
     damaged:dict|None=None, # {id: why}: filled with those that are left out
     fps:float=25.,          # Frames a second, where only features are given
     progress:bool=False,    # Show a bar while features are made that shall be kept
+    workers:int|None=None,  # Threads that read films; 0 reads in this one; None: see `stream`
+    precision:str='no',     # Of the backbone, where films are read: 'no' (float32) or 'bf16', see `stream`
 )->Iterator[FilmClips]:     # One a film
     "Features and times of each film, one film in memory at a time"
     p,damaged = Preprocess.of(model),{} if damaged is None else damaged
@@ -308,7 +310,7 @@ def film_clips(
     if lacking:
         where = getattr(store, 'folder', store)
         if getattr(model, 'backbone', None) is None: raise ValueError(f"{len(lacking)} of {len(items)} films have no features in {where}, such as {[o.id for o in lacking[:3]]}, and this model has no backbone to make them: run `tqn features` first")
-        store = extract(model.backbone, items, where, p, on_error=on_error, progress=progress)
+        store = extract(model.backbone, items, where, p, workers=workers, on_error=on_error, progress=progress, precision=precision)
     if store is not None:
         for o in items:
             try:
@@ -322,7 +324,7 @@ def film_clips(
     if getattr(model, 'backbone', None) is None: raise ValueError('expected a model with a backbone to read films, got one without; give a folder of features that `tqn features` made')
     was = model.backbone.training
     try:
-        for r in stream(model.backbone.eval(), items, p, on_error=on_error):
+        for r in stream(model.backbone.eval(), items, p, workers=workers, on_error=on_error, precision=precision):
             if r.rows is None: damaged[r.video.id] = r.error; continue
             yield read_film(model, r.video, r.rows.to(device))
     finally: model.backbone.train(was)
@@ -351,6 +353,8 @@ def moments(
     split:str|None=None,      # Of a data set or a table; None: all
     on_error:str='raise',     # A damaged film: 'raise', or 'skip' and warn; they are in `.attrs['damaged']`
     progress:bool=True,       # Show a bar with the time left
+    workers:int|None=None,    # Threads that read films; 0 reads in this one; None: see `stream`
+    precision:str='no',       # Of the backbone, where films are read: 'no' (float32) or 'bf16', see `stream`
 )->'pandas.DataFrame':        # film, question, answer, probability, start, end (seconds), first, last, peak (frames), score, needed, elsewhere, trust, remark
     "When in each film the evidence of each answer is"
     if on_error not in ('raise', 'skip'): raise ValueError(f"expected on_error='raise' or 'skip', got {on_error!r}")
@@ -362,7 +366,7 @@ def moments(
     items,rows,damaged,was = find_films(videos, root, split),[],{},model.training
     model.eval()
     try:
-        for film in tqdm(film_clips(model, items, features, on_error, damaged, progress=progress), 'moments', len(items), unit='film', disable=not progress):
+        for film in tqdm(film_clips(model, items, features, on_error, damaged, progress=progress, workers=workers, precision=precision), 'moments', len(items), unit='film', disable=not progress):
             rows += film_moments(model, film, asked, finder, most, needed)
     finally: model.train(was)
     if damaged: warnings.warn(f"{len(damaged)} of {len(items)} films could not be read and are left out: {'; '.join(f'{k}: {v}' for k,v in list(damaged.items())[:3])}", stacklevel=2)

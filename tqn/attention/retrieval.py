@@ -229,12 +229,14 @@ def fit_finder(
     most:int=200,        # Films at most
     iou:float=.5,        # From which overlap on a moment is right
     progress:bool=True,  # Show bars with the time left
+    workers:int|None=None, # Threads that read films; 0 reads in this one; None: see `stream`
+    precision:str='no',  # Of the backbone, where films are read: 'no' (float32) or 'bf16', see `stream`
 )->Finder:               # Chosen and, with at least 20 moments, calibrated; the default where no times are known
     "All that validation films can tell about finding moments; each is read once"
     known = [o for o in as_items(val) if any((o.extents or {}).values())]
     known = [known[i] for i in np.unique(np.linspace(0, len(known)-1, min(most, len(known))).astype(int))] if known else []
     if not known: return Finder()
-    kept = {f.id: f for f in tqdm(film_clips(model, known, features), 'validation films', len(known), unit='film', disable=not progress)}
+    kept = {f.id: f for f in tqdm(film_clips(model, known, features, workers=workers, precision=precision), 'validation films', len(known), unit='film', disable=not progress)}
     known = [replace(o, n_frames=o.n_frames or int(kept[o.id].frames[-1,1])) for o in known]
     finder,_ = choose_finder(model, known, kept, questions, iou=iou, progress=progress)
     found = score_moments(moments(model, known, features=kept, finder=finder, progress=False), known, questions=questions)

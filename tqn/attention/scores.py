@@ -393,6 +393,7 @@ def score_videos(
     on_error:str='raise',      # A damaged video: 'raise', or 'skip' and name it
     progress:bool=True,        # Show a bar with the time left
     see:Callable|None=None,    # Called with each video and its features, once a video
+    precision:str='no',        # Of the backbone: 'no' (float32) or 'bf16', see `stream`
 )->Tested: # Scores of this process's videos, each counted once
     "Test a model on whole videos, a few clips in memory at a time"
     if getattr(model, 'backbone', None) is None: raise ValueError("expected a model with a backbone to read videos, got one for features: score those with tqn.attention.scores.evaluate")
@@ -404,7 +405,7 @@ def score_videos(
     with tqdm(desc='test', total=len(mine)*len(drops), unit='video', disable=not progress) as bar:
         for drop in drops:
             left = [o for o in mine if o.id not in done.damaged]
-            for o in stream(model.backbone, left, preprocess, view, drop=drop, batch_clips=batch_clips, workers=workers, on_error=on_error):
+            for o in stream(model.backbone, left, preprocess, view, drop=drop, batch_clips=batch_clips, workers=workers, on_error=on_error, precision=precision):
                 if o.rows is None: done.damaged[o.video.id] = o.error
                 else: score_features(model, o.video, o.rows, done.evaluation)
                 if see and o.rows is not None and drop == drops[0]: see(o.video, o.rows)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 import typer
-from .main import app, command, free_name, typed_line
+from .main import app, asked_readers, command, free_name, typed_line
 
 # %% ../../nbs/12_cli/02_data.ipynb #692176c8
 def keep_layout(
@@ -68,7 +68,7 @@ def check_videos(
     from tqn.features.store import FeatureStore, check_features
     if fix and fix.exists() and not overwrite: raise ValueError(f"{fix} is there already and was not changed; choose another name, or add --overwrite")
     form,path = what_is(where)
-    settings = dict(clip_len=clip_len, workers=workers, prove=prove, progress=not quiet)
+    settings = dict(clip_len=clip_len, workers=asked_readers(workers), prove=prove, progress=not quiet)
     if layout: keep_layout(features, layout)
     if form=='own':
         known = written_questions(path, queries)    # None if nobody has written them down
@@ -115,7 +115,7 @@ def cut(
     form,path = what_is(where)
     data = open_data(where, queries, val=0, missing='skip', **dict(own=dict(root=root), finegym=dict(which=which, kind='full')).get(form, {}))
     out = out or (path.parent/'cuts' if form=='own' else path/('elements' if form=='finegym' else 'cuts'))
-    done,problems = cut_items([o for s in data for o in data[s]], out, height, workers, not quiet)
+    done,problems = cut_items([o for s in data for o in data[s]], out, height, asked_readers(workers), not quiet)
     print(*data.notes, *problems, f'{len(done)} of {len(data)} cuts are in {out}', sep='\n')
     if form!='finegym' and done and not (out/'manifest.csv').exists():
         print(f"their table: {write_manifest(out/'manifest.csv', done)}", f"its questions: {data.queries.save(out/'queries.yaml')}", sep='\n')
@@ -171,6 +171,7 @@ def features(
     workers:int=-1,        # Processes or threads that read videos ahead; 0 for none, -1 for as many as there are cores, where films are decoded and it pays
     device:str='',         # cpu, cuda or mps; if not given, a GPU where there is one
     half:bool=False,       # Keep half precision, for half the disk
+    precision:str='no',    # bf16: let the backbone compute in it, faster on a processor that is made for it, features some .5% off; features.json says so; no: float32
     skip:bool=False,       # Leave out videos that are damaged or shorter than a clip, and list them in features.json
     quiet:bool=False,      # Show no bar
 )->None:
@@ -184,7 +185,8 @@ def features(
     from tqn.questions.queries import QuerySet
     from tqn.training.settings import preset_settings
     import torch
-    if processes<1 or batch_clips<1 or workers<-1: raise ValueError('expected --processes and --batch-clips of at least 1, --workers of at least 0, or -1')
+    if processes<1 or batch_clips<1: raise ValueError('expected --processes and --batch-clips of at least 1')
+    workers = asked_readers(workers)
     form,path = what_is(data)
     if form=='own' and (known := written_questions(path, queries)) is None:      # features need no answers, so a table without them will do
         table = read_manifest(path, known, root)
@@ -200,15 +202,15 @@ def features(
     net = chosen_backbone(backbone or name or 'small', clip_len or own['clip_len'], stride or own['stride'], own['hop'] if hop is None else hop, box or said.get('box', ''), {k: v for k,v in dict(layer=layer, read=read).items() if v}, **sizes)
     lost = unreadable(items, net.preprocess.clip_len) if skip else {}
     if items and len(lost)==len(items): raise ValueError(f'none of {len(items)} videos can be read, such as {items[0].id!r}: {lost[items[0].id]}; look at all of them with `{typed_line("check", data, queries=queries, root=root)}`')
-    store = extract(net, [o for o in items if o.id not in lost], out, processes=processes, batch_clips=batch_clips, workers=None if workers<0 else workers, progress=not quiet,
+    store = extract(net, [o for o in items if o.id not in lost], out, processes=processes, batch_clips=batch_clips, workers=workers, progress=not quiet, precision=precision,
                     device=device or None, dtype=torch.float16 if half else torch.float32, on_error='skip' if skip else 'raise')
     notes = feature_notes(out)
     if lost := {**lost, **notes.get('skipped', {})}: write_json(out/'features.json', {**notes, 'skipped': lost})
     done = [o for o in items if o.id in set(store.ids)]
     for id,why in lost.items(): print(f'left out {id}: {why}')
-    print(f'{len(done)} of {len(items)} videos in {out}, {store.read(done[0].id).shape[1]} wide')
+    print(f'{len(done)} of {len(items)} videos in {out}, {store.read(done[0].id).shape[1]} wide' + f', computed in {precision}'*(precision!='no'))
     said = dict(preset=preset, variant=variant, queries=queries, root=root)
-    if split and len(videos.splits)>1: print('next, the other splits:', typed_line('features', data, out, backbone=backbone, clip_len=clip_len, stride=stride, hop=hop, box=box, half=half, skip=skip, layer=layer, read=read, **said))
+    if split and len(videos.splits)>1: print('next, the other splits:', typed_line('features', data, out, backbone=backbone, clip_len=clip_len, stride=stride, hop=hop, box=box, half=half, skip=skip, layer=layer, read=read, precision='' if precision=='no' else precision, **said))
     else: print('next:', typed_line('train', data, features=out, out=next_run(), damaged='skip' if lost else None, **said))
 
 app.command()(command(features))

@@ -11,7 +11,7 @@ import contextlib, csv, io, json, os, sys
 from collections.abc import Iterator
 from pathlib import Path
 import typer
-from .main import app, chosen_model, command, explain, free_name, said_model, say, writable
+from .main import app, asked_readers, chosen_model, command, explain, free_name, said_model, say, writable
 
 # %% ../../nbs/12_cli/04_films.ipynb #9c25ddae
 def demo(
@@ -131,6 +131,7 @@ def predict_many(
     out:Path|None=None,        # Folder of the results; if not given, runs/predict
     root:Path|None=None,       # Folder of the videos of a table
     table:Path|None=None,      # Where the table with probabilities and peaks goes; if not given, predictions.csv in that folder
+    **how,                     # workers and precision, for `stream`
 )->None:
     "Answer the questions for several videos"
     model = chosen_model(checkpoint)
@@ -139,14 +140,18 @@ def predict_many(
     from tqn.data.items import Item, open_item
     from tqn.attention.moments import find_films
     from tqn.data.manifest import load_items, write_manifest
+    from tqn.features.stream import stream
     from tqn.video.decode import VideoError
+    from tqn.video.transforms import Preprocess
     lost,told = 0,[v for v in videos if not is_table(v)]
     items = [*(o for v in videos if (t := is_table(v)) for o in load_items(t, model.queries, root)), *(find_films(told) if told else [])]
     folder,done,rows = out or Path('runs/predict'),[],[]
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     writable(folder)
-    for o in items:
-        try: found = answer(model, open_item(o))
+    for read in stream(model.backbone, items, Preprocess.of(model), on_error='skip', **how):     # the next films are read meanwhile
+        o = read.video
+        if read.rows is None: say(read.error, 1); lost += 1; continue
+        try: found = answer(model, open_item(o), features=read.rows)
         except (VideoError, FileNotFoundError) as e: say(explain(e), 1); lost += 1; continue
         print(found, *save_answer(found, free_folder(Path(file_name(o.id)), folder)), sep='\n')
         rows += table_rows(found, o.id)
@@ -166,15 +171,18 @@ def predict(
     out:Path|None=None,                              # Folder for the figure and the numbers; if not given, runs/predict/NAME, or NAME-2 and so on where that is taken
     root:Path|None=None,                             # Folder of the videos of a table; if not given, its own
     table:Path|None=None,                            # Table with answers, probabilities and peaks, .csv or .jsonl; if not given, of several videos predictions.csv beside their folders
+    workers:int=-1,                                  # Threads that read videos ahead; 0 for none, -1 for as many as pay
+    precision:str='no',                              # bf16: let the backbone compute in it, faster on a processor that is made for it, features some .5% off; no: float32
 )->None:
     "Answer the questions for a video, draw where each looked. Of several videos, of a folder or a table of them, the answers are also written as tables."
     if table and table.suffix.lower() not in ('.csv', '.jsonl'): raise ValueError(f'expected a name that ends in .csv or .jsonl for --table, got {table}')
-    if len(videos)>1 or is_several(videos[0]): return predict_many(videos, checkpoint, out, root, table)
+    how = dict(workers=asked_readers(workers), precision=precision)
+    if len(videos)>1 or is_several(videos[0]): return predict_many(videos, checkpoint, out, root, table, **how)
     with results(video := videos[0], out) as folder:
         model = chosen_model(checkpoint)
         from tqn.attention.answer import answer
         from tqn.video.video import open_video
-        found = answer(model, open_video(video))
+        found = answer(model, open_video(video), **how)
         print(found, said_model(model), *save_answer(found, folder), sep='\n')
         if table: print(write_rows(table, table_rows(found, str(video))))
 
@@ -200,13 +208,15 @@ def write_page(
     checkpoint:Path|None=None, # Run, or folder of a trained model; if not given, the newest run in runs, or the small model of the kit, trained on dives
     out:Path|None=None,        # The HTML file to write; if not given, runs/view/NAME.html, or NAME-2.html and so on where that is taken
     no_open:bool=False,        # Write the file, but do not open it in the browser
+    workers:int=-1,            # Threads that read videos ahead; 0 for none, -1 for as many as pay
+    precision:str='no',        # bf16: let the backbone compute in it, faster on a processor that is made for it, features some .5% off; no: float32
 )->None:
     "Write one HTML file: the video with its attention. It plays in any browser without a network, and is opened unless --no-open is given."
     model = chosen_model(checkpoint)
     from tqn.video.video import open_video
     from tqn.widgets.viewer import view
     import webbrowser
-    viewer = view(model, open_video(video))
+    viewer = view(model, open_video(video), workers=asked_readers(workers), precision=precision)
     if viewer.error: raise ValueError(viewer.error)
     path = viewer.save(page_path(video, out))
     print(viewer.data.answer, said_model(model), path, sep='\n')

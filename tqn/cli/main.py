@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['hints', 'app', 'full', 'ORDER', 'comments', 'with_help', 'Stopped', 'command', 'explain', 'in_flags', 'about_input',
            'writable', 'top', 'say', 'command_name', 'load_commands', 'parameters', 'run', 'typed_line', 'free_name',
-           'newest_run', 'saved_model', 'chosen_model', 'said_model', 'main']
+           'newest_run', 'saved_model', 'chosen_model', 'said_model', 'asked_readers', 'main']
 
 # %% ../../nbs/12_cli/01_main.ipynb #07b2d677
 import errno, functools, inspect, pkgutil, re, shlex, signal, sys, tempfile, threading, traceback
@@ -252,6 +252,14 @@ def said_model(
     from tqn.models.tqn import RENDERED, said_origin
     alone = '; of other films its answers mean little. Your own: tqn train TABLE'*(getattr(model, 'provenance', '') == RENDERED)
     return f'model: {said_origin(model)}{alone}'
+
+# %% ../../nbs/12_cli/01_main.ipynb #59c70a5b
+def asked_readers(
+    workers:int|None, # What was typed; -1 as well as nothing leaves it to the kit
+)->int|None: # For `reading_workers`
+    "How many shall read videos at a time"
+    if workers is not None and workers < -1: raise ValueError(f'expected --workers of at least 0, or -1 for as many as there are cores, got {workers}')
+    return None if workers in (None, -1) else workers
 
 # %% ../../nbs/12_cli/01_main.ipynb #7bcc1538
 def main()->None:

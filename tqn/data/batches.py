@@ -524,9 +524,10 @@ class WholeVideos:
         transform:Callable|None=None,  # On each piece, such as EvalTransform
         opener:Callable|None=None,     # Opens the video of an item; None is `open_item`, a `FrameCache` keeps what was decoded
         hop:int|None=None,             # Frames between the starts of clips; None: one clip after the other
+        workers:int|None=None,         # Threads that read ahead while the backbone runs; 0 reads in this one; None: see `tqn.features.stream`
     ):
         self.items = as_items(items)
-        self.reading = dict(preprocess=Preprocess(clip_len, stride, hop), views=[transform], size=size, opener=opener)
+        self.reading = dict(preprocess=Preprocess(clip_len, stride, hop), views=[transform], size=size, opener=opener, workers=workers)
         self.targets = [encode_targets(o, queries) for o in self.items]
         if lost := [o.id for o in self.items if o.path is None]: raise ValueError(f"{len(lost)} items have no path, such as {lost[:3]}: give each its video")
 

@@ -19,6 +19,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from ..core.files import file_name
 from ..core.names import nearest, spelling
+from ..core.processes import reading_workers
 from .items import Item, Problem, as_extent, extent_list, open_item, split_answers
 from .manifest import guess_queries, write_manifest
 from ..questions.queries import QuerySet
@@ -55,7 +56,7 @@ def scan_items(
     "Decode many videos"
     jobs = defaultdict(list)
     for o in items: jobs[str(o.path), o.start, o.end, box_text(read_box(o.box))].append(o)
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(max(1, reading_workers(len(jobs), workers, threads=True)))
     try:
         futures = {pool.submit(scan_item, same[0], prove): same for same in jobs.values()}
         done = tqdm(as_completed(futures), 'decode', len(futures), unit='video', disable=not progress)
@@ -328,7 +329,7 @@ def cut_items(
     paths = {}
     for o in items:
         if (twin := paths.setdefault(str(cut_path(folder, o)).casefold(), o)) is not o: raise ValueError(f'the ids {twin.id!r} and {o.id!r} would give the same file; rename one')
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(max(1, reading_workers(len(items), workers, threads=True)))
     try:
         futures = {pool.submit(cut_item, o, folder, height): i for i,o in enumerate(items)}
         found = {futures[f]: f.result() for f in tqdm(as_completed(futures), 'cut', len(items), unit='video', disable=not progress)}

@@ -14,6 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from .bank import BANK_FILES, FeatureBank, bank_parts, lock_bank, refuse_strange
 from .stream import stream
+from ..models.backbone import wants_bf16
 from ..data.items import Item, as_items, count_frames
 from ..core.files import json_digest, read_plain, remove_files, weights_digest, write_atomic
 from ..video.transforms import Preprocess, box_text, read_box
@@ -24,9 +25,10 @@ def row_notes(
     preprocess:Preprocess, # How videos are cut
     view:Callable,         # From uint8 clips to what the backbone reads
     seed:int=0,            # Decides a random view, with the video's id
-)->dict: # clip_len, stride, hop where it is set, view, seed
+    precision:str='no',    # In which the backbone computes: 'no' (float32, not written down) or 'bf16'
+)->dict: # clip_len, stride, hop where it is set, view, seed, precision where it is bf16
     "How the clips of a video become rows, in plain words to be kept beside them"
-    return dict(**preprocess.reading, view=repr(view), seed=seed)
+    return dict(**preprocess.reading, view=repr(view), seed=seed, **({'precision': precision} if precision!='no' else {}))
 
 # %% ../../nbs/07_features/04_build.ipynb #06f20816
 def _name_damage(item, error, on_error, damaged):
@@ -127,7 +129,7 @@ def _fill(
     seed:int,               # Decides a random view, with the video's id
     on_error:str,           # 'raise' or 'skip'
     bar:tqdm,               # Counts clips
-    **how,                  # batch_clips and workers
+    **how,                  # batch_clips, workers and precision
 )->dict[str,str]: # {id: what is wrong}
     "Write every row that is missing"
     missing,damaged = bank.missing(),{}
@@ -156,11 +158,13 @@ def build_bank(
     on_error:str='raise',      # A damaged video: 'raise', or 'skip' and name it in build.json
     overwrite:bool=False,      # Begin anew
     progress:bool=True,        # Show a bar with the time left
+    precision:str='no',        # In which the backbone computes: 'no' (float32), or 'bf16' where the processor is made for it, which build.json then says
 )->FeatureBank: # Filled, and open for writing: close it when you have what you want
     "Run every clip of every video through the backbone, once"
     preprocess,items,digest = Preprocess.of(model, preprocess), own_videos(as_items(items), rank, world), bank_digest(model)
     view = view or preprocess.clean_view()
-    (lengths,damaged),notes = count_clips(items, preprocess, on_error, progress), row_notes(preprocess, view, seed)
+    wants_bf16(precision, next((o.device for o in model.backbone.parameters()), 'cpu'))
+    (lengths,damaged),notes = count_clips(items, preprocess, on_error, progress), row_notes(preprocess, view, seed, precision)
     if boxes := {o.id: box_text(read_box(o.box)) for o in items if o.box is not None}: notes['boxes'] = json_digest(boxes)
     if not lengths: raise ValueError(f"none of {len(items)} videos can be read, such as {items[0].id!r}: {damaged[items[0].id]}")
     folder = part_folder(folder, rank, world)
@@ -168,7 +172,7 @@ def build_bank(
     try:
         left = sum(map(len, bank.missing().values()))
         with tqdm(desc='bank', total=bank.index.n_rows, initial=bank.index.n_rows - left, unit='clip', disable=not progress) as bar:
-            damaged |= _fill(bank, model.backbone, [o for o in items if o.id in lengths], preprocess, view, seed, on_error, bar, batch_clips=batch_clips, workers=workers)
+            damaged |= _fill(bank, model.backbone, [o for o in items if o.id in lengths], preprocess, view, seed, on_error, bar, batch_clips=batch_clips, workers=workers, precision=precision)
         write_atomic(folder/'build.json', json.dumps({**notes, 'dtype': dtype, 'skipped': damaged}, indent=1))
         bank.checkpoint(digest)
     except BaseException: bank.close(); raise

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..models.backbone import fuse
+from ..models.backbone import fuse, wants_bf16
 from ..models.tqn import backbone_name, named_backbone
 from ..data.items import Item, as_items, open_item
 from ..data.batches import FEATURE_FILES, FeatureDataset, array_shape, feature_file, feature_layout, feature_path, load_features, said_layout, source_stamp
@@ -148,7 +148,7 @@ def extract_some(
     device:str='cpu',      # Where the backbone runs
     threads:int|None=None, # For torch, where several processes share a machine
     bar=None,              # Counts videos
-    **how,                 # Of `stream`: views, size, seed, batch_clips, workers, on_error
+    **how,                 # Of `stream`: views, size, seed, batch_clips, workers, on_error, precision
 )->dict[str,str]: # {id: why it was skipped}
     "Extract the videos of one process, each file whole or not at all"
     if threads: torch.set_num_threads(threads)
@@ -164,11 +164,15 @@ def extract_some(
     return skipped
 
 # %% ../../nbs/07_features/02_store.ipynb #16dfad5a
+_NAMES = {'no': 'float32', 'bf16': 'bf16'}   # of precisions
+
 def _claim(out, settings): # Nothing
     "Refuse a folder that holds something else"
     out.mkdir(parents=True, exist_ok=True)
     said = feature_notes(out)
     if said and said.get('digest')!=settings['digest']:
+        old,new = (o.get('precision', 'no') for o in (said, settings))
+        if old!=new: raise ValueError(f"{out} holds features that were computed in {_NAMES[old]}, now {_NAMES[new]} is asked for: pass precision='{old}', or choose another folder")
         raise ValueError(f"{out} holds features of another backbone or preprocessing ({said.get('digest', 'not from this kit')}, now {settings['digest']}): choose another folder")
     if not said and out.name!=settings['digest'] and any(p.suffix in FEATURE_FILES for p in out.iterdir()): raise ValueError(f'{out} holds features that this kit did not make: choose another folder')
     write_atomic(out/'features.json', json.dumps({**said, **settings}, indent=1)+'\n')
@@ -190,6 +194,7 @@ def extract(
     size:tuple[int,int]|None=None, # (h, w) to resize to while reading
     seed:int=0, # Decides random views
     subfolder:bool=False, # Make a folder in `out`, named after backbone and preprocessing: several may lie side by side
+    precision:str='no', # Of the backbone: 'no' (float32), or 'bf16' where the processor is made for it, which features.json then says
 )->FeatureStore: # The folder
     "Run every video through a backbone once; a run that was stopped goes on"
     items,out,was = as_items(items),Path(out),backbone.training
@@ -199,15 +204,17 @@ def extract(
     view,reading = p.clean_view(), dict(**p.reading, size=size)
     def digest(view):
         seen = dict(view=repr(view)) if views is None else dict(views=[repr(o) for o in views], seed=seed)
-        return weights_digest(backbone.eval(), **reading, **seen, dtype=str(dtype))
+        return weights_digest(backbone.eval(), **reading, **seen, **computed, dtype=str(dtype))
+    device,computed = device or ('cuda' if torch.cuda.is_available() else 'cpu'),{'precision': precision} if precision!='no' else {}
+    wants_bf16(precision, device)
     now = digest(view)
     if subfolder: out = out/now
     said = feature_notes(out).get('digest')
     if said not in (None, now) and said == digest(replace(view, mean=list(view.mean), std=list(view.std))): now = said  # a folder of earlier days
-    settings = dict(digest=now, d=getattr(backbone, 'd_out', None), preprocess=p.to_dict(), **({'backbone': name} if (name := backbone_name(backbone)) else {}), **({} if views is None else {'views': [repr(o) for o in views], 'seed': seed}))
+    settings = dict(digest=now, d=getattr(backbone, 'd_out', None), preprocess=p.to_dict(), **computed, **({'backbone': name} if (name := backbone_name(backbone)) else {}), **({} if views is None else {'views': [repr(o) for o in views], 'seed': seed}))
     _claim(out, settings)
-    todo,device = [o for o in items if not is_cached(out, o)], device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    how = dict(views=None if views is None else list(views), size=size, seed=seed, batch_clips=batch_clips, workers=workers, on_error=on_error)
+    todo = [o for o in items if not is_cached(out, o)]
+    how = dict(views=None if views is None else list(views), size=size, seed=seed, batch_clips=batch_clips, workers=workers, on_error=on_error, precision=precision)
     processes,skipped = max(1, min(processes, len(todo))),{}
     try:
         with tqdm(total=len(items), initial=len(items)-len(todo), desc='features', unit='video', disable=not progress) as bar:
@@ -233,10 +240,10 @@ def made_by(
     backbone:nn.Module,    # Which perhaps made them
     preprocess:Preprocess, # How it would read a film
 )->bool: # False where anything differs, and where nobody knows
-    "Whether features are the clean view of this backbone, read in this way"
+    "Whether features are the clean view of this backbone, read in this way; in which precision they were computed and kept does not matter"
     said,view,was = feature_notes(folder).get('digest'),preprocess.clean_view(),backbone.training
-    try: return said is not None and any(said == weights_digest(backbone.eval(), **preprocess.reading, size=None, **seen, dtype=str(dtype))
-                                         for dtype in (torch.float32, torch.float16) for seen in (dict(view=repr(view)), dict(views=[repr(view)], seed=0)))
+    try: return said is not None and any(said == weights_digest(backbone.eval(), **preprocess.reading, size=None, **seen, **computed, dtype=str(dtype))
+                                         for computed in ({}, {'precision': 'bf16'}) for dtype in (torch.float32, torch.float16) for seen in (dict(view=repr(view)), dict(views=[repr(view)], seed=0)))
     finally: backbone.train(was)
 
 # %% ../../nbs/07_features/02_store.ipynb #051c9974

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['MIXED', 'ConvNorm', 'SepConv', 'SelfGating', 'Inception', 'max_pool', 's3d_layers', 'check_clips', 'S3D',
-           'DirectConv', 'fuse']
+           'DirectConv', 'fuse', 'has_bf16', 'wants_bf16']
 
 # %% ../../nbs/06_models/01_backbone.ipynb #a5f94c6c
-import copy
+import copy, os
 from collections.abc import Iterator
 
 import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from ..core.names import unknown
 
 # %% ../../nbs/06_models/01_backbone.ipynb #04c8654e
 class ConvNorm(nn.Module):
@@ -222,3 +223,23 @@ def fuse(
             setattr(m, conv, DirectConv.of(folded) if type(folded) is nn.Conv3d else folded)
             setattr(m, bn, nn.Identity())
     return model
+
+# %% ../../nbs/06_models/01_backbone.ipynb #15d119d7
+def has_bf16(
+    device:str|torch.device='cpu', # Where a backbone runs
+)->bool: # Slower than float32 where it has not
+    "Whether a processor has instructions for bf16"
+    device = torch.device(device)
+    if device.type=='cuda': return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type!='cpu' or not torch.backends.mkldnn.is_available(): return False
+    if hasattr(torch.cpu, 'get_capabilities'): return any(v for k,v in torch.cpu.get_capabilities().items() if 'bf16' in k)
+    return os.path.isfile(flags := '/proc/cpuinfo') and 'bf16' in open(flags).read()
+
+def wants_bf16(
+    precision:str='no', # 'no' (float32) or 'bf16'
+    device:str|torch.device='cpu', # Where a backbone runs
+)->bool: # Whether it is to compute in bf16
+    "Take a precision, refuse one that would only be slow"
+    if precision not in ('no','bf16'): raise unknown('there is no precision', precision, ('no','bf16'))
+    if precision=='bf16' and not has_bf16(device): raise ValueError(f"precision='bf16' needs a processor that is made for it (a CPU with avx512_bf16 or amx_bf16 among its flags, or a GPU); this {torch.device(device).type.upper()} would take many times as long as in float32: pass precision='no'")
+    return precision=='bf16'

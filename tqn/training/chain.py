@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['get_videos', 'make_backbone', 'make_model', 'find_model', 'model_settings', 'unreadable', 'readable',
-           'model_questions', 'short_videos', 'readers', 'trained_on', 'with_features', 'measure_video',
-           'faster_reading', 'training_plan', 'cache_features', 'run_stage1', 'learn', 'run_bank', 'run_stage2',
-           'run_test', 'launch']
+           'model_questions', 'short_videos', 'readers', 'reading_precision', 'trained_on', 'with_features',
+           'measure_video', 'faster_reading', 'training_plan', 'cache_features', 'run_stage1', 'learn', 'run_bank',
+           'run_stage2', 'run_test', 'launch']
 
 # %% ../../nbs/09_training/05_chain.ipynb #20e998e9
 import copy, json, logging, math, os, tempfile, time, traceback, uuid, warnings
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import Dataset
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import check_cuda_p2p_ib_support, patch_environment, send_to_device
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -185,13 +186,19 @@ def _val(data, settings, clean):
     "Val videos as a stream, or nothing where the data set has none"
     if settings.val not in data.splits: return None
     if not (items := readable(data[settings.val], settings, need=False)): return None
-    return WholeVideos(items, data.queries, settings.clip_len, settings.stride, transform=clean, hop=settings.hop or None)
+    return WholeVideos(items, data.queries, settings.clip_len, settings.stride, transform=clean, hop=settings.hop or None, workers=readers(settings))
 
 def readers(
     settings:Settings, # `workers`
 )->int|None: # As loaders and streams take it
     "How many read videos ahead; None where nobody said so"
     return None if settings.workers < 0 else settings.workers
+
+def reading_precision(
+    acc:Accelerator, # Of `make_accelerator`, which has chosen
+)->str: # 'no' or 'bf16', for `stream`
+    "How a backbone computes that only reads: in bf16 where training would, else in float32 (fp16 is for training alone)"
+    return acc.mixed_precision if acc.mixed_precision == 'bf16' else 'no'
 
 def _losses(settings):
     "The loss with its weights"
@@ -346,7 +353,7 @@ def run_bank(
     s = (r := model_settings(model, r)).settings
     learn(model, not s.freeze)                   # as in stage 2, which asks for the bank of these weights
     build_bank(model.to(acc.device), data[s.train], folder, view=Preprocess.of(model).train_view(2) if s.bank_augment else None, seed=s.seed, dtype=s.bank_dtype, rank=acc.process_index,
-               world=acc.num_processes, workers=readers(s), on_error=s.damaged, overwrite=overwrite, progress=progress and acc.is_main_process).close()
+               world=acc.num_processes, workers=readers(s), on_error=s.damaged, overwrite=overwrite, progress=progress and acc.is_main_process, precision=reading_precision(acc)).close()
     if acc.is_main_process: save_settings(folder, r, r.data or str(data.root))
     acc.wait_for_everyone()
     return Path(folder)
@@ -401,7 +408,7 @@ def run_test(
     items,train,seen = data[r.settings.test], data.splits.get(r.settings.train), []
     known,found = [o for o in items if any((o.extents or {}).values())],[]
     if moments and not known: raise ValueError("no extents are known of the test videos, so moments cannot be scored: leave moments=True out; `tqn moments` finds them without")
-    finder = fit_finder(model.to(acc.device), data.splits.get(r.settings.val, []), features, progress=progress and acc.is_main_process) if moments else None
+    finder = fit_finder(model.to(acc.device), data.splits.get(r.settings.val, []), features, progress=progress and acc.is_main_process, workers=readers(r.settings), precision=reading_precision(acc)) if moments else None
     def find(film): found.append((film.id, int(film.frames[-1,1]), film_moments(model, film, finder=finder)))
     def see(item, rows): # keeps where the model attended
         if not any((item.extents or {}).values()): return
@@ -415,7 +422,7 @@ def run_test(
     else:
         s = (r := model_settings(model, r)).settings
         tested = score_videos(model.to(acc.device), items, s.views, train=train, rank=acc.process_index, world=acc.num_processes, workers=readers(s),
-                              on_error=s.damaged, progress=progress and acc.is_main_process, see=see)
+                              on_error=s.damaged, progress=progress and acc.is_main_process, see=see, precision=reading_precision(acc))
         tested = gather_scores(tested, [o.id for o in items])
         seen,found = gather_objects(seen),gather_objects(found)
     if seen := [o for o in seen if o is not None and any(o.extents.get(q) for q in o.attn)]: tested.attention = localise(seen)

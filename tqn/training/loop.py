@@ -43,6 +43,10 @@ class Stage:
         "Run a batch of whole videos in eval mode"
         return model(batch['x'], batch['valid'], **eval_chunk(model, batch['x']))
 
+    def eval_batches(self, model:nn.Module, loader:Iterable)->Iterable[dict]: # For `eval_forward`
+        "The batches of val"
+        return loader
+
     def train_mode(self, model:nn.Module)->None:
         "Training mode, where something learns"
         train_mode(model)
@@ -70,14 +74,14 @@ def validate(
     plain,done = acc.unwrap_model(model),[]
     model.eval()
     same_buffers(acc, plain)
-    for batch in loader:
-        batch = finish_batch(send_to_device(batch, acc.device))
-        with acc.autocast():
+    with acc.autocast():                                   # around the batches, too: those of a stage may come out of the backbone
+        for batch in stage.eval_batches(plain, loader):
+            batch = finish_batch(send_to_device(batch, acc.device))
             out = stage.eval_forward(plain, batch)
             each,_ = loss(out, batch['answers'], batch['class'])
-        scores = {how: plain.read_classes(out, how) for how in class_readings(out, plain.queries)}
-        sent = recursively_apply(lambda o: o.detach().cpu(), (out.responses, batch['answers'], scores, batch['class']))
-        done.append(((batch['id'], *sent), each.item()*len(batch['id'])))
+            scores = {how: plain.read_classes(out, how) for how in class_readings(out, plain.queries)}
+            sent = recursively_apply(lambda o: o.detach().cpu(), (out.responses, batch['answers'], scores, batch['class']))
+            done.append(((batch['id'], *sent), each.item()*len(batch['id'])))
     if acc.num_processes > 1: done = gather_object(done)
     ev = Evaluation(plain.queries)
     for scored,_ in done: ev.add(*scored)
@@ -130,12 +134,11 @@ def fit(
                             if attn_loss and c.attn_weight:
                                 parts = {**parts, 'attn': attn_loss(out.attn, out.valid)}
                                 total = total + c.attn_weight*parts['attn']
-                        run.add_loss(batch, total, parts)   # raises where it is not finite
                         acc.backward(total*len(batch['id']))
+                        run.add_loss(batch, total, parts)   # it is not read yet
                 params = [p for p in net.parameters() if p.grad is not None]
                 for p in params: p.grad.div_(run.n/acc.num_processes)   # from a sum over videos to their mean (over processes it is a mean already)
-                norm = float(acc.clip_grad_norm_(params, c.clip or math.inf))
-                if not acc.scaler: run.check('gradient', norm)
+                norm = run.read(acc.clip_grad_norm_(params, c.clip or math.inf))   # a GPU is waited for here; raises where something is not finite
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
                 run.finish_step(norm)

@@ -532,7 +532,7 @@ class Run:
             step,steps = (1000*at.cpu/self.budget, 1000) if self.budget else (at.step, self.n_steps)  # how much of the run is done
             factor = lr_factor(step, steps, c.schedule, c.warmup, [m/c.epochs for m in c.milestones])
             for g in self.optimiser.param_groups: g['lr'] = g['initial_lr']*factor
-            self.ids,self.n,self.total,self.clock = [],0,0.,time.process_time()
+            self.ids,self.losses,self.n,self.total,self.clock = [],[],0,0.,time.process_time()
             size = min(c.accumulate, n - i)
             yield ((finish_batch(batch), j == size) for j,batch in enumerate(islice(batches, size), 1))
             self.seconds = time.time() - began
@@ -549,19 +549,28 @@ class Run:
                 if 'finished reduction' not in str(e): raise
                 raise ValueError("the loss left parameters without a gradient, for which the other processes wait: pass unused=True") from e
 
-    def check(self, what:str, value:float)->None:
+    def check(self, what:str, value:float, ids:Sequence|None=None)->None:
         "Raise where the training has diverged, before the weights change"
         if math.isfinite(value): return
-        raise NotFinite(f"the {what} is {value} at step {self.at.step}, lr {self.optimiser.param_groups[0]['lr']:.3g}, on videos {', '.join(map(str, self.ids))}; the weights are those of step {self.at.step}. "
+        raise NotFinite(f"the {what} is {value} at step {self.at.step}, lr {self.optimiser.param_groups[0]['lr']:.3g}, on videos {', '.join(map(str, ids or self.ids))}; the weights are those of step {self.at.step}. "
             "Look for nan or inf in these videos' input; else lower lr, set clip=1, or train with precision='no'; then pass resume=True to continue from the last checkpoint")
 
     def add_loss(self, batch:dict, total:Tensor, parts:dict[str,Tensor])->None:
-        "Count the loss of one batch"
-        values = torch.stack([total.detach(), *(o.detach() for o in parts.values())]).tolist()  # the device waits once
-        self.check('loss', mean_over(self.acc, {'loss': values[0]})[0]['loss'])  # all stop, or none
-        means,n = mean_over(self.acc, dict(zip(['loss', *(f'loss_{k}' for k in parts)], values)), len(batch['id']))
-        self.at.add(means, n)
-        self.total,self.n = self.total + means['loss']*n,self.n + n
+        "Count the videos of one batch; its losses stay where they are until `read`"
+        self.losses.append((batch['id'], ['loss', *(f'loss_{k}' for k in parts)], torch.stack([total.detach(), *(o.detach() for o in parts.values())])))
+        self.n += mean_over(self.acc, {}, len(batch['id']))[1]
+
+    def read(self, norm:Tensor)->float: # The norm of the gradient
+        "Read all losses of an update, and its gradient's norm, at once; raise where one is not finite"
+        device = self.losses[0][-1].device
+        *values,norm = torch.cat([*(v for *_,v in self.losses), norm.detach().to(device)[None]]).tolist()   # the device waits once an update
+        for ids,names,_ in self.losses:
+            means,n = mean_over(self.acc, {k: values.pop(0) for k in names}, len(ids))
+            self.check('loss', means['loss'], ids)                               # all processes stop, or none
+            self.at.add(means, n)
+            self.total += means['loss']*n
+        if not self.acc.scaler: self.check('gradient', norm)
+        return norm
 
     def finish_step(self, norm:float)->None:
         "Log the update; save where it is due, or where somebody asked to stop"

@@ -8,7 +8,7 @@ __all__ = ['WINDOWS', 'ClipStage', 'own_bank', 'visits', 'BankStage', 'make_stag
 
 # %% ../../nbs/09_training/04_stage2.ipynb #96235748
 import math, re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 import torch
@@ -36,10 +36,14 @@ class ClipStage(Stage):
         self.batch_norm = batch_norm
 
     def eval_forward(self, model:nn.Module, batch:dict): # Output of the model
-        "Run whole videos in eval mode: one that is streamed, or a padded batch"
-        if 'video' not in batch: return super().eval_forward(model, batch)
-        (found,) = stream(model.backbone, [batch['video']], **batch['reading'], workers=0, fused=False)
-        return model(found.rows.to(batch['class'].device))
+        "Run whole videos in eval mode: the rows of one that was streamed, or a padded batch"
+        return model(batch['rows']) if 'rows' in batch else super().eval_forward(model, batch)
+
+    def eval_batches(self, model:nn.Module, loader:Iterable)->Iterator[dict]: # For `eval_forward`
+        "The batches of val; films that are streamed come with their rows, and the next ones are read meanwhile"
+        if not isinstance(loader, WholeVideos): yield from loader; return
+        films = stream(model.backbone, [loader.items[i] for i in loader.share], **loader.reading, fused=False)
+        for film,batch in zip(films, loader): yield batch | {'rows': film.rows}
 
     def train_mode(self, model:nn.Module)->None:
         "Training mode, but for what is frozen"

@@ -171,6 +171,8 @@ def ask_about(
     features:Tensor|None=None, # Features of the video (n, d), where they are known
     reading:str|None=None,     # Of the class; None: the model's own
     progress:bool=True,        # Show a progress bar while the backbone runs
+    workers:int|None=None,     # Threads that read; 0 reads in this one; None: see `stream`
+    precision:str='no',        # Of the backbone: 'no' (float32) or 'bf16', see `stream`
 )->tuple[Answer,FrameSource|None,Tensor|None]: # What the model says; the open film; the features
     "Ask a model about a video, and keep what is needed to ask again"
     source = open_item(video) if isinstance(video, (str,Path,Item)) else None if isinstance(video, Tensor) else video
@@ -179,7 +181,7 @@ def ask_about(
     if features is None and source is None: raise ValueError('expected a video or its features, got neither')
     if features is None:
         was = model.training
-        try: features = clip_features(model.eval(), source, progress=progress)
+        try: features = clip_features(model.eval(), source, progress=progress, workers=workers, precision=precision)
         finally: model.train(was)
     features = torch.as_tensor(features)
     said = ask(model, features, reading) if source is None else ask(model, source, reading, n_thumbs=0, features=features)

@@ -178,11 +178,13 @@ def as_it_is_read(
     reading:str|None=None,    # Of the class; None: the model's own
     pause:float=5.,           # Seconds until more is shown for the first time, twice as many each time; 0 shows every piece
     batch_clips:int|None=None,# Clips in a pass; None: as many as fit
+    workers:int|None=None,    # Threads that read; 0 reads in this one; None: see `stream`
+    precision:str='no',       # Of the backbone: 'no' (float32) or 'bf16', see `stream`
     **more,                   # What else `view_data` takes
 )->Iterator[tuple[ViewData|None,Tensor|None]]: # What can be shown now, None where it is too soon for more; features, when all are known
     "What a viewer of a long film shows, from its first clips to the last"
     features,began,due = None,time.monotonic(),0.
-    for piece in stream(model.backbone, [source], Preprocess.of(model), pieces=True, batch_clips=batch_clips, workers=0):
+    for piece in stream(model.backbone, [source], Preprocess.of(model), pieces=True, batch_clips=batch_clips, workers=workers, precision=precision):
         if features is None: features = piece.rows.new_zeros(piece.total, piece.rows.shape[1])
         m,n = piece.start+len(piece.rows),piece.total
         features[piece.start:m] = piece.rows
@@ -220,6 +222,8 @@ def view(
     reading:str|None=None,    # Of the class: 'query', 'product' or 'both'; None: the model's own
     progress:bool=True,       # Show progress bars for what takes long
     moments=None,             # Moments of this film, of `tqn.moments`, or {question or 'class': several [first, last)}: marked in the lanes
+    workers:int|None=None,    # Threads that read; 0 reads in this one; None: see `stream`
+    precision:str='no',       # Of the backbone: 'no' (float32) or 'bf16', see `stream`
     wait:bool|None=None,      # Read all of the film first; False: show it at once, and lanes as they come; None: so in a notebook, for a film of more than `LONG` clips
     **state,                  # Where to begin: frame, layer, head, how, scale, order, lane, hidden, keep, moved, theme
 )->AttentionViewer:           # The viewer; its message where the input is at fault
@@ -232,14 +236,14 @@ def view(
         if film and wait is None: wait = not hasattr(get_ipython(), 'kernel') or source.n_clips(**Preprocess.of(model).fitted(len(source)).reading)<=LONG
         if film and not wait:
             found,spans = _moments_here(moments, Path(source.path).name)
-            steps = as_it_is_read(model, source, reading, truth=truth, extents=extents, moments=spans)
+            steps = as_it_is_read(model, source, reading, workers=workers, precision=precision, truth=truth, extents=extents, moments=spans)
             data,features = next(steps)
             viewer = AttentionViewer(_with_needed(data, found), model, features, found, **state)
             def known():
                 for data,viewer.features in steps: yield _with_needed(data, found)
             viewer.read_on(known())
             return viewer
-        said,source,features = ask_about(model, source if film else video, features, reading, progress)
+        said,source,features = ask_about(model, source if film else video, features, reading, progress, workers, precision)
         found,spans = _moments_here(moments, said.name)
         data = _with_needed(view_data(said, source, truth, extents, kernel=features is not None, progress=progress, moments=spans), found)
     except (ValueError, OSError, RuntimeError) as e: return AttentionViewer(ViewData({}, error=str(e.__cause__ if isinstance(e.__cause__, VideoError) else e)))
