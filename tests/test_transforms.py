@@ -133,7 +133,7 @@ def test_any_size(seed, n, t, h, w, size, stage):
     assert out.shape==(n,3,t,*((size,size) if isinstance(size,int) else size)) and out.dtype==torch.float and out.isfinite().all() and out.is_contiguous()
     if isinstance(size, int):
         out = EvalTransform(size)(clips)
-        assert out.shape==(n,3,t,size,size) and out.isfinite().all() and out.is_contiguous()
+        assert out.shape==(n,3,t,size,size) and out.isfinite().all() and out.is_contiguous(memory_format=torch.channels_last_3d)
 
 @fast
 @given(seed=seeds)

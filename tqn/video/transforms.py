@@ -84,7 +84,7 @@ def crop_resize(
     if size==(height,width): return x.contiguous()
     if n==0: return clips.new_empty((0,3,t,*size))
     x = rearrange(x, 'n c t h w -> (n t) c h w')
-    as_bytes = x.dtype==torch.uint8 and x.device.type!='cpu'
+    as_bytes = x.dtype==torch.uint8 and (x.device.type!='cpu' or 1 in size)    # torch's own way for bytes fails on some pictures that become a pixel wide or high
     x = F.interpolate(x.float() if as_bytes else x, size, mode='bilinear', antialias=True)
     if as_bytes: x = x.round().clamp(0, 255).byte()
     return rearrange(x, '(n t) c h w -> n c t h w', n=n).contiguous()
@@ -246,7 +246,7 @@ def in_pieces(
     f:Callable[[Tensor,Tensor],Tensor], # From clips and amounts to clips of the same size, each frame for itself
     clips:Tensor, # (n, 3, t, h, w)
     amounts:Tensor, # One row for each clip (n, 4)
-    pixels:int=2**18, # About how many pixels to work on at once
+    pixels:int=2**17, # About how many pixels to work on at once
     out:Tensor|None=None, # Where the result goes; None: somewhere new
 )->Tensor: # float (n, 3, t, h, w)
     "Apply `f` to a few frames at a time"
@@ -287,7 +287,10 @@ def normalize(
     top = 255 if _check_clips(clips).dtype==torch.uint8 else 1
     x = clips.to(torch.get_default_dtype() if top==255 else clips.dtype, copy=not inplace)
     mean,std = ((torch.tensor(s, dtype=x.dtype)*top)[:,None,None,None].to(x.device, non_blocking=True) for s in (mean, std))
-    return x.sub_(mean).div_(std)
+    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last_3d): return x.sub_(mean).div_(std)
+    rows = rearrange(x, 'n c t h w -> (n t h) (w c)')                        # as frames lie in memory: rows are long where three colours are short
+    rows.sub_(mean.flatten().repeat(x.shape[-1])).div_(std.flatten().repeat(x.shape[-1]))
+    return x
 
 # %% ../../nbs/03_video/02_transforms.ipynb #a318891f
 @dataclass(frozen=True)
@@ -409,9 +412,10 @@ class EvalTransform(Transform):
         clips = cut_box(clips, self.box)
         h,w = _check_clips(clips).shape[-2:]
         to = [max(self.resize, round(s*self.resize/min(h, w))) for s in (h, w)]
-        clips = crop_resize(clips, (0,0,h,w), to)
+        if to!=[h,w]: clips = crop_resize(clips, (0,0,h,w), to)
         top,left = ((s-self.size)//2 for s in to)
-        return clips[...,top:top+self.size,left:left+self.size].contiguous(), Colours(self.mean, self.std)
+        clips = clips[...,top:top+self.size,left:left+self.size].contiguous(memory_format=torch.channels_last_3d)   # the layout of frames, and of backbones
+        return clips, Colours(self.mean, self.std)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #135c54b1
 def split_transform(
@@ -426,7 +430,6 @@ def split_transform(
     if transform is None: return clips, Colours()
     if getattr(type(transform), '__call__', None) is Transform.__call__: return transform.geometry(clips, **offered)
     return transform(clips, **{k: v for k,v in offered.items() if k in signature(transform).parameters}), None
-
 
 # %% ../../nbs/03_video/02_transforms.ipynb #f4c9b247
 def clip_grid(
