@@ -182,6 +182,44 @@ def test_published_preset_has_no_parameters_of_options():
     with torch.device('meta'): assert sum(p.numel() for p in QueryDecoder(5).parameters()) == published-4*1024      # the four key biases
 
 
+@pytest.mark.parametrize('settings', [dict(positions=p) for p in KINDS] + [dict(convolution=3), dict(temperature=True), dict(d_memory=16)], ids=str)
+def test_gradient_into_online_rows_alone(settings):
+    "The same bits forward, the same gradients of all weights, the same gradient of the rows that are named; a decoder that mixes or projects rows gives it to all"
+    dec, memory, valid = decoder(dropout=0., **settings).train(), torch.randn(3, 6, settings.get('d_memory', 12)), torch.arange(6) < torch.tensor([[6],[4],[1]])
+    rows = torch.tensor([[1, 2], [3, 0], [0, -1]])
+    def gradients(*online):
+        x = memory.clone().requires_grad_()
+        dec.zero_grad()
+        r, attn = dec(x, valid, *online)
+        (r.sin().sum()+attn.square().sum()).backward()
+        return r.detach(), x.grad, {n: p.grad.clone() for n, p in dec.named_parameters()}
+    (r, g, weights), (all_r, all_g, all_weights) = gradients(rows), gradients()
+    named = torch.zeros(3, 6, dtype=torch.bool)
+    named[[0, 0, 1, 1, 2],[1, 2, 3, 0, 0]] = True
+    if 'convolution' in settings or settings.get('positions') == 'rotary': named[:] = True
+    assert torch.equal(r, all_r) or 'convolution' in settings and (r-all_r).abs().max() < 1e-5
+    assert_close(g, all_g*named[...,None], atol=1e-6, rtol=1e-5)
+    assert g[0,1].any() and bool(g[0,0].any()) == bool(named[0,0])
+    for n in weights: assert_close(weights[n], all_weights[n], atol=1e-6, rtol=1e-5)
+
+
+def test_no_gradient_as_large_as_the_memory():
+    "With a long memory and one online row, no product or sum of the way back is as large as the memory; without, each of two layers makes two"
+    dec, memory = decoder(d_memory=16, dropout=0.).train(), torch.randn(2, 500, 16, requires_grad=True)
+    sizes = []
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if torch.is_tensor(out) and out.shape == memory.shape: sizes.append(str(func))
+            return out
+    def count(*online):
+        r, _ = dec(memory, None, *online)
+        sizes.clear()
+        with Watch(): r.sum().backward()
+        return sum('bmm' in o or 'add' in o for o in sizes)
+    assert count(torch.tensor([[3], [7]])) == 0 and count() >= 4
+
+
 def test_sine_positions_do_not_depend_on_the_length():
     assert_close(sine_positions(50, 12)[:7], sine_positions(7, 12))
 

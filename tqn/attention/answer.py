@@ -43,7 +43,7 @@ def capture(
     finally: model.train(was)
     if getattr(out, 'attn', None) is None: raise ValueError('no attention was captured: this model returns no attention maps; use one with a query decoder')
     layers,k = out.attn.shape[1],out.attn.shape[3]
-    own = torch.stack(kept, 1) if len(kept)==layers and all(o.shape[-2:]==(k,k) for o in kept) else None
+    own = torch.stack([o.expand(len(out.attn), -1, -1, -1) for o in kept], 1) if len(kept)==layers and all(o.shape[-2:]==(k,k) for o in kept) else None
     return Captured(out, [*model.queries.names, 'class'][:k], out.attn, own)
 
 # %% ../../nbs/08_attention/01_answer.ipynb #3d4805bb

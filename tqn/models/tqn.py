@@ -201,12 +201,12 @@ class TemporalQueryNetwork(nn.Module):
         x:Tensor,               # Clips (b, n, 3, t, h, w), or features (b, n, d_features)
         valid:Tensor|None=None, # Which clips are real (b, n); None for all
         chunk:int|None=None,    # In eval mode: clips through the backbone at a time
-        splice:Callable|None=None, # (features, valid) -> the same of the whole video, where x is a part of it; see `tqn.training.stage2`
+        splice:Callable|None=None, # (features, valid) -> the same of the whole video, where x is a part of it, and perhaps which rows of it alone have a gradient (b, r); see `tqn.training.stage2`
     )->TQNOutput:               # Logits, attention, features
         "Features of the real clips, responses of the queries, an answer from each head"
         features,valid = self.encode(x, valid, chunk)
-        if splice: features,valid = splice(features, valid)
-        vectors,attn = self.decoder(features, valid)
+        features,valid,*online = splice(features, valid) if splice else (features, valid)
+        vectors,attn = self.decoder(features, valid, *(online if getattr(self.decoder, 'online', False) else ()))
         r = self.dropout(vectors)
         classes = None if self.class_head is None else self.class_head(r[:,-1]).float()
         return TQNOutput(self.heads(r[:,:len(self.queries)]), classes, attn, features, valid, vectors)

@@ -110,13 +110,15 @@ class BankStage(ClipStage):
         if 'x' in batch: return model(batch['x'], batch['valid'], splice=partial(self.splice, batch))
         return model(*self.bank.read(batch['id'], batch['class'].device))
 
-    def splice(self, batch:dict, fresh:Tensor, valid:Tensor)->tuple[Tensor,Tensor]: # Features (b, n, d) of whole videos; valid (b, n)
+    def splice(self, batch:dict, fresh:Tensor, valid:Tensor)->tuple[Tensor,Tensor,Tensor]: # Features (b, n, d) of whole videos; valid (b, n); which of them are fresh (b, k), -1 for none
         "Put fresh features in their places, and store them"
         for id,n in zip(batch['id'], batch['total']):
             if (m := self.bank.index.lengths.get(id, n)) != n: raise ValueError(f"video {id!r} has {n} clips here and {m} in the bank: build the bank with the same clip_len and stride")
         window = batch['id'],batch['start'],fresh,batch['count']
         self.seen += visits(batch, self.bank.ages(batch['id']), drift(self.bank, *window))
-        return self.bank.splice(*window)
+        clip = torch.arange(fresh.shape[1], device=fresh.device)
+        start,count = (torch.tensor(batch[name], device=fresh.device)[:,None] for name in ('start', 'count'))
+        return *self.bank.splice(*window), torch.where(clip < count, start + clip, -1)
 
     def after_step(self, step:int, epoch:int)->dict[str,float]: # age of the rows that were read, drift of those that were replaced
         "Every row is an update older; write down the visits"
