@@ -61,7 +61,7 @@ def made_scores(rng, ids, questions, missing):
     counts = [q for q in questions if q.kind == 'count']
     return dict(scores=scores, right=right, confusion={q.name: dict(labels=list(q.answers), counts=rng.integers(0, 9, (len(q), len(q))).tolist()) for q in counts})
 
-def made_where(rng, ids, questions, ways=('attention', 'layer 1', 'layer 2', 'gradient', 'hidden')):
+def made_where(rng, ids, questions, ways=('attention', 'layer 0', 'layer 1', 'gradient', 'hidden')):
     "Where a run looked, where nobody knows the evidence of the class"
     names = [*questions.names, 'class']
     hide = lambda a: [None if np.isnan(v) else float(v) for v in a]

@@ -99,7 +99,7 @@ def test_rows_begin_with_the_preset_that_is_asked_for(world):
     found, = results(folder/'dives').values()
     want = Experiment(**{**preset_row('dives'), 'epochs': 1, 'd_model': 16})
     assert Experiment(**found['settings']) == want and (want.n_layers, want.batch_size, want.class_weight) == (3, 16, .3)
-    assert {p.name for p in (folder/'dives').glob('*.csv')} == {f'one_{k}.csv' for k in ('test', 'gains', 'where', 'squares', 'confusions', 'maps')} and set(pd.read_csv(folder/'dives/one_where.csv').by) >= {'layer 1', 'layer 3'}
+    assert {p.name for p in (folder/'dives').glob('*.csv')} == {f'one_{k}.csv' for k in ('test', 'gains', 'where', 'squares', 'confusions', 'maps')} and set(pd.read_csv(folder/'dives/one_where.csv').by) >= {'layer 0', 'layer 2'}
 
 def test_quick_takes_two_passes_two_seeds_and_tunes_nothing(world):
     folder, lines = world

@@ -196,13 +196,13 @@ def test_where_a_run_attends_against_loops(tmp_path):
     data.items[2] = replace(data.items[2], extents={'colour': (0, 8), 'count': None})
     model = build_model(Experiment(**{**SMALL, 'n_layers': 2}), QUESTIONS, 6, 1).eval()
     got = json.loads(write_json(tmp_path/'where.json', attention_run(model, FeatureView(data, Experiment()), 'product', n_curves=4)).read_text())
-    assert got['names'] == ['colour', 'count', 'class'] and got['ids'] == [o.id for o in data.items] and set(got['by']) == {'attention', 'layer 1', 'layer 2', 'gradient', 'hidden'}
+    assert got['names'] == ['colour', 'count', 'class'] and got['ids'] == [o.id for o in data.items] and set(got['by']) == {'attention', 'layer 0', 'layer 1', 'gradient', 'hidden'}
     maps, lost = {w: [] for w in got['by']}, []
     for o in data.items:
         f = data.kept[o.id]
         with torch.no_grad(): a = model(f[None]).attn[0].mean(1).numpy()          # (layers, questions, clips)
         g = clip_gradients(model, f[None], torch.ones(1, len(f), dtype=torch.bool))
-        for w, m in {'attention': a.mean(0), 'layer 1': a[0], 'layer 2': a[1], 'gradient': np.stack([g[q][0].numpy() for q in got['names']])}.items(): maps[w].append(m)
+        for w, m in {'attention': a.mean(0), 'layer 0': a[0], 'layer 1': a[1], 'gradient': np.stack([g[q][0].numpy() for q in got['names']])}.items(): maps[w].append(m)
         whole = ask_again(model, f, reading='product')
         def cost(q, e):
             if o.extents.get(e) is None: return np.nan

@@ -94,7 +94,7 @@ def test_looks_and_squares_against_loops(n, n_seeds, seed):
     results = made(['base', 'few'], n_seeds, n, seed)
     results['blind'] = made(['x'], n_seeds, n, seed, where=False)['x']
     table, square = attention_scores(results), squares(results)
-    ways = ['attention', 'layer 1', 'layer 2', 'gradient', 'hidden']
+    ways = ['attention', 'layer 0', 'layer 1', 'gradient', 'hidden']
     asked = {r: [*(FEW if r == 'few' else QUESTIONS).names, 'class'] for r in ('base', 'few')}
     assert list(zip(table.row, table.by, table.question)) == [(r, w, q) for r in asked for w in ways for q in asked[r]]
     for t in table.to_dict('records'):
@@ -232,7 +232,7 @@ def test_overview_as_drawn():
     w = tables['where']
     assert_allclose(across(only.axes[2].collections[0]), w[(w.by == 'attention') & (w.question == 'count')].set_index('row').gap.reindex(best))
 
-@pytest.mark.parametrize('by', ['attention', 'layer 2', 'gradient', 'hidden'])
+@pytest.mark.parametrize('by', ['attention', 'layer 1', 'gradient', 'hidden'])
 def test_looks_as_drawn(by):
     where = attention_scores(made(['base', 'b', 'few']))
     fig = plot_attention_scores(where, ['few', 'base', 'few', 'nobody'], by, ['count', 'colour', 'class'])
@@ -242,7 +242,7 @@ def test_looks_as_drawn(by):
         assert_allclose(across(ax.collections[-1]), o.own); assert_allclose(across(ax.collections[-2]), o.wrong)
         assert len(ax.collections) == 3 + (1 if by == 'hidden' else 2)          # the line, its ends, and the controls
         assert (ax.get_xlim() == (-.05, 1.05)) == (by != 'hidden')
-    with pytest.raises(ValueError, match="'attention'.*'layer 3'"): plot_attention_scores(where, by='layer 3')
+    with pytest.raises(ValueError, match="'attention'.*'layer 2'"): plot_attention_scores(where, by='layer 2')
     assert titles(plot_attention_scores(where)) == ['colour', 'count', 'class'] and labels(plot_attention_scores(where)) == ['base', 'b', 'few']
 
 def test_layers_as_drawn():
@@ -250,8 +250,8 @@ def test_layers_as_drawn():
     fig = plot_layers(where, ['b', 'base', 'nobody'])
     assert titles(fig) == ['b', 'base']
     for ax, r in zip(fig.axes, ('b', 'base')):
-        drawn = {tuple(np.round(l.get_ydata(), 9)) for l in ax.lines if len(l.get_xdata()) == 2 and list(l.get_xdata()) == [1, 2]}
-        for q in QUESTIONS.names: assert tuple(np.round([where[(where.row == r) & (where.by == f'layer {l}') & (where.question == q)].gap.iloc[0] for l in (1, 2)], 9)) in drawn
+        drawn = {tuple(np.round(l.get_ydata(), 9)) for l in ax.lines if len(l.get_xdata()) == 2 and list(l.get_xdata()) == [0, 1]}
+        for q in QUESTIONS.names: assert tuple(np.round([where[(where.row == r) & (where.by == f'layer {l}') & (where.question == q)].gap.iloc[0] for l in (0, 1)], 9)) in drawn
     assert [t.get_text() for t in fig.axes[1].get_legend().get_texts()] == ['colour', 'count', 'class'] and fig.axes[0].get_legend() is None
     with pytest.raises(ValueError, match='several layers.*nobody'): plot_layers(where, ['nobody'])
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Experiment', 'make_experiment', 'preset_row', 'run_name', 'Grid', 'load_grid', 'grid_paths', 'feature_source',
            'variant_splits', 'some_questions', 'feature_scale', 'views', 'clip_timing', 'FeatureView', 'build_model',
-           'build_losses', 'CaptionStage', 'score_run', 'attention_run', 'run_digest', 'attention_unknown', 'run_one',
-           'load_run', 'example_maps', 'run_grid']
+           'build_losses', 'CaptionStage', 'score_run', 'attention_run', 'run_digest', 'attention_unknown',
+           'from_layer_0', 'run_one', 'load_run', 'example_maps', 'run_grid']
 
 # %% ../../nbs/11_studies/01_grid.ipynb #8c051019
 import json, time
@@ -350,7 +350,7 @@ def attention_run(
     def maps(of): return collect_maps(model, loader, dataset.items, clip_len, stride, of, hop)
     seen = {'attention': maps(attention_maps)}
     with torch.no_grad(): n_layers = model(dataset[0]['features'][None]).attn.shape[1]
-    if n_layers > 1: seen |= {f'layer {l+1}': maps(partial(attention_maps, summary=lambda a, l=l: a[:,l].mean(1))) for l in range(n_layers)}
+    if n_layers > 1: seen |= {f'layer {l}': maps(partial(attention_maps, summary=lambda a, l=l: a[:,l].mean(1))) for l in range(n_layers)}
     if not isinstance(model, CaptionModel): seen['gradient'] = maps(clip_gradients)   # a word that was chosen has no gradient
     def table(rows, names, own, gap, control, square): # rows beside the controls, and video by video
         videos = {q: dict(own=own[:,i].round(5), gap=gap[:,i].round(5), control=control[:,i].round(5)) for i,q in enumerate(names)}
@@ -395,6 +395,16 @@ def attention_unknown(
     n,frames,(clip_len,stride,hop) = len(dataset[0]['features']),dataset.items[0].n_frames,clip_timing(dataset)
     return '' if n == Preprocess(clip_len, stride, hop).n_clips(frames) else f'the features are not of clips of {clip_len} frames: {n} for {frames} frames'
 
+# %% ../../nbs/11_studies/01_grid.ipynb #7bc91a5a
+def from_layer_0(
+    result:dict, # Of `run_one`, perhaps of an earlier day
+)->dict: # The same, with layers counted from 0
+    "Layers as they are counted today"
+    for asked in ('where','where_long'):
+        by = result.get(asked, {}).get('by', {})
+        if 'layer 1' in by and 'layer 0' not in by: result[asked]['by'] = {f'layer {int(k[6:])-1}' if k.startswith('layer ') else k: v for k,v in by.items()}
+    return result
+
 # %% ../../nbs/11_studies/01_grid.ipynb #a74c94d2
 def run_one(
     e:Experiment,     # The row
@@ -407,7 +417,7 @@ def run_one(
     done = folder/'result.json'
     try: old = read_plain(done, dict)
     except (OSError, ValueError): old = None                                # not there, or cut off in the middle
-    if isinstance(old, dict) and old.get('digest') == digest: return old
+    if isinstance(old, dict) and old.get('digest') == digest: return from_layer_0(old)
     data = views(e, data)
     model = build_model(e, data['train'].queries, data['train'][0]['features'].shape[1], seed)
     began,epoch = time.process_time(),None

@@ -250,7 +250,7 @@ _WAYS = {'attention': 'hits of the attention', 'gradient': 'hits of gradient × 
 def plot_attention_scores(
     where:'pandas.DataFrame',          # Of `attention_scores`
     rows:Sequence[str]|None=None,      # Which rows; None for all
-    by:str='attention',                # 'attention', 'layer 1', ..., 'gradient' or 'hidden'
+    by:str='attention',                # 'attention', 'layer 0', 'layer 1', ..., 'gradient' or 'hidden'
     questions:Sequence[str]|None=None, # Panels; None for all
     title:str='',                      # Of the figure
 )->'matplotlib.figure.Figure': # A figure
@@ -386,7 +386,7 @@ def grid_figures(
         if 'where' in tables and tables['where'].row.isin([grid.base, *rows]).any(): found[f'where{end}'] = plot_attention_scores(tables['where'], [grid.base, *rows], title=title or grid.title)
     if 'where' in tables:
         ways = set(tables['where'][tables['where'].row==grid.base].by)
-        if 'layer 1' in ways: found['layers'] = plot_layers(tables['where'], [grid.base])
+        if 'layer 0' in ways: found['layers'] = plot_layers(tables['where'], [grid.base])
         if ways: found['squares'] = plot_squares(tables['squares'], grid.base)
     if 'maps' in tables: found['maps'] = plot_maps(tables['maps'], list(tables['maps'].row.unique())[:4])
     ordinal = [n for n,e in grid.rows.items() if e.loss=='ordinal']
