@@ -241,5 +241,5 @@ def wants_bf16(
 )->bool: # Whether it is to compute in bf16
     "Take a precision, refuse one that would only be slow"
     if precision not in ('no','bf16'): raise unknown('there is no precision', precision, ('no','bf16'))
-    if precision=='bf16' and not has_bf16(device): raise ValueError(f"precision='bf16' needs a processor that is made for it (a CPU with avx512_bf16 or amx_bf16 among its flags, or a GPU); this {torch.device(device).type.upper()} would take many times as long as in float32: pass precision='no'")
+    if precision=='bf16' and not has_bf16(device): raise ValueError(f"bf16 needs a processor that is made for it (a CPU with avx512_bf16 or amx_bf16 among its flags, or a GPU); this {torch.device(device).type.upper()} would take many times as long as in float32: pass precision='no'")
     return precision=='bf16'
