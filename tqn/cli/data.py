@@ -131,6 +131,7 @@ def chosen_backbone(
     hop:int|None=None, # Frames between the starts of clips; None for its own
     box:str='',        # Part of the picture, x0,y0,x1,y1 in pixels or shares, or one for each size; '' for its own
     pictures:dict={},  # layer and read, of a backbone on pictures
+    scaling:str='',    # exact or fast; '' for its own
     **sizes,           # size and resize of a preset; its own where they are left out
 )->'torch.nn.Module':  # In eval mode, with .preprocess
     "Any backbone, and how it shall read"
@@ -139,7 +140,7 @@ def chosen_backbone(
     if pictures and where!='efficientnet_lite0': raise ValueError(f"--{' and --'.join(pictures)} choose what is read of a network on pictures, such as --backbone efficientnet_lite0, got --backbone {where}: leave {'it' if len(pictures)==1 else 'them'} out")
     net = named_backbone(where, clip_len=clip_len, **pictures)
     own = net.preprocess
-    net.preprocess = replace(own, clip_len=clip_len or own.clip_len, stride=stride or own.stride, hop=own.hop if hop is None else hop, box=read_box(box) or own.box, **sizes)
+    net.preprocess = replace(own, clip_len=clip_len or own.clip_len, stride=stride or own.stride, hop=own.hop if hop is None else hop, box=read_box(box) or own.box, scaling=scaling or own.scaling, **sizes)
     return net
 
 # %% ../../nbs/12_cli/02_data.ipynb #6aab80b4
@@ -162,6 +163,7 @@ def features(
     stride:int=0,          # One frame in this many; if not given, what the backbone wants
     hop:int|None=None,     # Frames between the starts of clips; if not given, what the backbone wants, mostly one clip after the other
     box:str='',            # Part of the picture to look at, such as .25,.5,.75,1 (x0,y0,x1,y1 in shares, or in pixels), or one for each size of picture, such as 160x160:32,48,128,136;360x288:104,160,200,248; if not given, all of it
+    scaling:str='',        # exact: frames become RGB, then small; fast: small while decoded, so that films of 720p are read 1.3 to 2 times as fast, a grey level apart; if not given, what the backbone wants, mostly exact
     layer:str='',          # Of a backbone on pictures: the layer whose features are kept, such as _blocks.10; if not given, its own
     read:str='',           # Of a backbone on pictures: frames of a clip averaged (mean) or side by side (frames); if not given, mean
     preset:str='',         # Backbone, clips, size and box of stage 1 of a preset, such as grid; what is typed beside it wins
@@ -199,7 +201,7 @@ def features(
     own = {k: said.get(k) for k in ('clip_len', 'stride', 'hop')}
     name = {'dives': 'small'}.get(said.get('backbone'), said.get('backbone'))
     if preset and not (backbone or name): raise ValueError(f'the preset {preset} names no backbone with weights: give one with --backbone')
-    net = chosen_backbone(backbone or name or 'small', clip_len or own['clip_len'], stride or own['stride'], own['hop'] if hop is None else hop, box or said.get('box', ''), {k: v for k,v in dict(layer=layer, read=read).items() if v}, **sizes)
+    net = chosen_backbone(backbone or name or 'small', clip_len or own['clip_len'], stride or own['stride'], own['hop'] if hop is None else hop, box or said.get('box', ''), {k: v for k,v in dict(layer=layer, read=read).items() if v}, scaling or said.get('scaling', ''), **sizes)
     lost = unreadable(items, net.preprocess.clip_len) if skip else {}
     if items and len(lost)==len(items): raise ValueError(f'none of {len(items)} videos can be read, such as {items[0].id!r}: {lost[items[0].id]}; look at all of them with `{typed_line("check", data, queries=queries, root=root)}`')
     store = extract(net, [o for o in items if o.id not in lost], out, processes=processes, batch_clips=batch_clips, workers=workers, progress=not quiet, precision=precision,
@@ -210,7 +212,7 @@ def features(
     for id,why in lost.items(): print(f'left out {id}: {why}')
     print(f'{len(done)} of {len(items)} videos in {out}, {store.read(done[0].id).shape[1]} wide' + f', computed in {precision}'*(precision!='no'))
     said = dict(preset=preset, variant=variant, queries=queries, root=root)
-    if split and len(videos.splits)>1: print('next, the other splits:', typed_line('features', data, out, backbone=backbone, clip_len=clip_len, stride=stride, hop=hop, box=box, half=half, skip=skip, layer=layer, read=read, precision='' if precision=='no' else precision, **said))
+    if split and len(videos.splits)>1: print('next, the other splits:', typed_line('features', data, out, backbone=backbone, clip_len=clip_len, stride=stride, hop=hop, box=box, scaling=scaling, half=half, skip=skip, layer=layer, read=read, precision='' if precision=='no' else precision, **said))
     else: print('next:', typed_line('train', data, features=out, out=next_run(), damaged='skip' if lost else None, **said))
 
 app.command()(command(features))

@@ -25,8 +25,8 @@ from ..core.processes import reading_workers
 from ..data.items import Item, open_item
 from ..models.backbone import fuse, wants_bf16
 from ..video.decode import VideoError
-from ..video.transforms import BoxError, Preprocess, split_transform
-from ..video.video import FrameSource
+from ..video.transforms import BoxError, Preprocess, is_fast
+from ..video.video import FrameSource, view_clips
 
 # %% ../../nbs/07_features/01_stream.ipynb #5d662177
 READ = 2**26           # Bytes of pictures that are read at a time
@@ -178,13 +178,12 @@ def stream(
         try:
             source = video if isinstance(video, FrameSource) else (opener or open_item)(video)
             left_out = min(drop, len(source) - 1)
-            grid,shape = p.grid(len(source) - left_out) + left_out, size or source.size
+            grid,shape = p.grid(len(source) - left_out) + left_out, None if size is None and all(map(is_fast, views)) else size or source.size
             most = batch_clips or max(clips_at_once(getattr(v, 'size', shape), p.clip_len, PASS*(1 if device.type == 'cpu' else 16)) for v in views)
-            most = min(most, clips_at_once(shape, p.clip_len))
+            if shape is not None: most = min(most, clips_at_once(shape, p.clip_len))              # else the frames are never in memory as RGB
             for start in range((begin or {}).get(id, 0), len(grid), most):
-                clips = rearrange(source.frames(grid[start:start+most].flatten(), size), '(n t) h w c -> n c t h w', t=p.clip_len)
-                for v,view in enumerate(views):
-                    ready,left = split_transform(view, clips, sample_generator(seed, v, *id.encode()), start, len(grid))
+                generators = [sample_generator(seed, v, *id.encode()) for v in range(len(views))]
+                for v,(ready,left) in enumerate(view_clips(source, grid[start:start+most], views, generators, size, start, len(grid))):
                     yield (i, len(grid), start, v, ''), ready.pin_memory() if device.type == 'cuda' else ready, left     # pinned, so that nobody waits for the copy
         except (VideoError, BoxError) as e:
             if on_error == 'raise': raise ValueError(f"video {id!r}: {e}; leave it out, or pass on_error='skip'") from e

@@ -109,7 +109,7 @@ def make_model(
         if s.freeze: backbone.requires_grad_(False)
         mean,std = (DIVING48_MEAN, DIVING48_STD) if s.colours == 'diving48' else (IMAGENET_MEAN, IMAGENET_STD)
         if own := getattr(backbone, 'preprocess', None): mean,std = own.mean,own.std          # a backbone that says how it wants its colours
-        preprocess = Preprocess(s.clip_len, s.stride, s.hop or None, size=s.size, resize=s.resize or None, mean=mean, std=std, box=read_box(s.box))
+        preprocess = Preprocess(s.clip_len, s.stride, s.hop or None, size=s.size, resize=s.resize or None, mean=mean, std=std, box=read_box(s.box), scaling=s.scaling)
         if d_features and not made_by(features, backbone, preprocess): backbone,preprocess = None,None
     model = TQN(queries, None if named else backbone, s.d_model, s.n_layers, s.n_heads, s.heads, s.class_query, s.positions, s.dropout, s.response_dropout, d_features,
                 s.class_reading, preprocess=preprocess, convolution=s.convolution, n_convs=s.n_convs)
@@ -134,7 +134,7 @@ def model_settings(
     config,own = getattr(model, '_hub_mixin_config', {}),{}
     if model.backbone is not None:
         p = Preprocess.of(model)
-        own = dict(clip_len=p.clip_len, stride=p.stride, hop=p.hop or 0, size=p.size, resize=p.resize or 0, colours='diving48' if p.mean == DIVING48_MEAN else 'imagenet', box=box_text(p.box))
+        own = dict(clip_len=p.clip_len, stride=p.stride, hop=p.hop or 0, size=p.size, resize=p.resize or 0, colours='diving48' if p.mean == DIVING48_MEAN else 'imagenet', box=box_text(p.box), scaling=p.scaling)
     own |= {k: config[k] for k in ('d_model', 'n_layers', 'n_heads', 'dropout', 'response_dropout', 'positions', 'convolution', 'n_convs', 'heads', 'class_query', 'class_reading') if k in config}
     for key,value in own.items():
         asked,origin = getattr(r.settings, key),r.origin[key]

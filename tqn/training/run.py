@@ -182,6 +182,7 @@ def same_run(
         if said := read('best/config.json').get('queries'): old['questions'] = _asked(said)
         old = json.loads(json.dumps(old))
         missing = [k for k in now if not old.get(k)]
+    if old.get('settings'): old['settings'].setdefault('scaling', 'exact')     # as all films were read before there was a choice
     for part,(how,advice) in _ADVICE.items():
         if part in missing: continue
         a,b = old.get(part, {}),now.get(part, {})

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['VideoError', 'first_line', 'file_url', 'pieces', 'max_pixels', 'too_many', 'too_large', 'is_film', 'open_stream',
            'missing_bytes', 'broken_matroska', 'slices_hold', 'seal', 'sealed', 'clean_cuts', 'Index', 'read_index',
-           'file_stamp', 'Decoder', 'display', 'upright', 'reformat', 'checksum', 'read_frames', 'cut_short',
-           'false_checksum', 'cache_folder', 'known_index', 'make_index', 'name_patterns', 'picture_folder', 'is_there',
-           'frame_files', 'read_picture', 'Scan', 'known_scan', 'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
+           'file_stamp', 'Decoder', 'display', 'upright', 'reformat', 'checksum', 'rgb_pixels', 'stored_sum',
+           'read_frames', 'shrink', 'cut_short', 'false_checksum', 'cache_folder', 'known_index', 'make_index',
+           'name_patterns', 'picture_folder', 'is_there', 'frame_files', 'read_picture', 'Scan', 'known_scan',
+           'decord_frames', 'pixel_digest', 'doubt_decord', 'scan']
 
 # %% ../../nbs/03_video/01_decode.ipynb #87b25cbe
 import json, os, re, threading, weakref, zlib
@@ -326,7 +327,7 @@ class Decoder:
         stamp:list|None=None, # Size and time of the file as it was first seen
     ):
         self.path,self.which,self.container,self.fast,self.stamp = Path(path),stream,None,None,stamp
-        self.lock,self.colour = threading.RLock(),VideoReformatter()
+        self.lock,self.colour,self.graphs = threading.RLock(),VideoReformatter(),{}
         self.rewind()
 
     def rewind(self)->None:
@@ -373,9 +374,9 @@ _LEFT = []
 def _forked():
     "In a forked child: forget the parent's open files without closing them"
     for decoder in filter(None, [o() for o in _OPEN]):
-        _LEFT.append((decoder.container, decoder.fast, decoder.pictures, decoder.colour))
+        _LEFT.append((decoder.container, decoder.fast, decoder.pictures, decoder.colour, decoder.graphs))
         decoder.container = decoder.fast = decoder.pictures = None
-        decoder.lock,decoder.colour = threading.RLock(),VideoReformatter()
+        decoder.lock,decoder.colour,decoder.graphs = threading.RLock(),VideoReformatter(),{}
     _OPEN.clear()
 
 if hasattr(os, 'register_at_fork'): os.register_at_fork(after_in_child=_forked)
@@ -453,18 +454,40 @@ def checksum(
     "One number for the pixels of a frame"
     return zlib.crc32(np.ascontiguousarray(image))
 
+def rgb_pixels(
+    decoder:Decoder,       # An open file
+    picture:av.VideoFrame, # A frame of it
+)->np.ndarray: # uint8 (h, w, 3)
+    "A frame as upright RGB"
+    rgb = reformat(decoder.colour, picture, 'rgb24')
+    plane = rgb.planes[0]
+    return upright(np.ndarray((rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)), decoder.shape[2])
+
+_YUV = tuple(f'yuv{j}{k}p' for j in ('', 'j') for k in (420, 422, 444))  # luma and chroma in planes of 8 bits, of limited range or full
+
+def stored_sum(
+    decoder:Decoder,       # An open file
+    picture:av.VideoFrame, # A frame of it
+)->int: # CRC-32
+    "One number for a frame as it was decoded, at a tenth of the price of `checksum`; of another kind than `_YUV` the same as that"
+    if picture.format.name not in _YUV or any(p.line_size<0 for p in picture.planes): return checksum(rgb_pixels(decoder, picture))
+    crc = 0
+    for p in picture.planes:
+        rows,even = np.frombuffer(p, np.uint8).reshape(p.height, p.line_size),p.width//8*8
+        crc = zlib.crc32(np.ascontiguousarray(rows[:,even:p.width]), zlib.crc32(rows[:,:even].view(np.uint64).sum(0), crc))
+    return crc
+
 def read_frames(
     decoder:Decoder,      # An open file
     index:Index,          # Its index
     wanted:Iterable[int], # Frame numbers, increasing
     sums:Sequence[int]|None=None, # CRC-32 of every frame as a scan saw it, with which each is compared
-)->Iterator[np.ndarray]: # Each uint8 (h, w, 3)
+    as_stored:bool=False, # Give frames as they were decoded; `sums` are then those of `stored_sum`
+)->Iterator[np.ndarray|av.VideoFrame]: # Each uint8 (h, w, 3)
     "Exactly these frames, one by one"
-    def pixels(picture, i): # upright RGB, as the scan saw it
-        rgb = reformat(decoder.colour, picture, 'rgb24')
-        plane = rgb.planes[0]
-        image = upright(np.ndarray((rgb.height, rgb.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1)), decoder.shape[2])
-        if sums is not None and checksum(image)!=sums[i]: raise _Lost('it decodes to other pixels than when it was scanned; the file has changed though its size and time have not')
+    def pixels(picture, i): # as the scan saw it
+        image = picture if as_stored else rgb_pixels(decoder, picture)
+        if sums is not None and (stored_sum(decoder, picture) if as_stored else checksum(image))!=sums[i]: raise _Lost('it decodes to other pixels than when it was scanned; the file has changed though its size and time have not')
         return image
 
     def again(i, lost): # without jumps this time
@@ -485,6 +508,37 @@ def read_frames(
         try: image = pixels(_reach(decoder, index, i), i)
         except _Lost as e: image = again(i, e)
         yield image
+
+# %% ../../nbs/03_video/01_decode.ipynb #4e66bf81
+def shrink(
+    decoder:Decoder,        # An open file
+    picture:av.VideoFrame,  # A frame of it
+    box:Sequence[int],      # (top, left, height, width) of the part to keep, of the picture as it is shown
+    size:Sequence[int],     # Height and width to give it
+)->list[np.ndarray]|None: # Red, green, blue, each uint8 (h, w); None where `rgb_pixels` must do
+    "A part of a frame as RGB, made small by FFmpeg's scaler in one go"
+    (w,h,how),(top,left,tall,wide) = decoder.shape,map(int, box)
+    swap,rows,columns = how
+    if swap: h,w = w,h
+    if rows: top = h-top-tall
+    if columns: left = w-left-wide
+    (x,y),old,new = ((top,left),(tall,wide),tuple(size)) if swap else ((left,top),(wide,tall),tuple(size)[::-1])
+    form = picture.format
+    if form.name not in _YUV or picture.height%2 or any(p.line_size<0 for p in picture.planes) or not all(1.25*b<=a<=32*b for a,b in zip(old, new)): return None
+    key = form.name,picture.width,picture.height,x,y,old,new
+    if key not in decoder.graphs:
+        if len(decoder.graphs)>=8: decoder.graphs.clear()
+        graph = av.filter.Graph()
+        graph.threads = 1
+        halved = [(a, at%2, n%2) for a,half,at,n in (('h', form.chroma_width(8)==4, x, old[0]), ('v', form.chroma_height(8)==4, y, old[1])) if half]
+        place = [f'in_{a}_chr_pos={128-256*cut+128*odd}' for a,cut,odd in halved]    # of the first sample of chroma, in 256ths of a pixel; 128: between its two
+        graph.link_nodes(graph.add_buffer(width=picture.width, height=picture.height, format=form, time_base=decoder.stream.time_base),
+                         graph.add('crop', f'{old[0]}:{old[1]}:{x}:{y}:exact=1'), graph.add('scale', ':'.join([f'{new[0]}:{new[1]}:flags=bilinear', *place])), graph.add('format', 'gbrp'), graph.add('buffersink')).configure()
+        decoder.graphs[key] = graph
+    decoder.graphs[key].push(picture)
+    small = decoder.graphs[key].pull()
+    g,b,r = (np.ndarray((small.height, small.width), np.uint8, p, strides=(p.line_size, 1)) for p in small.planes)
+    return [upright(o[...,None], how)[...,0] for o in (r,g,b)]
 
 # %% ../../nbs/03_video/01_decode.ipynb #9d2cb33f
 def _decode_index(decoder, keep):
@@ -566,7 +620,7 @@ def _engines():
 
 def _cache_file(stamp, what='scans', *more):
     "Where something that was measured of a file is kept"
-    return cache_folder()/what/f'{json_digest([3, _engines(), *stamp, *more])}.json'
+    return cache_folder()/what/f'{json_digest([4, _engines(), *stamp, *more])}.json'
 
 # %% ../../nbs/03_video/01_decode.ipynb #db1e0464
 _LONG = 1000   # Frames; the index of a longer film is kept
@@ -716,10 +770,14 @@ class Scan:
     reason:str   # What is wrong with the file; else why decord is not used
     digest:str=''# Of the pixels of all frames: the same for films that show the same; '' where a fault ended it
     sums:str=field(default='', repr=False) # CRC-32 of every frame, base64 of uint32; '' where there is no digest
+    stored:str=field(default='', repr=False) # `stored_sum` of every frame of a film, in the same way
 
-    def checksums(self)->np.ndarray|None: # uint32 (n_frames,)
+    def checksums(self,
+        stored:bool=False, # Those of `stored_sum`
+    )->np.ndarray|None: # uint32 (n_frames,)
         "What each frame is compared with when it is read; None where that is not known"
-        return np.frombuffer(b64decode(self.sums), '<u4') if self.sums else None
+        text = self.stored if stored else self.sums
+        return np.frombuffer(b64decode(text), '<u4') if text else None
 
 # %% ../../nbs/03_video/01_decode.ipynb #d2e28acf
 def known_scan(
@@ -731,7 +789,8 @@ def known_scan(
         kept = read_plain(_cache_file(stamp), dict)
         scan = Scan(**kept['scan'])
         right = kept['stamp']==stamp and all(type(getattr(scan, o.name)) is o.type for o in fields(scan))
-        return scan if right and len(scan.sums and scan.checksums())==(scan.n_frames if scan.digest else 0) else None
+        n = scan.n_frames if scan.digest else 0
+        return scan if right and len(scan.sums and scan.checksums())==n and len(scan.stored and scan.checksums(True)) in (0, n) else None
     except (OSError, ValueError, TypeError, KeyError): return None
 
 # %% ../../nbs/03_video/01_decode.ipynb #7be0bbee
@@ -783,7 +842,7 @@ def scan(
     "Decode a whole video strictly and remember the outcome"
     found = None if again or stream is not None else known_scan(path)
     if found is not None and (not found.ok or found.digest and (found.engine or not prove)): return found
-    sums,fault,decoder,folder = [],'',None,picture_folder(path) is not None
+    sums,stored,fault,decoder,folder = [],[],'',None,picture_folder(path) is not None
     try:
         if folder:
             size = None
@@ -793,13 +852,14 @@ def scan(
         else:
             decoder = Decoder(path, stream)
             index = make_index(decoder, again=again)
-            sums.extend(map(checksum, read_frames(decoder, index, range(index.n))))
+            for picture in read_frames(decoder, index, range(index.n), as_stored=True):
+                sums.append(checksum(rgb_pixels(decoder, picture))); stored.append(stored_sum(decoder, picture))
             try:
                 if decoder.next==index.n: _step(decoder, None); fault = 'more frames decode than its index lists; the index lies'
             except _Lost as e: fault = '' if str(e).startswith('the video ends') else str(e)
             if wrong:=false_checksum(decoder, index): sums,fault = sums[:wrong[0]],wrong[1]
     except VideoError as e: fault = e.reason
-    known = {} if fault else {'digest': pixel_digest(sums), 'sums': b64encode(np.array(sums, '<u4').tobytes()).decode()}
+    known = {} if fault else {'digest': pixel_digest(sums), **{k: b64encode(np.array(o, '<u4').tobytes()).decode() for k,o in dict(sums=sums, stored=stored).items()}}
     if fault: found = Scan(str(path), False, len(sums), 'pyav', fault)
     elif folder: found = Scan(str(path), True, len(sums), 'pyav', 'a folder of frames', **known)
     elif not prove or stream is not None: found = Scan(str(path), True, len(sums), '', 'decord was not tried', **known)
