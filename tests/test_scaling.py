@@ -24,7 +24,7 @@ from tqn.video.transforms import IMAGENET_MEAN, IMAGENET_STD, Crop, EvalTransfor
 from tqn.video.video import Composed, Cropped, Excerpt, FrameFolder, Video, view_clips, write_video
 
 QS = QuerySet({'colour': ['red', 'blue']})
-GREY = 2.   # at most so many levels of 255 apart, on average over a film with strong colours; about one of it is how FFmpeg rounds
+GREY = 2.2 # at most so many levels of 255 apart, on average over a film with strong colours; about one of it is how FFmpeg rounds
 def gen(seed): return torch.Generator().manual_seed(seed)
 
 class Mean(nn.Module):
