@@ -16,7 +16,9 @@ import json, sys
 from tqn.cli.main import run
 for args in json.loads(sys.argv[1]):
     print('$ tqn', *args, flush=True)
-    print('status', run(args), file=sys.stderr, flush=True)
+    said = run(args)
+    sys.stderr.write(f'\\nstatus {said}\\n')      # in one piece: two processes write here
+    sys.stderr.flush()
 '''
 
 def tqn(cwd, *lines, launcher=()):

@@ -239,6 +239,15 @@ def test_the_processor_is_asked(flags, want, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx2=True, avx512_bf16=want, cpu_name='x'), raising=False)
     assert has_bf16() is want and not has_bf16('meta')
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU here')
+def test_gpu_reads_ahead_and_gives_the_same(videos):
+    "Pinned pieces, any number of threads; bf16 where it has it"
+    want = {r.video.id: r.rows for r in stream(small(), videos, workers=0)}
+    for w in (0, 1, 2, None):
+        for r in stream(small().cuda(), videos, workers=w): assert_close(r.rows, want[r.video.id], atol=5e-3*float(want[r.video.id].abs().max()), rtol=0)
+    if has_bf16('cuda'):
+        for r in stream(small().cuda(), videos, precision='bf16'): assert_close(r.rows, want[r.video.id], atol=.02*float(want[r.video.id].abs().max()), rtol=0)
+
 @pytest.fixture(scope='module')
 def model_folder(tmp_path_factory):
     torch.manual_seed(0)
