@@ -163,7 +163,7 @@ def features(
     stride:int=0,          # One frame in this many; if not given, what the backbone wants
     hop:int|None=None,     # Frames between the starts of clips; if not given, what the backbone wants, mostly one clip after the other
     box:str='',            # Part of the picture to look at, such as .25,.5,.75,1 (x0,y0,x1,y1 in shares, or in pixels), or one for each size of picture, such as 160x160:32,48,128,136;360x288:104,160,200,248; if not given, all of it
-    scaling:str='',        # exact: frames become RGB, then small; fast: small while decoded, so that films of 720p are read 1.3 to 2 times as fast, a grey level apart; if not given, what the backbone wants, mostly exact
+    scaling:str='',        # exact: frames become RGB, then small; fast: small while decoded, so that films of 720p are read 1.1 to 2.4 times as fast, a grey level apart; if not given, what the backbone wants, mostly exact
     layer:str='',          # Of a backbone on pictures: the layer whose features are kept, such as _blocks.10; if not given, its own
     read:str='',           # Of a backbone on pictures: frames of a clip averaged (mean) or side by side (frames); if not given, mean
     preset:str='',         # Backbone, clips, size and box of stage 1 of a preset, such as grid; what is typed beside it wins

@@ -79,7 +79,7 @@ class Videos(Checked):
     variant:Literal['none', 'moved', 'long']='none' # Films as they are (none), each begun earlier or later (moved), or set into waiting (long), where extents are known
     size:Positive=224        # Height and width of the picture that the backbone sees
     resize:Count=0           # Short side before the centre crop of a clean view; 0 is 8/7 of the size
-    scaling:Literal['exact', 'fast']='exact' # Frames become RGB, then small (exact), or small while decoded (fast): films of 720p are read 1.3 to 2 times as fast, a grey level apart
+    scaling:Literal['exact', 'fast']='exact' # Frames become RGB, then small (exact), or small while decoded (fast): films of 720p are read 1.1 to 2.4 times as fast, a grey level apart
     colours:Literal['imagenet', 'diving48']='imagenet' # Mean and deviation of the colours: imagenet or diving48
     max_frames:Count=0       # Stage 1 takes videos with fewer frames than this; 0 takes all
     augment:bool=True        # Random crop, flip and colours in training
