@@ -37,9 +37,10 @@ def test_every_way_runs_and_scores_what_it_kept(study, way):
     drifts = [o['drift'] for o in r['log']]
     assert (way == 'sufb') == any(np.isfinite(drifts)) == ('rows' in r)
 
-def test_committed_results_agree_with_themselves():
-    record = json.loads((RESULTS/'sufb.json').read_text())
-    with open(RESULTS/'sufb.csv') as f: lines = list(csv.DictReader(f))
+@pytest.mark.parametrize('name', ['sufb', 'grid/sufb'])
+def test_committed_results_agree_with_themselves(name):
+    record = json.loads((RESULTS/f'{name}.json').read_text())
+    with open(RESULTS/f'{name}.csv') as f: lines = list(csv.DictReader(f))
     assert [(r['gap'], r['way'], str(r['seed'])) for r in record['runs']] == [(l['gap'], l['way'], l['seed']) for l in lines]
     starts = {(r['gap'], r['seed']): r['test'] for r in record['runs'] if r['way'] == 'start'}
     for r, l in zip(record['runs'], lines):

@@ -13,6 +13,7 @@ __all__ = ['DIVING48_MEAN', 'DIVING48_STD', 'IMAGENET_MEAN', 'IMAGENET_STD', 'SC
 import math, re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from inspect import signature
 import numpy as np
 import torch
@@ -276,6 +277,11 @@ def color_jitter(
 DIVING48_MEAN, DIVING48_STD = (.3381,.5108,.5785), (.2206,.2309,.2615)
 IMAGENET_MEAN, IMAGENET_STD = (.485,.456,.406), (.229,.224,.225)
 
+@lru_cache(64)
+def _in_rows(values, n, dtype, device): # (3 n,)
+    "Three values again and again, for rows of so many pixels"
+    with torch.inference_mode(False): return torch.tensor(values, dtype=dtype).repeat(n).to(device)
+
 def normalize(
     clips:Tensor, # (n, 3, t, h, w), uint8 or float in [0, 1]
     mean:Sequence[float]=IMAGENET_MEAN, # Of red, green, blue
@@ -286,11 +292,12 @@ def normalize(
     if len(mean)!=3 or len(std)!=3 or min(std)<=0: raise ValueError(f'expected three means and three deviations above 0, got {tuple(mean)} and {tuple(std)}')
     top = 255 if _check_clips(clips).dtype==torch.uint8 else 1
     x = clips.to(torch.get_default_dtype() if top==255 else clips.dtype, copy=not inplace)
+    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last_3d): # as frames lie in memory: rows are long where three colours are short
+        mean,std = (_in_rows(tuple((torch.tensor(s, dtype=x.dtype)*top).tolist()), x.shape[-1], x.dtype, x.device) for s in (mean, std))
+        rearrange(x, 'n c t h w -> (n t h) (w c)').sub_(mean).div_(std)
+        return x
     mean,std = ((torch.tensor(s, dtype=x.dtype)*top)[:,None,None,None].to(x.device, non_blocking=True) for s in (mean, std))
-    if x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last_3d): return x.sub_(mean).div_(std)
-    rows = rearrange(x, 'n c t h w -> (n t h) (w c)')                        # as frames lie in memory: rows are long where three colours are short
-    rows.sub_(mean.flatten().repeat(x.shape[-1])).div_(std.flatten().repeat(x.shape[-1]))
-    return x
+    return x.sub_(mean).div_(std)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #a318891f
 @dataclass(frozen=True)

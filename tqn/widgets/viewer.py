@@ -16,6 +16,7 @@ import torch
 from IPython import get_ipython
 from torch import Tensor, nn
 from ..core.names import refuse_unknown
+from ..core.processes import torch_threads
 from ..attention.answer import answer as ask, clip_times
 from ..attention.marks import moments_of, spans_of
 from ..attention.moments import FilmClips, as_table, move_moments, weigh
@@ -46,7 +47,7 @@ def respond(
         if kind=='whatif':
             start = time.perf_counter()
             seen = shown(len(a.frames), message.get('hidden') or [], bool(message.get('keep')))
-            now,attn,own = look_again(viewer.model, viewer.features, seen, a.reading)
+            with torch_threads(1): now,attn,own = look_again(viewer.model, viewer.features, seen, a.reading)   # the browser has the other cores: two threads would wait for each other
             maps = []
             if 'show' in message:                                                   # where each query looks now
                 layer,shown_head,how = message['show']
