@@ -194,9 +194,9 @@ def clean_memory(
     if valid is None: return memory, memory.new_ones(memory.shape[:2], dtype=torch.bool)
     if valid.shape!=memory.shape[:2] or valid.dtype!=torch.bool:
         raise ValueError(f"expected valid as bool {tuple(memory.shape[:2])}, True = real, got {valid.dtype} {tuple(valid.shape)}")
-    if valid.device.type=='cpu':
-        if valid.all(): return memory, valid
-        if not valid.any(1).all(): raise ValueError(f"expected at least one valid clip in each video, but video {valid.any(1).tolist().index(False)} of the batch has none; leave it out")
+    if valid.device.type=='cpu' and valid.all(): return memory, valid
+    if valid.device.type=='cpu' and not valid.any(1).all():
+        raise ValueError(f"expected at least one valid clip in each video, but video {valid.any(1).tolist().index(False)} of the batch has none; leave it out")
     return memory.masked_fill(~valid[...,None], 0), valid
 
 # %% ../../nbs/06_models/04_decoder.ipynb #11869eaf

@@ -149,7 +149,10 @@ function render({model, el}) {
   const asked = choice('question', meta.names.map(n => [n, n]), signal, question => tell({question})), pairs = h('div.pairs')
   const body = h('div.body', h('div.left', h('div.scroll', map.el), pairs), videos.el)
   root.append(h('div.tools', asked.box, facts), body, wait, note, makePane(model, signal))
-  const size = () => { const w = body.clientWidth; map.measure(w > 619 ? min(.66 * w, w - 268) - 4 : w - 4) }   // as in the style: the videos next to it, or below
+  const size = () => {                                // as in the style: the videos next to it, or below
+    const w = body.clientWidth
+    map.measure(w > 619 ? min(.66 * w, w - 268) - 4 : w - 4)
+  }
   const fill = () => {
     const grid = model.get('grid'), counts = typed(model.get('counts'), 'int32'), R = grid?.rows?.length, C = grid?.cols?.length
     if (!R || counts.length !== R * C) return
