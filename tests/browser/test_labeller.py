@@ -46,7 +46,7 @@ class Open:
         self.root = self.page.locator('.tqn-label').first
         self.root.scroll_into_view_if_needed()
 
-    def until(self, true, why='it did not happen', seconds=15):
+    def until(self, true, why='it did not happen', seconds=45):
         end = time.monotonic() + seconds
         while not true():
             if time.monotonic() > end: raise AssertionError(why)

@@ -236,7 +236,7 @@ def test_hover_gives_the_number_and_the_frame(opened, saved):
     assert f'clip {c}, frames {c*CLIP}–{c*CLIP + 7}' in text and f'{c*CLIP/25:.2f} s – {(c + 1)*CLIP/25:.2f} s' in text
     assert float(text.split()[0]) == pytest.approx(float(a[c]), abs=6e-4)
     frame = int((x - p.page.locator('.tqn-filmrow canvas').bounding_box()['x'])/p.page.locator('.tqn-filmrow canvas').bounding_box()['width']*N)
-    p.page.wait_for_selector(f'.tqn-viewer[data-preview="{frame}"]', timeout=10_000)
+    p.page.wait_for_selector(f'.tqn-viewer[data-preview="{frame}"]', timeout=40_000)
     assert p.data('frame') == '0', 'hovering does not seek'
     p.page.mouse.move(5, 5)
     assert p.page.locator('.tqn-tip').is_hidden()
