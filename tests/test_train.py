@@ -428,9 +428,9 @@ def test_one_run_in_a_folder(tmp_path, how):
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='this system does not fork')
 def test_the_lock_goes_with_its_process_though_a_forked_child_lives(tmp_path):
     from tqn.core.files import lock_folder
-    code = "import os, time\nfrom tqn.core.files import lock_folder\nheld = lock_folder(%r, '')\nif not os.fork(): time.sleep(60)\nprint(flush=True)\ntime.sleep(60)" % str(tmp_path)
+    code = "import os, time\nfrom tqn.core.files import lock_folder\nheld = lock_folder(%r, '')\nif not os.fork(): print(flush=True)\ntime.sleep(60)" % str(tmp_path)
     with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, start_new_session=True) as p:
-        p.stdout.readline()
+        p.stdout.readline()                                                       # of the child, which has closed its copy by now
         with pytest.raises(ValueError, match='taken'): lock_folder(tmp_path, 'taken')
         p.kill(); p.wait(10)
         lock_folder(tmp_path, 'taken').close()

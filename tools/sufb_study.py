@@ -8,7 +8,7 @@ a part of it: `--gaps gap --seeds 0 1 --arms start frozen sufb`. `--quick` tries
 Nothing here trains: stage 1 is `fit`, stage 2 is `fit_stage2`, rows come from `build_bank`, test scores from `score_videos`."""
 import argparse, csv, json, math, os, re, subprocess, sys, time, traceback
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 import numpy as np
@@ -33,7 +33,7 @@ from tqn.studies.demo import LOSS, dive_model, train_dives
 from tqn.training.loop import fit
 from tqn.training.settings import resolve
 from tqn.training.stage2 import fit_stage2
-from tqn.video.transforms import Preprocess, TrainTransform, read_box
+from tqn.video.transforms import Preprocess, TrainTransform, color_jitter, read_box
 
 ROOT = Path(__file__).resolve().parents[1]
 GAPS = {'gap': 'pre-trained on the other look', 'own': 'pre-trained further on the look of the benchmark'}
@@ -119,7 +119,7 @@ class GridPlace(Place):
         self.settings = resolve(1, 'grid', **settings).settings
         self.reading = Preprocess(**self.clips, size=self.settings.size, resize=self.settings.resize, mean=(127/255,)*3, std=(128/255,)*3)
         self.view, self.loss = self.reading.clean_view(), partial(tqn_loss, class_weight=0., smoothing=self.settings.smoothing)
-        self.augment = self.view    # a flip moves a row three times as far as another film is, and nothing in the bank is flipped
+        self.augment = self.view    # clean, see `moved`
         self.frames, self.set, self.mouth = FrameCache(6*2**30), open_data(self.data), read_box(self.settings.box)
         self.videos = {f'long_{s}': len(self.long(s)) for s in ('train', 'val', 'test')}
 
@@ -139,6 +139,28 @@ class GridPlace(Place):
                     preprocess=self.reading, convolution=c.convolution, n_convs=c.n_convs)
         train, val = (make_loader(self.features(gap, s), b, shuffle=s == 'train', seed=seed) for s, b in (('train', self.settings.batch_size), ('val', 64)))
         fit(model, train, val, folder, 'modern', seed=seed, loss=self.loss, lr=self.settings.lr, epochs=self.settings.epochs, overwrite=True, callbacks=[], progress=False)
+
+    @cached_property
+    def moved(self):
+        "How far a fresh row is from the stored row of the same frame, in the mean of 1 - cosine, when its window is changed; and, to compare, how far other rows are"
+        net, still = self.backbone('gap'), self.view
+        crop = TrainTransform(still.size, 2, still.mean, still.std, scale=(.8, 1.), ratio=(.95, 1.05), crop_p=1., flip_p=0., jitter=(0.,)*4)
+        def rows(view, drop=0.):
+            net.net._global_params = net.net._global_params._replace(drop_connect_rate=drop)
+            net.train(drop > 0)
+            for m in net.modules():
+                if isinstance(m, torch.nn.BatchNorm2d): m.eval()
+            out = []
+            for i, o in enumerate(self.long('train')[:12]):
+                clips = self.frames(o).frames(list(range(20, 30))).permute(0, 3, 1, 2)[:, :, None]
+                with torch.no_grad(): out.append(net(view(clips, torch.Generator().manual_seed(i))))
+            return torch.stack(out)
+        def far(a, b): return round(float((1 - torch.cosine_similarity(a, b, -1)).mean()), 3)
+        torch.manual_seed(0)
+        stored = rows(lambda x, g: still(x))
+        changed = {'flip': rows(lambda x, g: still(x.flip(-1))), 'crop, 80 to 100% of the height': rows(crop), 'light and contrast, 30%': rows(lambda x, g: still(color_jitter(x, g, .3, .3, 0., 0.))),
+                   'stochastic depth, .2': rows(lambda x, g: still(x), .2)}
+        return {**{k: far(stored, v) for k, v in changed.items()}, 'the next frame': far(stored[:, 1:], stored[:, :-1]), 'another film': far(stored[1:], stored[:-1])}
 
     def thaw(self, model):
         model.requires_grad_(True)
@@ -246,7 +268,7 @@ def write_results(place, out, seconds, tried):
     order = list(place.gaps), ['start', *WAYS]
     runs = sorted(done.values(), key=lambda r: (order[0].index(r['gap']), r['seed'], order[1].index(r['way'])))
     prepared = {g: json.loads((place.work/g/'bank.json').read_text()) for g in place.gaps if (place.work/g/'bank.json').exists()}
-    about = dict(size=place.view.size, k=place.k, batch=BATCH, seconds=seconds, augment=repr(place.augment), videos={k: place.videos[f'long_{k}'] for k in ('train', 'val', 'test')}, gaps=place.gaps, ways=WAYS, bank=prepared, tried=tried)
+    about = dict(size=place.view.size, k=place.k, batch=BATCH, seconds=seconds, augment=repr(place.augment), videos={k: place.videos[f'long_{k}'] for k in ('train', 'val', 'test')}, gaps=place.gaps, ways=WAYS, bank=prepared, tried=tried, **({'moved': place.moved} if place.name == 'grid' else {}))
     def every(o, n): return o[::max(1, len(o)//n)]
     thin = [{**r, 'log': every(r.get('log', []), 60), **({'rows': {k: every(v, 500) for k, v in r['rows'].items()}} if 'rows' in r else {})} for r in runs]
     write_atomic(out/'sufb.json', json.dumps(dict(about=about, runs=thin), separators=(',', ':')).replace('NaN', 'null'))
