@@ -123,6 +123,13 @@ class Notebook:
             self.page.wait_for_timeout(500)
         self.page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]', state='attached', timeout=20_000)
 
+    def until(self, true, why='it did not happen', seconds=60):
+        "Wait for what a page or its kernel will say; `why` may be a function, asked when it did not come. A page knows before its kernel does: what a kernel says is waited for, too"
+        end = time.monotonic() + seconds
+        while not true():
+            if time.monotonic() > end: raise AssertionError(f'{why() if callable(why) else why}; the page says {self.errors}')
+            self.page.wait_for_timeout(30)
+
     def menu(self, *names):
         "Choose from the menu bar"
         self.page.locator('.lm-MenuBar-itemLabel', has_text=re.compile(f'^{names[0]}$')).click()

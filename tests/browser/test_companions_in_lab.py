@@ -1,5 +1,5 @@
 "The companions in a real JupyterLab: ten thousand videos, filters, the last row, what is drawn against the arrays, and the viewer behind a click"
-import re, sys, time
+import re, sys
 from pathlib import Path
 import nbformat, numpy as np, pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -80,11 +80,7 @@ class Open:
         self.kernel = notebooks.kernel(self.nb)
 
     def get(self, expression): return self.kernel.get(expression)
-    def until(self, true, why='it did not happen', seconds=30):
-        end = time.monotonic() + seconds
-        while not true():
-            if time.monotonic() > end: raise AssertionError(f'{why}; the page says {self.nb.errors}')
-            self.page.wait_for_timeout(30)
+    def until(self, *args, **kwargs): self.nb.until(*args, **kwargs)
 
 @pytest.fixture(scope='module')
 def lab_page(notebooks, lab):
@@ -171,7 +167,7 @@ def test_filters_and_order(lab_page, browse):
 def test_a_click_opens_the_viewer(lab_page, browse, shots):
     row(browse, 2).click()
     viewer = browse.locator('.tqn-pane .tqn-viewer')
-    viewer.wait_for(timeout=20_000)
+    viewer.wait_for(timeout=60_000)
     assert lab_page.get('(browser.selected, opened[-1])') == ['dive_00002', 'dive_00002']
     lab_page.until(lambda: row(browse, 2).get_attribute('aria-selected') == 'true')
     assert viewer.locator('.tqn-lane').count() == 2
@@ -190,7 +186,7 @@ def test_rows_show_their_films_and_open_at_the_question(lab_page, shots):
     assert reds == [True, False, True, False], 'the pictures of other films'
     root.locator('.tqb-row', has_text='dive_00001').first.click()
     viewer = root.locator('.tqn-pane .tqn-viewer')
-    viewer.wait_for(timeout=20_000)
+    viewer.wait_for(timeout=60_000)
     assert lab_page.get('filmed.viewer.lane') == 1 and viewer.locator('[aria-selected=true]').get_attribute('data-name') == 'twist'
     lab_page.nb.shot(shots/'browse_films.png', '.tqn-browse >> nth=2')
     lab_page.kernel.run('filmed.close_viewer()')
@@ -355,7 +351,7 @@ def test_a_cell_lists_its_videos(lab_page, shots):
     target = next(i for i, t in enumerate(root.locator('.tqf-video span').all_inner_texts()) if not t.endswith('7'))
     id = root.locator('.tqf-video span').nth(target).inner_text()
     root.locator('.tqf-video').nth(target).click()
-    root.locator('.tqn-pane .tqn-viewer').wait_for(timeout=20_000)
+    root.locator('.tqn-pane .tqn-viewer').wait_for(timeout=60_000)
     assert lab_page.get('confusions.selected') == id == lab_page.get('opened[-1]')
     tones = lambda k: root.locator('.tqf-cell').nth(k).evaluate('e => getComputedStyle(e).backgroundColor.match(/[0-9]+/g).map(Number)')
     (r0, _, b0), (r1, _, b1) = tones(5), tones(int(np.argmax(np.where(np.eye(4), 0, counts/counts.sum(1, keepdims=True)).ravel())))

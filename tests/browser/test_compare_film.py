@@ -1,5 +1,4 @@
 "The film of a comparison in a real JupyterLab: played next to all lanes, frame by frame, and found again from every lane"
-import time
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -32,11 +31,7 @@ class Open:
         self.stage = self.root.locator('.tqc-stage')
         self.until(lambda: self.stage.get_attribute('data-video') == 'ready', 'the film did not come')
 
-    def until(self, true, why='it did not happen', seconds=20):
-        end = time.monotonic() + seconds
-        while not true():
-            if time.monotonic() > end: raise AssertionError(f'{why}; the page says {self.nb.errors}')
-            self.page.wait_for_timeout(30)
+    def until(self, *args, **kwargs): self.nb.until(*args, **kwargs)
 
     def frame(self): return int(self.stage.get_attribute('data-frame'))
     def grey(self): return self.root.locator('video').evaluate("v => { const c = document.createElement('canvas'); c.width = c.height = 8; const g = c.getContext('2d'); g.drawImage(v, 0, 0, 8, 8); return g.getImageData(4, 4, 1, 1).data[0] }")

@@ -1,5 +1,5 @@
 "The labeller in a real JupyterLab: a whole video by keyboard, the exact frame, what is on the disk, a kernel that stops and one that dies"
-import re, time
+import re
 import nbformat, pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -19,10 +19,10 @@ import time, tqn.widgets.label as room
 tall = Path('tall'); tall.mkdir(exist_ok=True)
 for name, (h, w) in {'1 portrait': (256, 96), '2 wide': (96, 256), '3 square': (120, 160)}.items():
     write_video(tall/f'{name}.mp4', torch.full((20, h, w, 3), 200, dtype=torch.uint8), fps=20., crf=8)
-slowly, opened = room.film_of, 0.
+opened = room.film_of
 def film_of(*args, **kwargs):
-    time.sleep(opened)
-    return slowly(*args, **kwargs)
+    while Path('slow').exists(): time.sleep(.02)      # a film opens for as long as the file lies there
+    return opened(*args, **kwargs)
 room.film_of = film_of
 v = tqn.Labeller('tall/table.csv', qs, videos='tall')
 v
@@ -46,11 +46,7 @@ class Open:
         self.root = self.page.locator('.tqn-label').first
         self.root.scroll_into_view_if_needed()
 
-    def until(self, true, why='it did not happen', seconds=45):
-        end = time.monotonic() + seconds
-        while not true():
-            if time.monotonic() > end: raise AssertionError(why)
-            self.page.wait_for_timeout(30)
+    def until(self, *args, **kwargs): self.nb.until(*args, **kwargs)
 
     def box(self, where):
         "Where something is, as soon as it is drawn: a lane that is drawn anew has no place for a moment"
@@ -69,7 +65,7 @@ class Open:
     def press(self, *keys):
         for k in keys: self.page.keyboard.press(k)
 
-    def kept(self): self.until(lambda: self.root.locator('.tql-state').inner_text().startswith('all kept'), self.root.locator('.tql-state').inner_text())
+    def kept(self): self.until(lambda: self.root.locator('.tql-state').inner_text().startswith('all kept'), lambda: self.root.locator('.tql-state').inner_text())
     def grey(self): return self.root.locator('video').evaluate("v => { const c = document.createElement('canvas'); c.width = c.height = 8; const g = c.getContext('2d'); g.drawImage(v, 0, 0, 8, 8); return g.getImageData(4, 4, 1, 1).data[0] }")
 
 @pytest.fixture(scope='module')
@@ -82,11 +78,11 @@ def test_a_video_by_keyboard(page, shots):
     page.until(lambda: root.locator('video').evaluate('v => v.readyState') >= 2, 'the film did not come')
     root.focus()
     page.press('2', 'ArrowDown', '3', '1', 'ArrowDown', '4')
-    page.until(lambda: '3 of 3 answered' in root.locator('.tql-head').inner_text(), root.locator('.tql-head').inner_text())
+    page.until(lambda: '3 of 3 answered' in root.locator('.tql-head').inner_text(), lambda: root.locator('.tql-head').inner_text())
     page.press('ArrowUp', 'ArrowUp', *['ArrowRight']*7)
-    page.until(lambda: abs(page.grey() - 42) <= 3, f'not on frame 7: {page.grey()}')
+    page.until(lambda: abs(page.grey() - 42) <= 3, lambda: f'not on frame 7: {page.grey()}')
     page.press('i', *['ArrowRight']*5)
-    page.until(lambda: abs(page.grey() - 72) <= 3, f'not on frame 12: {page.grey()}')
+    page.until(lambda: abs(page.grey() - 72) <= 3, lambda: f'not on frame 12: {page.grey()}')
     page.press('o')
     page.until(lambda: root.locator('.tql-lane').first.locator('.tql-span').inner_text() == '7–13')
     page.kept()
@@ -120,18 +116,18 @@ def test_extents_by_mouse(page):
     page.nb.page.wait_for_timeout(300)
     was = span()
     drag(8.5/40, 20.5/40)
-    page.until(lambda: span() == '8–21', span())
+    page.until(lambda: span() == '8–21', span)
     drag(21/40, 30.5/40)                              # its end
-    page.until(lambda: span() == '8–31', span())
+    page.until(lambda: span() == '8–31', span)
     drag(8/40, 4.5/40)                                # its beginning
-    page.until(lambda: span() == '4–31', span())
+    page.until(lambda: span() == '4–31', span)
     drag(.5, .5)                                      # no mark, but a place
     page.until(lambda: 'frame 20' in root.locator('.tql-clock').inner_text())
     assert span() == '4–31'
     page.kept()
     root.focus()
     for _ in range(3): page.press('u')
-    page.until(lambda: span() == was, span())
+    page.until(lambda: span() == was, span)
     page.kept()
     assert root.locator('.tql-round').get_attribute('aria-label') == 'Play'
 
@@ -139,8 +135,8 @@ def test_several_extents(page, shots):
     "Drawn, begun with a key, listed, removed by a key and a button, undone, and all of them in the table"
     root = page.root
     lane = root.locator('.tql-lane').first
-    def marks(*wanted): page.until(lambda: root.locator('.tql-question').first.locator('.tql-go').all_inner_texts() == list(wanted), root.locator('.tql-question').first.inner_text())
-    def frame(i): page.until(lambda: root.locator('.tql-clock').inner_text().startswith(f'frame {i} '), root.locator('.tql-clock').inner_text())
+    def marks(*wanted): page.until(lambda: root.locator('.tql-question').first.locator('.tql-go').all_inner_texts() == list(wanted), lambda: root.locator('.tql-question').first.inner_text())
+    def frame(i): page.until(lambda: root.locator('.tql-clock').inner_text().startswith(f'frame {i} '), lambda: root.locator('.tql-clock').inner_text())
     title = root.locator('.tql-title').inner_text()
     page.drag(lane, 20.5/40, 25.5/40); marks('20–26')
     page.drag(lane, 2.5/40, 6.5/40); marks('2–7', '20–26')
@@ -199,33 +195,47 @@ def test_films_of_every_shape_are_shown_whole(page, shots):
             page.nb.shot(shots/f'labeller_{title[2:-4]}_{width}.png', '.tqn-label >> nth=1')
     root.evaluate("e => { e.style.width = '' }")
 
-def test_keys_wait_for_the_next_film(page, notebooks):
-    "What is pressed while a film opens slowly is said to wait, and answers the questions of the next video, not of this one"
-    root, kernel = page.page.locator('.tqn-label').nth(1), notebooks.kernel(page.nb)
-    root.locator('.tql-item').first.click()
-    page.until(lambda: root.locator('.tql-title').inner_text() == '1 portrait.mp4')
-    kernel.run('room.opened = opened = 1.5; v.ahead = {}')
+def begin(page, title):
+    "Show a video of the second labeller at its first question, and take back whatever was answered"
+    root = page.page.locator('.tqn-label').nth(1)
+    state, head = lambda: root.locator('.tql-state').inner_text(), lambda: root.locator('.tql-head').inner_text()
+    for name in ('3 square.mp4', title):                                # the first question is the chosen one where a video is new
+        root.locator(f'.tql-item[title="{name}"]').click()
+        page.until(lambda: root.locator('.tql-title').inner_text() == name and 'opening' not in state(), state)
     root.focus()
-    page.press('n', '2', 'ArrowDown', '3', 'ArrowRight', 'ArrowRight')
-    page.until(lambda: 'keys wait' in root.locator('.tql-state').inner_text(), root.locator('.tql-state').inner_text(), 3)
-    kernel.run('opened = 0.')
-    page.until(lambda: '2 of 3 answered' in root.locator('.tql-head').inner_text(), root.locator('.tql-head').inner_text())
-    page.until(lambda: root.locator('.tql-clock').inner_text().startswith('frame 2 '), root.locator('.tql-clock').inner_text())
+    page.press(*['0', 'ArrowDown']*3)
+    page.until(lambda: '0 of 3 answered' in head() and state().startswith('all kept'), head)
+    return root, state, head
+
+def test_keys_wait_for_the_next_film(page, notebooks, lab):
+    "What is pressed while a film opens slowly is said to wait, and answers the questions of the next video, not of this one"
+    kernel, slow = notebooks.kernel(page.nb), lab.notebooks/'slow'
+    for title in ('2 wide.mp4', '1 portrait.mp4'): root, state, head = begin(page, title)
+    page.press('Home')
+    kernel.run('v.ahead = {}')
+    try:
+        slow.touch()
+        page.press('n', '2', 'ArrowDown', '3', 'ArrowRight', 'ArrowRight')
+        page.until(lambda: '5 keys wait' in state(), state)
+    finally: slow.unlink()
+    page.until(lambda: '2 of 3 answered' in head(), head)
+    page.until(lambda: root.locator('.tql-clock').inner_text().startswith('frame 2 '), lambda: root.locator('.tql-clock').inner_text())
     assert root.locator('.tql-title').inner_text() == '2 wide.mp4'
-    assert kernel.get('[o.answers for o in v.labels.items]') == [{}, {'way': 'right', 'with': ['hoop']}, {}]
+    answers = lambda: [{k: a for k, a in o.items() if a is not None} for o in kernel.get('[o.answers for o in v.labels.items]')]
+    page.until(lambda: answers() == [{}, {'way': 'right', 'with': ['hoop']}, {}], answers)
     kernel.close()
 
 def test_a_write_that_fails_is_said_and_tried_again(page, notebooks):
-    root, kernel = page.page.locator('.tqn-label').nth(1), notebooks.kernel(page.nb)
-    kernel.run("v.save(); Path('tall/table.csv.journal').mkdir()")               # stands for a disk that takes nothing
-    root.focus()
-    page.press('ArrowDown', '4')
-    page.until(lambda: root.locator('.tql-state').inner_text().startswith('NOT kept'), root.locator('.tql-state').inner_text())
-    assert '3 of 3 answered' in root.locator('.tql-head').inner_text() and not kernel.get("v.labels.items[1].answers.get('turns')")
-    kernel.run("Path('tall/table.csv.journal').rmdir()")
-    page.until(lambda: root.locator('.tql-state').inner_text().startswith('all kept'), root.locator('.tql-state').inner_text())
+    kernel, (root, state, head) = notebooks.kernel(page.nb), begin(page, '2 wide.mp4')
+    kernel.run("v.save(); Path('tall/table.csv.journal').mkdir(exist_ok=True)")               # stands for a disk that takes nothing
+    try:
+        page.press('ArrowDown', 'ArrowDown', '4')
+        page.until(lambda: state().startswith('NOT kept'), state)
+        assert '1 of 3 answered' in head() and not kernel.get("v.labels.items[1].answers.get('turns')")
+    finally: kernel.run("Path('tall/table.csv.journal').rmdir()")
+    page.until(lambda: state().startswith('all kept'), state)
     page.until(lambda: root.locator('.tqn-message').is_hidden(), 'the notice stays')
-    assert kernel.get("v.labels.items[1].answers['turns']") == '1.5'
+    page.until(lambda: kernel.get("v.labels.items[1].answers.get('turns')") == '1.5', 'the kernel has it not')
     kernel.close()
     page.root.scroll_into_view_if_needed()
 
@@ -244,9 +254,9 @@ def test_a_kernel_that_dies(page):
     page.until(lambda: page.nb.kernel() == 'idle', 'the kernel did not come back', 60)
     root.focus()
     page.press('u')
-    page.until(lambda: 'does not answer' in root.locator('.tql-state').inner_text(), root.locator('.tql-state').inner_text(), 12)
+    page.until(lambda: 'does not answer' in root.locator('.tql-state').inner_text(), lambda: root.locator('.tql-state').inner_text(), 12)
     page.run()
-    page.until(lambda: '2 of 3' in root.locator('.tql-head').inner_text() and root.locator('.tql-title').inner_text() == title, root.locator('.tql-head').inner_text())
+    page.until(lambda: '2 of 3' in root.locator('.tql-head').inner_text() and root.locator('.tql-title').inner_text() == title, lambda: root.locator('.tql-head').inner_text())
     assert 'journal' in root.locator('[role=alert]').first.inner_text()
 
 def test_no_complaint_and_no_stranger(page):

@@ -61,12 +61,12 @@ class Page:
         self.page.on('pageerror', lambda e: self.errors.append(str(e)))
         self.page.on('console', lambda m: self.errors.append(m.text) if m.type in ('error', 'warning') and 'willReadFrequently' not in m.text else None)  # the tests read pixels
         self.page.goto(f'file://{path}')
-        if wait: self.page.wait_for_selector(f'.tqn-viewer[data-ready="1"][data-video={wait}]', timeout=30_000)
+        if wait: self.page.wait_for_selector(f'.tqn-viewer[data-ready="1"][data-video={wait}]', timeout=60_000)
         self.root = self.page.locator('.tqn-viewer').first
 
     def data(self, name): return self.root.get_attribute(f'data-{name}')
 
-    def shown(self, frame, seconds=15):
+    def shown(self, frame, seconds=60):
         "Wait until the decoder shows a frame, then read its number off the picture"
         self.page.wait_for_selector(f'.tqn-viewer[data-frame="{frame}"][data-shown="{frame}"]', timeout=1000*seconds)
         assert self.number('.tqn-video') == frame
@@ -95,7 +95,7 @@ class Page:
             for (let x = 0; x < W; x++) { let n = 0; for (let y = H - 1; y >= 0 && d[4 * (y * W + x) + 3] === 255; y--) n++; out.push(n) }
             return [out, H] }""")
 
-    def until(self, script, seconds=20):
+    def until(self, script, seconds=60):
         "Wait for a condition; the page's own policy forbids playwright's way, which evaluates text"
         end = time.monotonic() + seconds
         while not self.page.evaluate(script):

@@ -18,7 +18,6 @@ def seen(notebooks, lab):
     assert not any(e for _, e in nb.run_all())
     nb.page.locator('.tqn-viewer').first.scroll_into_view_if_needed()
     s = Seen(nb, notebooks.kernel(nb)).wait()
-    s.nb = nb
     yield s
     s.kernel.close()
 
@@ -35,7 +34,7 @@ def test_ends_are_named_and_stand_at_their_frames(seen):
         b = grip(seen, f'twist: {name} of the moment').bounding_box()
         assert abs(b['x'] + side*b['width'] - (track['x'] + frame/F*track['width'])) < 1.5 and abs(b['y'] - track['y']) < 1.5
     seen.lane('twist').focus()
-    seen.until(lambda: '1.60 s – 3.20 s' in numbers(seen) and 'needed 0.25' in numbers(seen), why=numbers(seen))
+    seen.until(lambda: '1.60 s – 3.20 s' in numbers(seen) and 'needed 0.25' in numbers(seen), why=lambda: numbers(seen))
     assert 'frames 40–79' in numbers(seen) and '% of the attention' in numbers(seen) and 'Put back' not in numbers(seen)
 
 def test_an_end_is_moved_with_keys(seen):
