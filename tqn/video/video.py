@@ -259,7 +259,7 @@ class Video(FrameSource):
             except Exception: self._fast = False
         index = self.index
         if self._sums is None and self._decoder.paints: index = replace(index, keys=index.keys[:0])
-        return _stack(read_frames(self._decoder, index, wanted, self._sums), len(wanted), size)
+        return _stack(read_frames(self._decoder, index, wanted, self._stored), len(wanted), size)
 
     def _compared(self, images, wanted):
         "Frames that must be those of the scan"
