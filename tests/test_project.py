@@ -108,8 +108,8 @@ def test_a_room_keeps_the_law(path):
 
 @pytest.mark.parametrize('code, said', [
     ('from ..training.loop import fit', 'below'), ('from tqn.widgets import film', 'below'), ('def f():\n    import tqn.cli.main', 'below'),
-    ('import tqn', 'itself'), ('from tqn import __version__', 'itself'), ('from .. import TQN', 'itself'), ('from ..core.names import _x', 'private'),
-    ("import_module('tqn.cli.main')", 'string'), ('from ..core.names import unknown', ''), ('from .scores import evaluate', ''), ('import torch', '')])
+    ('import tqn', 'itself'), ('from tqn import __version__', 'itself'), ('from .. import TQN', 'itself'), ('from ..core.text import _x', 'private'),
+    ("import_module('tqn.cli.main')", 'string'), ('from ..core.text import unknown', ''), ('from .scores import evaluate', ''), ('import torch', '')])
 def test_a_broken_law_is_noticed(code, said):
     found = list(broken_laws(code, 'attention.answer'))
     assert (said in found[0]) if said else found == []
@@ -213,7 +213,7 @@ def test_names_are_found_in_a_zipped_package(tmp_path):
     import zipfile
     with zipfile.ZipFile(tmp_path/'tqn.zip', 'w') as z:
         for p in (ROOT/'tqn').rglob('*.py'): z.write(p, p.relative_to(ROOT))
-    code = "import tqn, tqn.core.names; print(tqn.__file__, len(tqn.__all__), tqn.QuerySet.__module__)"
+    code = "import tqn, tqn.core.text; print(tqn.__file__, len(tqn.__all__), tqn.QuerySet.__module__)"
     said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(tmp_path/'tqn.zip')})
     assert said.returncode == 0 and 'tqn.zip' in said.stdout and said.stdout.split()[1:] == [str(len(lazy_names())), 'tqn.questions.queries'], said.stderr
 

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from outside import MISSING, VOCAB
 from tqn.dives.diver import CLASSES, class_name, turns
 from tqn.questions.queries import Query, QuerySet, decode_answer, encode_answer, queries_from_rows
-from tqn.core.names import nearest, refuse_unknown
+from tqn.core.text import nearest, refuse_unknown
 from tqn.core.files import write_atomic
 
 # ---------------------------------------------------------------- any questions at all

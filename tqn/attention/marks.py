@@ -162,7 +162,7 @@ def sheet_cells(
     height:int=96,            # Of a picture
 )->dict[str,list]:            # {answer: [(row, picture uint8 (h, w, 3) or None where the film cannot be read), ...]}, best first
     "Pictures of the best moments of every answer"
-    from tqn.core.names import refuse_unknown
+    from tqn.core.text import refuse_unknown
     refuse_unknown([question], dict.fromkeys(table.question), 'there are no moments of the question')
     films,cells = {o.id: o for o in as_items(items)},{}
     mine = [r for r in _rows(table) if r['question']==question and r['first'] is not None]

@@ -21,7 +21,7 @@ from .answer import clip_times, read_answers, summarise
 from .spans import Reading, density, read_spans
 from .whatif import clip_gradients, drops
 from ..core.files import naming_file, read_plain, write_json
-from ..core.names import refuse_unknown
+from ..core.text import refuse_unknown
 from ..data.batches import feature_file
 from ..data.items import Item, VideoSet, as_items, open_item
 from ..data.manifest import load_items

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 from ..core.files import parse_plain, write_atomic
-from ..core.names import refuse_unknown, unknown
+from ..core.text import refuse_unknown, unknown
 from ..questions.queries import QuerySet
 from ..models.losses import answer_losses
 from .figure import pool_max

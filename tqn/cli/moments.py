@@ -36,7 +36,7 @@ def moments(
     "Find when in each film the evidence of every answer is. Times from a model that was never told a time, with what each answer loses when its moment is hidden."
     from tqn.attention import moments as m
     from tqn.attention.marks import cut_moments, mark_paths, refuse_existing, save_sheet, write_moments
-    from tqn.core.names import refuse_unknown
+    from tqn.core.text import refuse_unknown
     items = m.find_films(films, root, split or None)
     refuse_existing([*mark_paths([o.id for o in items], out).values(), *([sheet] if sheet else [])], overwrite)
     if sheet and sheet.suffix.lower() not in ('.png','.html','.htm'): raise ValueError(f'expected a name that ends in .png or .html for --sheet, got {sheet.name!r}')

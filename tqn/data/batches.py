@@ -21,7 +21,7 @@ from safetensors import safe_open
 from torch import Tensor, distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
 from ..core.files import file_name, naming_file, read_plain, regular
-from ..core.names import unknown
+from ..core.text import unknown
 from ..core.processes import ignore_interrupt, reading_workers
 from ..core.seeds import sample_generator
 from .items import Item, as_items, encode_targets, inside, open_item

@@ -18,7 +18,7 @@ from zlib import crc32
 import numpy as np
 from tqdm.auto import tqdm
 from ..core.files import file_name
-from ..core.names import nearest, spelling
+from ..core.text import nearest, spelling
 from ..core.processes import reading_workers
 from .items import Item, Problem, as_extent, extent_list, open_item, split_answers
 from .manifest import guess_queries, write_manifest

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from ..core.files import regular
-from ..core.names import nearest
+from ..core.text import nearest
 from .items import Item, Problem, VideoSet, make_set, refuse
 from ..questions.queries import QuerySet
 

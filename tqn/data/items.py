@@ -16,8 +16,7 @@ from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from pathlib import Path
 import torch
-from ..core.names import nearest
-from ..core.text import as_html, html_view
+from ..core.text import as_html, html_view, nearest
 from ..questions.queries import QuerySet
 from ..video.decode import is_there, known_scan
 from ..video.video import Composed, Cropped, FrameSource, open_video

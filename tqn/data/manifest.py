@@ -18,7 +18,7 @@ from pathlib import Path
 from ..core.files import parse_plain, plain_cell, regular, safe_cell, write_atomic
 from functools import lru_cache
 from tqdm.auto import tqdm
-from ..core.names import nearest, spelling
+from ..core.text import nearest, spelling
 from .items import Folders, Item, Problem, VideoSet, as_extent, extent_list, inside, make_set, refuse, split_answers
 from ..questions.queries import Query, QuerySet
 from ..video.transforms import box_text, read_box

@@ -12,7 +12,7 @@ from pathlib import Path
 from zlib import crc32
 import torch
 from torch.utils.data import Dataset
-from ..core.names import unknown
+from ..core.text import unknown
 from ..core.seeds import sample_generator
 from .batches import FeatureDataset
 from .items import Item, VideoSet, as_extent, extent_list, open_item

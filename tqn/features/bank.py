@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from ..core.names import unknown
+from ..core.text import plain_text, unknown
 from ..core.files import lock_folder, read_plain, write_atomic
-from ..core.text import plain_text
 
 # %% ../../nbs/07_features/03_bank.ipynb #0e32588e
 def _check_digest(

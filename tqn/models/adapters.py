@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.files import file_digest, read_plain, tensors_digest
-from ..core.names import unknown
+from ..core.text import unknown
 from .backbone import S3D, check_clips
 from .weights import LoadReport, assign_weights, load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..video.transforms import Preprocess

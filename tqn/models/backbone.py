@@ -14,7 +14,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from ..core.names import unknown
+from ..core.text import unknown
 
 # %% ../../nbs/06_models/01_backbone.ipynb #04c8654e
 class ConvNorm(nn.Module):

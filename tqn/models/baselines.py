@@ -18,7 +18,7 @@ from einops import einsum, rearrange, reduce, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
-from ..core.names import unknown
+from ..core.text import unknown
 from .decoder import Positions, QueryDecoder, clean_memory, dilated_convs, see_neighbours, watch_attention
 from .losses import tqn_loss
 from .tqn import TQN, TQNOutput

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.files import naming_file, packaged, read_plain, tensors_digest
-from ..core.names import refuse_unknown
+from ..core.text import refuse_unknown
 from ..dives.diver import dives_queries
 from .adapters import ImageBackbone, NamedBackbone, open_backbone
 from .backbone import S3D

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from ..core.files import naming_file, parse_plain, regular
-from ..core.names import unknown
-from ..core.text import as_html, html_view
+from ..core.text import as_html, html_view, unknown
 
 # %% ../../nbs/02_questions/01_phrases.ipynb #c416e8e8
 def plain_words(

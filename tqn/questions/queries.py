@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from ..core.files import naming_file, plain_format, read_plain, write_atomic
-from ..core.names import refuse_unknown, unknown
-from ..core.text import as_html, brief, html_view
+from ..core.text import as_html, brief, html_view, refuse_unknown, unknown
 from .phrases import Rules, read_categories, read_names
 
 # %% ../../nbs/02_questions/02_queries.ipynb #9c4b06e7

@@ -39,7 +39,7 @@ from ..attention.scores import confusion_matrix, evaluate, predictions
 from ..models.tqn import TQN
 from ..models.losses import tqn_loss
 from ..questions.queries import QuerySet
-from ..core.names import refuse_unknown, unknown
+from ..core.text import refuse_unknown, unknown
 from ..attention.whatif import agreement, clip_gradients, curve_areas, reliance
 from ..training.settings import Amount, Checked, Count, Positive, Settings, Text, preset_settings
 from ..training.loop import Stage, fit

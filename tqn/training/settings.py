@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from ..core.names import refuse_unknown, unknown
+from ..core.text import refuse_unknown, unknown
 
 # %% ../../nbs/09_training/01_settings.ipynb #1544deae
 def _no_truth(value):

@@ -17,8 +17,7 @@ from ..features.bank import BankParts, FeatureBank, StoredRows, check_ids, drift
 from ..features.stream import stream
 from ..data.batches import WAYS, WholeVideos, WindowDataset, collate, windows_loader
 from ..core.files import temporary, weights_digest
-from ..core.names import unknown
-from ..core.text import plain_text
+from ..core.text import plain_text, unknown
 from .run import LivePlot, Run, cut_log, log_row, make_accelerator, read_log
 from .loop import Stage, fit, train_mode
 from .settings import Checked, TrainConfig, make_config

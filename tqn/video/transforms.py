@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
-from ..core.names import refuse_unknown, unknown
+from ..core.text import refuse_unknown, unknown
 
 # %% ../../nbs/03_video/02_transforms.ipynb #eea8f9e9
 def _check_clips(

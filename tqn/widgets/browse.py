@@ -14,8 +14,7 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 import traitlets as tl
-from ..core.names import unknown
-from ..core.text import plain_text, shorten
+from ..core.text import plain_text, shorten, unknown
 from ..data.batches import FeatureDataset
 from ..data.items import open_item
 from ..attention.figure import INK, LINE, RIGHT, SOFT, WRONG, darkness, tone_map

@@ -21,9 +21,8 @@ from ..attention.figure import GROUND, INK, FAINT, RIGHT, SOFT, WRONG, draw_lane
 from ..data.items import Item, open_item
 from .film import Companion, front_end, playable, sprite, strip_frames
 from .lanes import ViewData, film_part, unpack
-from ..core.names import unknown
+from ..core.text import plain_text, unknown
 from ..core.files import parse_plain, write_atomic
-from ..core.text import plain_text
 
 # %% ../../nbs/10_widgets/06_compare.ipynb #c6e07cad
 def rebin(

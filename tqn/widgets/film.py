@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from traitlets import Enum, TraitError, Unicode
 from ..attention.figure import SOFT
 from ..core.files import json_digest, packaged
-from ..core.names import refuse_unknown
+from ..core.text import refuse_unknown
 from ..video.video import Composed, Cropped, Excerpt, FrameFolder, FrameSource, Video, open_video, write_video
 from ..video.decode import VideoError, cache_folder, display, file_url, open_stream
 

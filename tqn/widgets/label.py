@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import traitlets as tl
 from ..core.files import file_name, naming_file, parse_plain, read_plain, write_atomic, write_json
-from ..core.names import unknown
+from ..core.text import unknown
 from ..questions.queries import QuerySet
 from ..data.items import Item, as_extent, extent_list, open_item, split_answers
 from ..data.manifest import frame_spans, guess_queries, load_items, write_manifest, written_questions

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from traitlets import Bool, Bytes, Dict, Enum, Float, Int, List, TraitError, Unicode, validate
-from ..core.names import refuse_unknown
+from ..core.text import refuse_unknown
 from ..attention.answer import Answer
 from ..attention.answer import answer as ask
 from ..attention.answer import rollout as follow

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from IPython import get_ipython
 from torch import Tensor, nn
-from ..core.names import refuse_unknown
+from ..core.text import refuse_unknown
 from ..core.processes import torch_threads
 from ..attention.answer import answer as ask, clip_times
 from ..attention.marks import moments_of, spans_of
