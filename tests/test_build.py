@@ -9,7 +9,7 @@ from tqn.features.bank import FeatureBank
 from tqn.features.bank import bank_parts
 from tqn.features.build import bank_digest, build_bank, count_clips, open_bank, own_videos, part_folder, read_notes, ready_items
 from tqn.data.items import Item
-from tqn.core.seeds import sample_generator
+from tqn.core.processes import sample_generator
 from tqn.models import backbone as backbone_room
 from tqn.models.backbone import S3D
 from tqn.models.tqn import TQN

@@ -13,12 +13,11 @@ from tqn.data.items import Item, as_items, encode_targets, open_item, shorter_th
 from tqn.data.batches import (
     ClipDataset, EpochSampler, FeatureDataset, FrameCache, WindowDataset, collate, finish_batch, load_features, make_loader, pick_clips, read_clips)
 from tqn.core import processes as P
-from tqn.core.processes import reading_workers
+from tqn.core.processes import reading_workers, sample_generator
 from tqn.core.files import weights_digest
 from tqn.features.store import extract
 from tqn.features.stream import run_pieces
 from tqn.video.transforms import Colours
-from tqn.core.seeds import sample_generator
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.transforms import EvalTransform, TrainTransform
 from tqn.video.video import open_video, write_video

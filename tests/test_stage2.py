@@ -15,7 +15,7 @@ from tqn.features.bank import BankParts, FeatureBank
 from tqn.data.items import Item
 from tqn.data.batches import OwnVideos, WholeVideos, WindowDataset, collate
 from tqn.core.files import weights_digest
-from tqn.core.seeds import sample_generator
+from tqn.core.processes import sample_generator
 from tqn.training.chain import launch
 from tqn.models.tqn import TQN
 from tqn.models.losses import tqn_loss

@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from tqn.training import run as R
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, collate, make_loader
-from tqn.core.seeds import sample_generator
+from tqn.core.processes import sample_generator
 from tqn.models.losses import tqn_loss
 from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
@@ -22,7 +22,7 @@ SETUP = '''
 import torch
 from tqn.data.items import Item
 from tqn.data.batches import FeatureDataset, make_loader
-from tqn.core.seeds import sample_generator
+from tqn.core.processes import sample_generator
 from tqn.models.losses import tqn_loss
 from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet

@@ -22,8 +22,7 @@ from torch import Tensor, distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
 from ..core.files import file_name, naming_file, read_plain, regular
 from ..core.text import unknown
-from ..core.processes import ignore_interrupt, reading_workers
-from ..core.seeds import sample_generator
+from ..core.processes import ignore_interrupt, reading_workers, sample_generator
 from .items import Item, as_items, encode_targets, inside, open_item
 from ..questions.queries import QuerySet
 from ..video.transforms import BoxError, Preprocess, box_text, clip_grid, fit_stride, read_box

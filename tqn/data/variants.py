@@ -13,7 +13,7 @@ from zlib import crc32
 import torch
 from torch.utils.data import Dataset
 from ..core.text import unknown
-from ..core.seeds import sample_generator
+from ..core.processes import sample_generator
 from .batches import FeatureDataset
 from .items import Item, VideoSet, as_extent, extent_list, open_item
 from ..video.transforms import box_text, read_box

@@ -20,8 +20,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from ..core.seeds import sample_generator
-from ..core.processes import reading_workers
+from ..core.processes import reading_workers, sample_generator
 from ..data.items import Item, open_item
 from ..models.backbone import fuse, wants_bf16
 from ..video.decode import VideoError

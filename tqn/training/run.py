@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from ..core.files import lock_folder, read_plain, remove_files, temporary, write_atomic
-from ..core.processes import Terminated
-from ..core.seeds import sample_generator
+from ..core.processes import Terminated, sample_generator
 from ..core.text import plain_text
 from ..data.batches import finish_batch
 from .settings import MAY_CHANGE, Resolved, TrainConfig, resolve, save_settings
