@@ -9,7 +9,7 @@ import torch
 from tqn import TQN, open_data
 from tqn.cli.main import run
 from tqn.core.files import tensors_digest
-from tqn.data.grid_corpus import read_grid, read_sentence
+from tqn.data.published import read_grid, read_sentence
 from tqn.data.items import DataError, open_item
 from tqn.models import adapters
 from tqn.models.adapters import ImageBackbone
