@@ -9,9 +9,8 @@ from tqn import TQN, QuerySet
 from tqn.attention.localise import ClipMaps
 from tqn.attention.whatif import hiding_masks
 from tqn.core.files import packaged
-from tqn.data.batches import FeatureDataset
+from tqn.data.batches import FeatureDataset, VariedFeatures, lengthened, moved
 from tqn.data.items import Item
-from tqn.data.variants import VariedFeatures, lengthened, moved
 from tqn.models.decoder import ClipNorm, QueryDecoder
 from tqn.studies.grid import Experiment, FeatureView, clip_timing, feature_scale, feature_source, grid_paths, load_grid, run_digest, run_grid, run_one, variant_splits, views
 from tqn.studies.report import gains, make_tables

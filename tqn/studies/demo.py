@@ -23,7 +23,7 @@ from torch import nn
 from ..models.backbone import fuse
 from ..models.weights import DIVE_CLIPS, read_weights, small_backbone
 from ..data.items import as_items
-from ..data.batches import FeatureDataset, make_loader
+from ..data.batches import FeatureDataset, WholeVideos, WindowDataset, make_loader
 from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.scores import Evaluation, evaluate, plot_confusion, plot_scores, score_videos
@@ -40,7 +40,6 @@ from ..features.build import build_bank
 from ..features.store import extract
 from ..features.stream import stream
 from ..training.stage2 import fit_stage2
-from ..data.batches import WholeVideos, WindowDataset
 
 # %% ../../nbs/11_studies/03_demo.ipynb #a4d09154
 SIZES = {False: {**{s: SPLITS[s] for s in ('train','val','test','unseen')}, 'long_test': 96},

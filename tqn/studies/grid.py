@@ -28,9 +28,8 @@ from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_fo
 from ..core.processes import process_pool, torch_threads
 from ..core.files import json_digest, naming_file, packaged, read_plain, slug, write_json
 from ..data.items import encode_targets, extent_list
-from ..data.batches import FeatureDataset, make_loader
+from ..data.batches import FeatureDataset, VariedFeatures, make_loader
 from ..data.published import open_data, what_is
-from ..data.variants import VariedFeatures
 from ..features.store import FeatureStore
 from ..video.transforms import Preprocess, clip_grid
 from ..models.losses import focus_loss, order_loss, ordinal_tqn_loss

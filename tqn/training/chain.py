@@ -28,9 +28,8 @@ from ..data.check import scan_item
 from ..data.manifest import written_questions
 from ..video.transforms import DIVING48_MEAN, DIVING48_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess, box_text, read_box
 from ..data.items import Item, VideoSet, as_items, open_item, shorter_than
-from ..data.batches import ClipDataset, FeatureDataset, WholeVideos, WindowDataset, feature_file, make_loader
+from ..data.batches import ClipDataset, FeatureDataset, WholeVideos, WindowDataset, feature_file, make_loader, vary
 from ..data.published import open_data, what_is
-from ..data.variants import vary
 from ..models.adapters import NamedBackbone, open_backbone
 from ..models.backbone import S3D
 from ..models.weights import load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
