@@ -4,8 +4,9 @@ import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose
 from tqn.video.transforms import clip_spans
-from tqn.attention.moments import METHODS, Finder, clip_maps, find_films, lost_by_hiding, moments, places_elsewhere, span_clips, windows
-from tqn.attention.spans import Reading, average_precision, density, read_spans, smooth, span_iou
+from tqn.attention.moments import (
+    METHODS, Finder, Reading, average_precision, clip_maps, density, find_films, lost_by_hiding, moments, places_elsewhere, read_spans,
+    smooth, span_clips, span_iou, windows)
 from tqn.attention.retrieval import choose_finder, roc_area, score_moments
 from tqn.attention.whatif import ask_again, drops, shown
 from tqn.data.items import Item
