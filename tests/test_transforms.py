@@ -63,7 +63,7 @@ def test_jitter_is_one_adjustment_after_another(seed, order):
 def test_pieces_do_not_matter(seed, n, pixels):
     clips = some_clips(seed, n=n)
     amounts,order = draw_jitter(n, gen(seed))
-    f = lambda c,a: apply_jitter(c, a, order)
+    f = lambda c,a,out=None: apply_jitter(c, a, order, out)
     assert_close(in_pieces(f, clips, amounts, pixels), f(clips, amounts))
 
 def test_jitter_range_and_negative_amounts():

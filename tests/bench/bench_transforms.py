@@ -46,7 +46,7 @@ def main(args=None):
     cropped = crop_resize(clips, (20,30,200,240), a.size)
     amounts,order = draw_jitter(a.clips, torch.Generator().manual_seed(0))
     imgs = [Image.fromarray(f.numpy()) for f in rearrange(cropped, 'n c t h w -> (n t) h w c')]
-    jitter = lambda c,m: apply_jitter(c, m, order)
+    jitter = lambda c,m,out=None: apply_jitter(c, m, order, out)
     gens = [torch.Generator().manual_seed(0) for _ in range(2)]
     runs = {'whole recipe, PIL': lambda: pil_recipe(frames, a.size, a.clips, gens[0]), 'whole recipe, tqn': lambda: train(clips, gens[1]),
             'crop and resize, PIL': lambda: [np.asarray(Image.fromarray(f).crop((30,20,270,220)).resize((a.size,a.size), Image.BILINEAR)) for f in frames],

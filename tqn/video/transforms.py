@@ -234,9 +234,12 @@ def apply_jitter(
     clips:Tensor, # (n, 3, t, h, w), uint8 or float in [0, 1]
     amounts:Tensor, # Of brightness, contrast, saturation, hue for each clip (n, 4)
     order:Sequence[int]=(0,1,2,3), # Which of the four comes first, second, ...
+    out:Tensor|None=None, # Where the result goes, float; None: somewhere new
 )->Tensor: # float in [0, 1], (n, 3, t, h, w)
     "Adjust the colours of each clip by its own amounts"
-    x = clips.clone() if _check_clips(clips).is_floating_point() else to_float(clips)
+    if out is None: out = torch.empty_like(clips, dtype=clips.dtype if _check_clips(clips).is_floating_point() else torch.get_default_dtype())
+    x = out.copy_(clips)
+    if not clips.is_floating_point(): x.div_(255)
     if amounts.shape!=(len(clips),4): raise ValueError(f'expected amounts ({len(clips)}, 4), one row for each clip, got {tuple(amounts.shape)}')
     for i in order:
         if (amounts[:,i]!=(i!=3)).any(): _ADJUST[i](x, amounts[:,i], inplace=True)
@@ -244,7 +247,7 @@ def apply_jitter(
 
 # %% ../../nbs/03_video/02_transforms.ipynb #571702c7
 def in_pieces(
-    f:Callable[[Tensor,Tensor],Tensor], # From clips and amounts to clips of the same size, each frame for itself
+    f:Callable[[Tensor,Tensor,Tensor],None], # From clips and amounts writes clips of the same size into the third, each frame for itself
     clips:Tensor, # (n, 3, t, h, w)
     amounts:Tensor, # One row for each clip (n, 4)
     pixels:int=2**17, # About how many pixels to work on at once
@@ -253,11 +256,11 @@ def in_pieces(
     "Apply `f` to a few frames at a time"
     n,_,t,h,w = clips.shape
     frames = max(1, pixels//(h*w))
-    if clips.device.type!='cpu' or n*t<=frames: return f(clips, amounts) if out is None else out.copy_(f(clips, amounts))
+    if out is None: out = torch.empty_like(clips, dtype=clips.dtype if clips.is_floating_point() else torch.get_default_dtype())
+    if clips.device.type!='cpu' or n*t<=frames: f(clips, amounts, out); return out
     n_each, t_each = max(1, frames//t), -(-t//-(-t//frames))                   # parts of a clip are about as long as each other
-    if out is None: out = torch.empty(clips.shape, dtype=clips.dtype if clips.is_floating_point() else torch.get_default_dtype())
     for o,c,a in zip(out.split(n_each), clips.split(n_each), amounts.split(n_each)):
-        for o_part,c_part in zip(o.split(t_each, 2), c.split(t_each, 2)): o_part.copy_(f(c_part, a))
+        for o_part,c_part in zip(o.split(t_each, 2), c.split(t_each, 2)): f(c_part, a, o_part)
     return out
 
 # %% ../../nbs/03_video/02_transforms.ipynb #ab18e51c
@@ -271,30 +274,31 @@ def color_jitter(
 )->Tensor: # float in [0, 1], (n, 3, t, h, w)
     "New colours for each clip"
     amounts,order = draw_jitter(len(_check_clips(clips)), generator, (brightness,contrast,saturation,hue))
-    return in_pieces(lambda c,a: apply_jitter(c, a, order), clips, amounts)
+    return in_pieces(lambda c,a,out: apply_jitter(c, a, order, out), clips, amounts)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #48dee853
 DIVING48_MEAN, DIVING48_STD = (.3381,.5108,.5785), (.2206,.2309,.2615)
 IMAGENET_MEAN, IMAGENET_STD = (.485,.456,.406), (.229,.224,.225)
 
 @lru_cache(64)
-def _in_rows(values, n, dtype, device): # (3 n,)
-    "Three values again and again, for rows of so many pixels"
-    with torch.inference_mode(False): return torch.tensor(values, dtype=dtype).repeat(n).to(device)
+def _in_rows(values, top, n, dtype, device): # (3 n,)
+    "Three values times `top` again and again, for rows of so many pixels"
+    with torch.inference_mode(False): return (torch.tensor(values, dtype=dtype)*top).repeat(n).to(device)
 
 def normalize(
     clips:Tensor, # (n, 3, t, h, w), uint8 or float in [0, 1]
     mean:Sequence[float]=IMAGENET_MEAN, # Of red, green, blue
     std:Sequence[float]=IMAGENET_STD, # Of red, green, blue
     inplace:bool=False, # Change `clips` themselves, where they are floats
+    out:Tensor|None=None, # Where the result goes, float; None: somewhere new
 )->Tensor: # float (n, 3, t, h, w)
     "Subtract the mean, divide by the deviation"
     if len(mean)!=3 or len(std)!=3 or min(std)<=0: raise ValueError(f'expected three means and three deviations above 0, got {tuple(mean)} and {tuple(std)}')
     top = 255 if _check_clips(clips).dtype==torch.uint8 else 1
-    x = clips.to(torch.get_default_dtype() if top==255 else clips.dtype, copy=not inplace)
+    x = clips.to(torch.get_default_dtype() if top==255 else clips.dtype, copy=not inplace) if out is None else out.copy_(clips)
     if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last_3d): # as frames lie in memory: rows are long where three colours are short
-        mean,std = (_in_rows(tuple((torch.tensor(s, dtype=x.dtype)*top).tolist()), x.shape[-1], x.dtype, x.device) for s in (mean, std))
-        rearrange(x, 'n c t h w -> (n t h) (w c)').sub_(mean).div_(std)
+        mean,std = (_in_rows(tuple(s), top, x.shape[-1], x.dtype, x.device) for s in (mean, std))
+        x.permute(0, 2, 3, 4, 1).flatten(3).sub_(mean).div_(std)
         return x
     mean,std = ((torch.tensor(s, dtype=x.dtype)*top)[:,None,None,None].to(x.device, non_blocking=True) for s in (mean, std))
     return x.sub_(mean).div_(std)
@@ -313,7 +317,10 @@ class Colours:
         out:Tensor|None=None, # Where the result goes; None: somewhere new
     )->Tensor: # float (n, 3, t, h, w)
         "Jitter and normalise the clips of one video"
-        def prepare(c, a): return normalize(apply_jitter(c, a, self.order), self.mean, self.std, inplace=True) if self.amounts else normalize(c, self.mean, self.std)
+        def prepare(c, a, out):
+            if not self.amounts: normalize(c, self.mean, self.std, out=out)
+            elif out.stride(-1)==1: normalize(apply_jitter(c, a, self.order, out), self.mean, self.std, inplace=True)
+            else: normalize(apply_jitter(c.contiguous(), a, self.order), self.mean, self.std, out=out)      # jitter works on planes
         return in_pieces(prepare, _check_clips(clips), torch.tensor(self.amounts) if self.amounts else torch.zeros(len(clips), 4), out=out)
 
 @dataclass(frozen=True)
