@@ -11,7 +11,7 @@ from tqn.data.batches import ClipDataset, FrameCache, WholeVideos, WindowDataset
 from tqn.data.check import check, cut_items, fix
 from tqn.data.items import DataError, Item, open_item
 from tqn.data.manifest import load_items, write_manifest
-from tqn.features.build import build_bank
+from tqn.features.bank import build_bank
 from tqn.features.store import extract
 from tqn.features.stream import stream
 from tqn.video.transforms import BoxError, Preprocess, read_box

@@ -5,9 +5,8 @@ import torch
 from einops import rearrange
 from torch import nn
 from torch.testing import assert_close
-from tqn.features.bank import FeatureBank
-from tqn.features.bank import bank_parts
-from tqn.features.build import bank_digest, build_bank, count_clips, open_bank, own_videos, part_folder, read_notes, ready_items
+from tqn.features.bank import (
+    FeatureBank, bank_digest, bank_parts, build_bank, count_clips, open_bank, own_videos, part_folder, read_notes, ready_items)
 from tqn.data.items import Item
 from tqn.core.processes import sample_generator
 from tqn.models import backbone as backbone_room

@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tqn.features.build import read_notes, ready_items
-from tqn.features.bank import bank_parts
+from tqn.features.bank import bank_parts, read_notes, ready_items
 from tqn.data.items import Item
 from tqn.dives.diver import CLASSES
 from tqn.models.tqn import TQN

@@ -14,7 +14,7 @@ from tqn.attention.localise import ClipMaps, map_scores
 from tqn.attention.scores import score_videos
 from tqn.data.batches import ClipDataset, WholeVideos, WindowDataset, load_features, read_clips
 from tqn.data.items import Item
-from tqn.features.build import build_bank, read_notes
+from tqn.features.bank import build_bank, read_notes
 from tqn.features.store import extract
 from tqn.features.stream import stream
 from tqn.video.transforms import EvalTransform, Preprocess

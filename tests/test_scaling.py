@@ -12,8 +12,7 @@ from tqn import QuerySet, TQN
 from tqn.attention.answer import answer
 from tqn.data.batches import ClipDataset, FrameCache, WholeVideos, WindowDataset, make_loader
 from tqn.data.items import Item, open_item
-from tqn.features.bank import FeatureBank
-from tqn.features.build import build_bank
+from tqn.features.bank import FeatureBank, build_bank
 from tqn.features.store import extract, feature_notes, features_backbone, made_by
 from tqn.features.stream import stream
 from tqn.training.chain import make_model, model_settings

@@ -132,7 +132,7 @@ MEMORY = '''
 import resource, torch
 import tqn.data.batches, tqn.data.items
 from tqn import S3D, TQN, QuerySet
-from tqn.features.build import build_bank
+from tqn.features.bank import build_bank
 from tqn.attention.scores import score_videos
 torch.set_num_threads(1)
 class Film:

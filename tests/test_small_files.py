@@ -11,8 +11,7 @@ from tqn.data.batches import array_shape, load_features
 
 from tqn.data.manifest import read_manifest
 from tqn.dives.dives import prepare
-from tqn.features.bank import read_bank_index
-from tqn.features.build import read_notes
+from tqn.features.bank import read_bank_index, read_notes
 from tqn.features.store import FeatureStore
 from tqn.models.adapters import processor_settings
 from tqn.models.tqn import TQN

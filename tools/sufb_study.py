@@ -22,8 +22,7 @@ from tqn.data.items import as_items
 from tqn.data.published import open_data
 from tqn.dives.diver import dives_queries
 from tqn.dives.dives import make_item, render_files
-from tqn.features.bank import FeatureBank, drift
-from tqn.features.build import build_bank
+from tqn.features.bank import FeatureBank, build_bank, drift
 from tqn.features.store import extract
 from tqn.models.tqn import TQN
 from tqn.models.adapters import open_backbone

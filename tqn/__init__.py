@@ -24,8 +24,7 @@ if TYPE_CHECKING:  # The table of names: editors read it as it stands, and `__ge
     from .models.adapters import open_backbone
     from .features.stream import clip_features
     from .features.store import FeatureStore, check_features, extract
-    from .features.bank import FeatureBank, drift, plot_ages
-    from .features.build import build_bank
+    from .features.bank import FeatureBank, build_bank, drift, plot_ages
     from .attention.answer import answer, answer_features
     from .attention.figure import plot_attention
     from .attention.scores import evaluate, score_videos

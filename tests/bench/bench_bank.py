@@ -129,7 +129,7 @@ if task == 'test':
     done = score_videos(model, items, 'two', progress=False)
     assert len(done.evaluation) == 1
 else:
-    from tqn.features.build import build_bank
+    from tqn.features.bank import build_bank
     bank = build_bank(model, items, folder, progress=False)
     assert bank.index.n_rows == n and not bank.missing()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)

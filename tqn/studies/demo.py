@@ -36,7 +36,7 @@ from ..core.files import numbered, read_plain, temporary, write_atomic, write_js
 from ..training.loop import fit
 from ..training.run import Run
 from ..video.transforms import Preprocess
-from ..features.build import build_bank
+from ..features.bank import build_bank
 from ..features.store import extract
 from ..features.stream import stream
 from ..training.stage2 import fit_stage2

@@ -35,8 +35,7 @@ from ..models.backbone import S3D
 from ..models.weights import load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..models.tqn import RENDERED, TQN, backbone_name, model_folder
 from ..models.losses import tqn_loss
-from ..features.bank import bank_parts
-from ..features.build import build_bank, ready_items
+from ..features.bank import bank_parts, build_bank, ready_items
 from ..features.store import FeatureStore, extract, feature_notes, features_backbone, made_by
 from ..core.files import read_plain, write_json
 from ..core.text import said_time
