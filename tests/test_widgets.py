@@ -27,8 +27,7 @@ from tqn.video.video import FrameFolder, Video, write_video
 from tqn.attention.whatif import ask_again, shown
 from tqn.attention.marks import write_moments
 from tqn.attention.moments import Finder, lost_by_hiding, moments, span_clips
-from tqn.widgets.page import page
-from tqn.widgets.viewer import AttentionViewer, respond, view
+from tqn.widgets.viewer import AttentionViewer, page, respond, view
 
 QS = QuerySet([Query('takeoff', ['Back','Forward']), Query('twist', ['0','1','2'], kind='count'), Query('seen', ['board','pool','crowd'], kind='many')],
               classes=[('plain', ['Back','0',None]), ('hard', ['Forward','2',None])])

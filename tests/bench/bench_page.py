@@ -10,7 +10,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1]/'browser')]
 from conftest import FLAGS, chromium
 from test_page import CLIP, harness, numbered
 from tqn.attention.answer import Answer
-from tqn.widgets.page import page
+from tqn.widgets.viewer import page
 from tqn.widgets.lanes import view_data
 from tqn.video.video import Video, write_video
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tqn.attention.answer import Answer
-from tqn.widgets.page import page, save_page
+from tqn.widgets.viewer import page, save_page
 from tqn.widgets.lanes import view_data
 from tqn.attention.figure import PALETTE, pool_max
 from tqn.widgets.lanes import shown_maps
