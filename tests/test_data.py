@@ -258,6 +258,12 @@ def test_bytes_are_coloured_in_the_pass():
     for k,clips,*left in pieces:
         if clips is not None: assert torch.equal(got[k], (left[0](clips) if left[0] else clips).flatten(1))
 
+@pytest.mark.parametrize('net', [lambda x: x[:,:,0,0,0], lambda x: x.flatten(1), lambda x: x.mean((2, 3, 4))])
+def test_rows_outlive_the_memory_of_their_pass(net):
+    "Kept all together, as somebody who makes a list does, also where a backbone gives a part of its input back"
+    pieces = [(k, torch.randn(1 + k%3, 3, 2, 4, 4)) for k in range(7)]
+    for (_,f),(_,c) in zip(list(run_pieces(net, pieces, 2)), pieces): torch.testing.assert_close(f, net(c))
+
 def test_packing_mixed_sizes():
     pieces = [(0, torch.ones(2, 3, 2, 4, 4)), (1, torch.ones(1, 3, 2, 6, 6)), (2, torch.ones(1, 3, 2, 6, 6))]
     net = Mean()

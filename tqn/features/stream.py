@@ -58,13 +58,16 @@ def run_pieces(
     bf16:bool=False,       # Compute in it
 )->Iterator[tuple]: # (key, features (k, ...) or None) in the same order
     "Run the backbone over pieces of many videos, packed"
-    device,held,waiting = torch.device(device),[],0
+    device,held,waiting,room = torch.device(device),[],0,None
     def flush():
+        nonlocal room
         full,sizes,x = [(c, left[0] if left else None) for _,c,*left in held if c is not None],[(k, c is not None and len(c)) for k,c,*_ in held],None
         held.clear()
         if full:                                                 # the only copy in floats, in the layout of the backbone
             kind = next((c.dtype for c,colours in full if colours is None), torch.get_default_dtype())
-            x,a = torch.empty(waiting, *full[0][0].shape[1:], dtype=kind, device=device, memory_format=torch.channels_last_3d),0
+            shape = full[0][0].shape[1:]
+            if room is None or len(room)<waiting or room.dtype!=kind or room.shape[1:]!=shape: room = torch.empty(waiting, *shape, dtype=kind, device=device, memory_format=torch.channels_last_3d)
+            x,a = room[:waiting],0                               # the same memory for every pass: new memory costs as much as the decoding of a small film
             while full:
                 c,colours = full.pop(0)
                 c,out = c.to(device, non_blocking=True),x[a:a+len(c)]
@@ -73,6 +76,7 @@ def run_pieces(
                 a += len(c)
             c = out = None
             with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext(): x = backbone(x)
+            if x.untyped_storage().data_ptr()==room.untyped_storage().data_ptr(): x = x.clone()    # a backbone that gives its input back
             x = x.float().cpu()
         rows = iter(() if x is None else x.split([n for _,n in sizes if n is not False]))
         yield from ((k, None if n is False else next(rows)) for k,n in sizes)
