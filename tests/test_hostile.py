@@ -13,7 +13,7 @@ from tqn.attention.figure import draw_heat, plot_attention
 from tqn.attention.localise import ClipMaps, localise, plot_localisation
 from tqn.attention.marks import plot_sheet
 from tqn.attention.records import Records
-from tqn.attention.retrieval import Retrieval, plot_reliability
+from tqn.attention.moments import Retrieval, plot_reliability
 from tqn.attention.scores import Evaluation, confusion_matrix, draw_confusion, plot_confusion, plot_scores
 from tqn.core import text
 from tqn.data.items import Item, VideoSet

@@ -5,9 +5,8 @@ from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose
 from tqn.video.transforms import clip_spans
 from tqn.attention.moments import (
-    METHODS, Finder, Reading, average_precision, clip_maps, density, find_films, lost_by_hiding, moments, places_elsewhere, read_spans,
-    smooth, span_clips, span_iou, windows)
-from tqn.attention.retrieval import choose_finder, roc_area, score_moments
+    METHODS, Finder, Reading, average_precision, choose_finder, clip_maps, density, find_films, lost_by_hiding, moments, places_elsewhere,
+    read_spans, roc_area, score_moments, smooth, span_clips, span_iou, windows)
 from tqn.attention.whatif import ask_again, drops, shown
 from tqn.data.items import Item
 from tqn.models.backbone import S3D

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 from tqn.attention.localise import bootstrap, clip_overlap, nan_mean
-from tqn.attention.moments import Finder, Reading, film_clips, film_of, moments, read_spans, span_iou
-from tqn.attention.retrieval import calibrate, choose_finder, layers_of, reliability, roc_area, score_moments
+from tqn.attention.moments import (
+    Finder, Reading, calibrate, choose_finder, film_clips, film_of, layers_of, moments, read_spans, reliability, roc_area, score_moments,
+    span_iou)
 from tqn.core.files import read_plain, write_json
 from tqn.data.batches import load_features
 from tqn.data.items import as_items, extent_list

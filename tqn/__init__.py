@@ -29,9 +29,8 @@ if TYPE_CHECKING:  # The table of names: editors read it as it stands, and `__ge
     from .attention.figure import plot_attention
     from .attention.scores import evaluate, score_videos
     from .attention.whatif import ask_again, curves
-    from .attention.moments import Finder, moments
+    from .attention.moments import Finder, moments, score_moments
     from .attention.marks import cut_moments, save_sheet, write_moments
-    from .attention.retrieval import score_moments
     from .training.run import LivePlot
     from .training.loop import fit
     from .training.stage2 import fit_stage2, plot_staleness, read_visits

@@ -41,8 +41,7 @@ from ..core.files import read_plain, write_json
 from ..core.text import said_time
 from ..attention.localise import localisation_dict, localise, video_maps
 from ..attention.marks import write_moments
-from ..attention.moments import as_table, film_clips, film_moments, read_film
-from ..attention.retrieval import fit_finder, score_moments
+from ..attention.moments import as_table, film_clips, film_moments, fit_finder, read_film, score_moments
 from ..attention.scores import Tested, evaluate, gather_objects, gather_scores, score_videos
 from .settings import Resolved, Settings, save_settings
 from .run import Run, make_accelerator, refuse_run
