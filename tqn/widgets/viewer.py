@@ -207,14 +207,15 @@ def respond(
         if kind=='whatif':
             start = time.perf_counter()
             seen = shown(len(a.frames), message.get('hidden') or [], bool(message.get('keep')))
-            with torch_threads(1): now,attn,own = look_again(viewer.model, viewer.features, seen, a.reading)   # the browser has the other cores: two threads would wait for each other
             maps = []
-            if 'show' in message:                                                   # where each query looks now
-                layer,shown_head,how = message['show']
-                found = shown_maps(replace(a, attn=attn, self_attn=own), layer, shown_head, how)
-                at = np.arange(0, len(a.frames), viewer.data.meta['bin'])
-                maps = [np.maximum.reduceat(np.stack([*found.values()]), at, -1).astype('<f4').tobytes()]
-                head |= dict(show=message['show'], seen=int(seen.sum()))
+            with torch_threads(1):                                                      # the browser has the other cores: two threads would wait for each other
+                now,attn,own = look_again(viewer.model, viewer.features, seen, a.reading)
+                if 'show' in message:                                                   # where each query looks now
+                    layer,shown_head,how = message['show']
+                    found = shown_maps(replace(a, attn=attn, self_attn=own), layer, shown_head, how)
+                    at = np.arange(0, len(a.frames), viewer.data.meta['bin'])
+                    maps = [np.maximum.reduceat(np.stack([*found.values()]), at, -1).astype('<f4').tobytes()]
+                    head |= dict(show=message['show'], seen=int(seen.sum()))
             read = lambda answers: {q: [(a.read(q, o), p) for o,p in ranked] for q,ranked in answers.items()}
             return {**head, 'answers': changes(read(a.answers), read(now), a.several), 'ms': 1000*(time.perf_counter()-start)}, maps
         i = int(message['question'])
