@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 from safetensors.torch import save_file
-from tqn.data.items import Item
+from tqn.data.items import Item, write_manifest
 from tqn.data.batches import FeatureDataset
 from tqn.studies.grid import Experiment
-from tqn.data.manifest import write_manifest
 from tqn.questions.queries import Query, QuerySet
 
 QUESTIONS = QuerySet([Query('colour', ['red', 'blue']), Query('count', ['0', '1', '2'], kind='count')], classes=[('a', ['red', '0']), ('b', ['blue', '1']), ('c', ['blue', '2'])])

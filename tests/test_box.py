@@ -9,8 +9,7 @@ from tqn import QuerySet, TQN
 from tqn.attention.answer import answer
 from tqn.data.batches import ClipDataset, FrameCache, WholeVideos, WindowDataset, load_features, read_clips, source_stamp
 from tqn.data.check import check, cut_items, fix
-from tqn.data.items import DataError, Item, open_item
-from tqn.data.manifest import load_items, write_manifest
+from tqn.data.items import DataError, Item, load_items, open_item, write_manifest
 from tqn.features.bank import build_bank
 from tqn.features.store import extract
 from tqn.features.stream import stream

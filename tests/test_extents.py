@@ -5,8 +5,7 @@ import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from numpy.testing import assert_allclose
 from tqn.attention.localise import ClipMaps, clip_overlap, clip_scores, map_scores
-from tqn.data.items import Item, as_extent, extent_list
-from tqn.data.manifest import frame_spans, load_items, read_manifest, write_manifest
+from tqn.data.items import Item, as_extent, extent_list, frame_spans, load_items, read_manifest, write_manifest
 from tqn.data.batches import lengthened, moved
 from tqn.video.transforms import clip_grid, clip_spans
 

@@ -3,9 +3,8 @@ import json, resource, signal, subprocess, sys
 import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tqn import Labeller, QuerySet
-from tqn.data.items import extent_list
+from tqn.data.items import extent_list, load_items
 from tqn.widgets.label import journal_of, load_marks, open_labels, read_journal, save_marks
-from tqn.data.manifest import load_items
 from tqn.video.video import write_video
 from test_viewer_js import LOAD, modules, run as node
 

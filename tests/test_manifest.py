@@ -8,9 +8,10 @@ from hypothesis import given, settings, strategies as st
 from outside import FOLDER, MISSING, VIDEOS
 from tqn.data.check import check, fix, scan_item, unused_files, cut_items, cut_path
 from tqn.cli.main import run
-from tqn.data.items import Item, as_items, encode_targets, open_item, DataError, carve, inside, make_set
+from tqn.data.items import (
+    DataError, Item, as_items, carve, encode_targets, guess_queries, inside, load_items, make_set, open_item, read_manifest, read_own,
+    seconds, write_manifest)
 from tqn.data.batches import ClipDataset, read_clips
-from tqn.data.manifest import guess_queries, load_items, read_manifest, read_own, seconds, write_manifest
 from tqn.data.published import open_data, published_queries, published_rows, read_pickle
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import write_video

@@ -6,8 +6,7 @@ import argparse, csv, itertools, os, tempfile, time
 from pathlib import Path
 import numpy as np
 from bench_video import film
-from tqn.data.items import Item, open_item, shorter_than
-from tqn.data.manifest import read_manifest
+from tqn.data.items import Item, open_item, read_manifest, shorter_than
 from tqn.data.check import check
 from tqn.data.published import open_data
 from tqn.questions.queries import QuerySet

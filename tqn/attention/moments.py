@@ -27,8 +27,7 @@ from .whatif import clip_gradients, drops
 from ..core.files import naming_file, read_plain, write_json
 from ..core.text import as_html, html_view, plain_text, refuse_unknown
 from ..data.batches import feature_file
-from ..data.items import Item, VideoSet, as_items, extent_list, open_item
-from ..data.manifest import load_items
+from ..data.items import Item, VideoSet, as_items, extent_list, load_items, open_item
 from ..data.published import open_data, what_is
 from ..features.store import FeatureStore, Timing, extract
 from ..features.stream import finite_rows, stream

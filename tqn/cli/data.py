@@ -63,7 +63,7 @@ def check_videos(
 )->None:
     "Decode every video, say all that is wrong. What is missing, corrupt, too short, double, mislabelled or in two splits is listed with its place."
     from tqn.data.check import check, fix as write
-    from tqn.data.manifest import read_manifest, written_questions
+    from tqn.data.items import read_manifest, written_questions
     from tqn.data.published import open_data, what_is
     from tqn.features.store import FeatureStore, check_features
     if fix and fix.exists() and not overwrite: raise ValueError(f"{fix} is there already and was not changed; choose another name, or add --overwrite")
@@ -110,7 +110,7 @@ def cut(
 )->None:
     "Write every excerpt as an mp4 of its own. What is there already stays, so a second run goes on where the first one ended."
     from tqn.data.check import cut_items
-    from tqn.data.manifest import write_manifest
+    from tqn.data.items import write_manifest
     from tqn.data.published import open_data, what_is
     form,path = what_is(where)
     data = open_data(where, queries, val=0, missing='skip', **dict(own=dict(root=root), finegym=dict(which=which, kind='full')).get(form, {}))
@@ -181,8 +181,7 @@ def features(
     from tqn.core.files import write_json
     from tqn.features.store import extract, feature_notes
     from tqn.training.chain import unreadable
-    from tqn.data.items import make_set, refuse
-    from tqn.data.manifest import read_manifest, written_questions
+    from tqn.data.items import make_set, read_manifest, refuse, written_questions
     from tqn.data.published import open_data, what_is
     from tqn.questions.queries import QuerySet
     from tqn.training.settings import preset_settings

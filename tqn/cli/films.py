@@ -137,9 +137,8 @@ def predict_many(
     model = chosen_model(checkpoint)
     from tqn.attention.answer import answer
     from tqn.core.files import file_name
-    from tqn.data.items import Item, open_item
     from tqn.attention.moments import find_films
-    from tqn.data.manifest import load_items, write_manifest
+    from tqn.data.items import Item, load_items, open_item, write_manifest
     from tqn.features.stream import stream
     from tqn.video.decode import VideoError
     from tqn.video.transforms import Preprocess

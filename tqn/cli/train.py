@@ -138,8 +138,7 @@ def bank(
 )->None:
     "Fill the feature bank that stage 2 reads. Every clip of every training video goes through the backbone once."
     r = settings_of(2, data, preset, config, flags)
-    from tqn.features.bank import read_notes
-    from tqn.features.bank import bank_parts
+    from tqn.features.bank import bank_parts, read_notes
     from tqn.training.chain import model_questions, run_bank
     run_bank(r, _videos(r, queries or model_questions(r.data, start), root, quiet), start, out, overwrite, progress=not quiet)
     lost = {id: why for part in bank_parts(out) for id,why in read_notes(part).get('skipped', {}).items()}

@@ -25,9 +25,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from ..questions.queries import QuerySet
 from ..data.check import scan_item
-from ..data.manifest import written_questions
+from ..data.items import Item, VideoSet, as_items, open_item, shorter_than, written_questions
 from ..video.transforms import DIVING48_MEAN, DIVING48_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess, box_text, read_box
-from ..data.items import Item, VideoSet, as_items, open_item, shorter_than
 from ..data.batches import ClipDataset, FeatureDataset, WholeVideos, WindowDataset, feature_file, make_loader, vary
 from ..data.published import open_data, what_is
 from ..models.adapters import NamedBackbone, open_backbone

@@ -17,8 +17,8 @@ import traitlets as tl
 from ..core.files import file_name, naming_file, parse_plain, read_plain, write_atomic, write_json
 from ..core.text import unknown
 from ..questions.queries import QuerySet
-from ..data.items import Item, as_extent, extent_list, open_item, split_answers
-from ..data.manifest import frame_spans, guess_queries, load_items, write_manifest, written_questions
+from ..data.items import (
+    Item, as_extent, extent_list, frame_spans, guess_queries, load_items, open_item, split_answers, write_manifest, written_questions)
 from ..attention.marks import as_csv, as_eaf, refuse_existing
 from .film import Film, playable
 from .lanes import ViewData, film_part
