@@ -70,20 +70,24 @@ class PicturedWidget(anywidget.AnyWidget):
         if self.error: raise ValueError(self.error)
         return Image.open(io.BytesIO(png(self.figure(), self.note))).convert('RGB')
 
+    def _picture(self): # {'image/png': base64}, or nothing
+        fig = None if self.error else self.figure()
+        return {} if fig is None else {'image/png': base64.b64encode(png(fig, self.note)).decode()}
+
     def _repr_mimebundle_(self, **kwargs):
         live,meta = super()._repr_mimebundle_(**kwargs)
-        fig = None if self.error else self.figure()
-        picture = {} if fig is None else {'image/png': base64.b64encode(png(fig, self.note)).decode()}
-        return {**live, 'text/plain': repr(self), **picture}, meta
+        return {**live, 'text/plain': repr(self), **self._picture()}, meta
 
     def _ipython_display_(self):
         from IPython import get_ipython
         from IPython.display import display
         apart = any(k.startswith(('VSCODE','COLAB')) for k in os.environ)           # their pages are built otherwise
         if apart or not hasattr(get_ipython(), 'kernel'): raise NotImplementedError # one output with all kinds
-        live,meta = self._repr_mimebundle_()
-        view = {k: live.pop(k) for k in [*live] if 'widget-view' in k}
-        for data in (live, {'text/html': SWITCH, 'text/plain': ''}, {**view, 'text/plain': ''}): display(data, raw=True, metadata=meta)
+        live,meta = super()._repr_mimebundle_()
+        view,still = {k: live.pop(k) for k in [*live] if 'widget-view' in k},{**live, 'text/plain': repr(self)}
+        place = display(still, raw=True, metadata=meta, display_id=True)
+        for data in ({'text/html': SWITCH, 'text/plain': ''}, {**view, 'text/plain': ''}): display(data, raw=True, metadata=meta)
+        place.update({**still, **self._picture()}, raw=True, metadata=meta)         # half a second of drawing, while the page draws the view
 
 # %% ../../nbs/10_widgets/01_film.ipynb #71c8b377
 class Companion(PicturedWidget):

@@ -298,6 +298,7 @@ class AttentionViewer(Lanes):
         finally: self._as_is = False
 
     def _repr_mimebundle_(self, **kwargs): return self.now(super()._repr_mimebundle_, **kwargs)
+    def _ipython_display_(self): self.now(super()._ipython_display_)
 
     @property
     def clips(self)->FilmClips: # Features, and the time of every clip and frame
