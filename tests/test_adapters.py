@@ -4,8 +4,7 @@ import pytest, torch
 from torch import nn
 from torch.testing import assert_close
 from tqn import QuerySet, S3D, TQN
-from tqn.models.adapters import Adapter, huggingface, open_backbone, preprocess_from, processor_settings
-from tqn.models.weights import load_kinetics, save_backbone
+from tqn.models.adapters import Adapter, huggingface, load_kinetics, open_backbone, preprocess_from, processor_settings, save_backbone
 from tqn.core.files import weights_digest
 
 QS = QuerySet({'way': ['left', 'right']}, classes=[('l', ['left']), ('r', ['right'])])

@@ -227,7 +227,7 @@ def test_nan_is_refused_by_name(mp4, tmp_path):
 
 def test_predict_of_a_diverged_model_is_an_error(mp4, tmp_path, capsys):
     from tqn.cli.main import run
-    from tqn.models.weights import small_backbone
+    from tqn.models.adapters import small_backbone
     m = TQN(QS, backbone=small_backbone(), d_model=16, n_layers=1, n_heads=2, preprocess=dict(size=16, resize=16))
     with torch.no_grad(): m.decoder.queries.fill_(math.nan)
     m.save_pretrained(tmp_path/'m')

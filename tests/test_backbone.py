@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 from tqn.models.backbone import S3D, fuse
-from tqn.models.weights import assign_weights, load_backbone, load_kinetics, load_torchvision, read_weights, save_backbone, small_backbone
+from tqn.models.adapters import assign_weights, load_backbone, load_kinetics, load_torchvision, read_weights, save_backbone, small_backbone
 
 
 def shaken(width=.125, **kwargs):

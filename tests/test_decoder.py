@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 from tqn.models.decoder import CrossAttention, QueryDecoder, rotate, sine_positions
-from tqn.models.weights import published_name
+from tqn.models.adapters import published_name
 
 KINDS = ['none', 'sine', 'learned', 'rotary']
 

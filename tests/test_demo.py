@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from tqn.studies.demo import FILM, dive_features, localise_dives
 from tqn.models.tqn import small_model
-from tqn.models.weights import DIVE_CLIPS
+from tqn.models.adapters import DIVE_CLIPS
 from tqn.dives.dives import SyntheticDives
 from tqn.data.batches import make_loader
 from tqn.attention.scores import evaluate

@@ -9,7 +9,7 @@ from tqn.cli.main import run
 from tqn.data import check as check_room
 from tqn.models import backbone as backbone_room
 from tqn.models.backbone import has_bf16
-from tqn.models.weights import save_backbone
+from tqn.models.adapters import save_backbone
 from tqn.data.items import Item
 from tqn.data.batches import collate
 from tqn.features.store import FeatureStore, check_features, extract, feature_notes, made_by

@@ -11,9 +11,8 @@ import torch
 from einops import rearrange
 from torch.testing import assert_close
 from tqn.models.backbone import S3D, fuse
-from tqn.models.weights import load_kinetics
+from tqn.models.adapters import load_kinetics, published_name
 from tqn.models.tqn import TQN
-from tqn.models.weights import published_name
 from tqn.models.losses import tqn_loss
 from tqn.training.run import param_groups
 from tqn.questions.queries import QuerySet

@@ -27,7 +27,7 @@ def work():
     from tqn.data.items import Item
     from tqn.dives.dives import SyntheticDives
     from tqn.features.store import extract
-    from tqn.models.weights import small_backbone as small
+    from tqn.models.adapters import small_backbone as small
     BODY
 if __name__ == '__main__':
     app.command('work')(command(work))

@@ -13,9 +13,8 @@ from tqn.data.items import read_manifest
 from tqn.dives.dives import prepare
 from tqn.features.bank import read_bank_index, read_notes
 from tqn.features.store import FeatureStore
-from tqn.models.adapters import processor_settings
+from tqn.models.adapters import load_backbone, processor_settings
 from tqn.models.tqn import TQN
-from tqn.models.weights import load_backbone
 from tqn.questions.phrases import read_categories
 from tqn.questions.queries import QuerySet
 from tqn.studies.grid import load_grid

@@ -12,7 +12,7 @@ from tqn.attention.localise import bootstrap
 from tqn.core.files import write_json
 from tqn.dives.dives import SyntheticDives
 from tqn.models.tqn import TQN
-from tqn.models.weights import small_backbone
+from tqn.models.adapters import small_backbone
 from tqn.studies.demo import FILM, dive_features, dive_model, localise_dives, mean_answer, render_dives, score_dives, train_dives, DEMO_SIZES
 
 ROOT = Path(__file__).resolve().parents[1]

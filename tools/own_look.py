@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader
-from tqn.models.weights import save_backbone, small_backbone
+from tqn.models.adapters import save_backbone, small_backbone
 from tqn.dives.dives import LABELS, REGRESSION, PretrainClips
 from tqn.video.transforms import IMAGENET_MEAN, IMAGENET_STD, normalize
 

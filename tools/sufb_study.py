@@ -25,9 +25,8 @@ from tqn.dives.dives import make_item, render_files
 from tqn.features.bank import FeatureBank, build_bank, drift
 from tqn.features.store import extract
 from tqn.models.tqn import TQN
-from tqn.models.adapters import open_backbone
+from tqn.models.adapters import DIVE_CLIPS, load_backbone, open_backbone, small_backbone
 from tqn.models.losses import tqn_loss
-from tqn.models.weights import DIVE_CLIPS, load_backbone, small_backbone
 from tqn.studies.demo import LOSS, dive_model, train_dives
 from tqn.training.loop import fit
 from tqn.training.settings import resolve

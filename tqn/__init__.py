@@ -18,10 +18,9 @@ if TYPE_CHECKING:  # The table of names: editors read it as it stands, and `__ge
     from .data.published import open_data
     from .dives.dives import SyntheticDives
     from .models.backbone import S3D
-    from .models.weights import small_backbone
     from .models.decoder import QueryDecoder
     from .models.tqn import TQN, TQNOutput, small_model
-    from .models.adapters import open_backbone
+    from .models.adapters import open_backbone, small_backbone
     from .features.stream import clip_features
     from .features.store import FeatureStore, check_features, extract
     from .features.bank import FeatureBank, build_bank, drift, plot_ages

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 from ..models.backbone import fuse
-from ..models.weights import DIVE_CLIPS, read_weights, small_backbone
+from ..models.adapters import DIVE_CLIPS, read_weights, small_backbone
 from ..data.items import as_items
 from ..data.batches import FeatureDataset, WholeVideos, WindowDataset, make_loader
 from ..dives.diver import dives_queries

@@ -23,7 +23,7 @@ import yaml
 from torch import nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
-from ..models.weights import assign_weights, read_weights
+from ..models.adapters import assign_weights, read_weights
 from ..models.baselines import CaptionModel, ClassModel, ReaderModel, caption_forward, caption_loss, class_loss, init_queries, words_loss
 from ..core.processes import process_pool, torch_threads
 from ..core.files import json_digest, naming_file, packaged, read_plain, slug, write_json

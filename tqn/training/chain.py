@@ -29,9 +29,8 @@ from ..data.items import Item, VideoSet, as_items, open_item, shorter_than, writ
 from ..video.transforms import DIVING48_MEAN, DIVING48_STD, IMAGENET_MEAN, IMAGENET_STD, Preprocess, box_text, read_box
 from ..data.batches import ClipDataset, FeatureDataset, WholeVideos, WindowDataset, feature_file, make_loader, vary
 from ..data.published import open_data, what_is
-from ..models.adapters import NamedBackbone, open_backbone
+from ..models.adapters import NamedBackbone, load_backbone, load_kinetics, load_torchvision, open_backbone, read_weights, small_backbone
 from ..models.backbone import S3D
-from ..models.weights import load_backbone, load_kinetics, load_torchvision, read_weights, small_backbone
 from ..models.tqn import RENDERED, TQN, backbone_name, model_folder
 from ..models.losses import tqn_loss
 from ..features.bank import bank_parts, build_bank, ready_items
