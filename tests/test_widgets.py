@@ -23,7 +23,7 @@ from tqn.widgets.lanes import ViewData, film_part, fit_budget, lanes, view_data
 from tqn.widgets.lanes import STATE, focus, lane_order, shown_maps
 from tqn.widgets.film import front_end
 from tqn.questions.queries import Query, QuerySet
-from tqn.video.video import FrameFolder, Video, write_video
+from tqn.video.video import Excerpt, FrameFolder, Video, write_video
 from tqn.attention.whatif import ask_again, shown
 from tqn.attention.marks import write_moments
 from tqn.attention.moments import Finder, lost_by_hiding, moments, span_clips
@@ -154,6 +154,23 @@ def test_strip_takes_keyframes_and_covers_the_film(mp4):
         at = strip_frames(video, n)
         assert len(at) <= min(n, 100) and (np.diff(at) > 0).all() and at.min() >= 0 and at.max() < 100
     assert set(strip_frames(video, 5)) <= set(video.index.keys)
+
+@pytest.mark.parametrize('most', [200_000, 60_000])
+def test_a_copy_of_hours_fits(tmp_path, most):
+    "Whatever the film weighs, its copy has every frame and about the bytes that a page is given; what is seen is still the film"
+    g = np.random.default_rng(0)
+    ground = g.integers(0, 255, (30, 40, 3)).repeat(8, 0).repeat(8, 1).astype('u1')
+    write_video(tmp_path/'a.mp4', (np.roll(ground, 3*i, 1) + g.integers(0, 40, ground.shape, dtype='u1') for i in range(300)), crf=10)
+    video = Video(tmp_path/'a.mp4')
+    large = video.path.stat().st_size
+    film = playable(Excerpt(video), tmp_path/'c', progress=False, most=most)
+    assert large > 20*most and .5*most < film.path.stat().st_size < 1.15*most and len(film.times) == 300
+    assert max(film.size) <= 320 and abs(film.size[1]/film.size[0] - 4/3) < .05
+    at = [0, 150, 299]
+    shown = Video(film.path).frames(at).float()
+    want = torch.nn.functional.interpolate(video.frames(at).permute(0, 3, 1, 2).float(), film.size, mode='area').permute(0, 2, 3, 1)
+    off = lambda want: (shown[:, :want.shape[1], :want.shape[2]] - want).abs().mean()
+    assert off(want) < .6*off(want[[1, 2, 0]])                                  # nearer than another frame
 
 def test_film_in_pieces_and_gone(viewer, mp4, tmp_path):
     parts = []

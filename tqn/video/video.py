@@ -30,6 +30,7 @@ def write_video(
     crf:int=18,     # Quality: 0 loses nothing, 18 looks like the original, 30 is poor
     gop:int=16,     # At most this many frames from one keyframe to the next
     preset:str='medium', # Effort of x264; 'veryfast' takes a third of the time, and rounds pixels otherwise
+    rate:int|None=None, # Bits a second that it may take at most, for which quality gives way; None: as many as `crf` wants
 )->None:
     "Write an H.264 mp4 that browsers play, atomically"
     def checked(array, i): # a frame, padded to even height and width
@@ -51,6 +52,7 @@ def write_video(
             shape,first = np.shape(first),checked(first, 0)
             with av.open(file_url(part), 'w', format='mp4', options={'movflags':'+faststart'}) as out:
                 options = {'crf':str(crf), 'g':str(gop), 'preset':preset, 'x264-params':'no-mbtree=1'}              # mbtree: other bytes each time
+                if rate is not None: options |= {'maxrate':str(rate), 'bufsize':str(2*rate)}
                 stream = out.add_stream('libx264', rate=Fraction(fps).limit_denominator(1001), options=options)
                 (stream.height,stream.width),stream.pix_fmt,codec = first.shape[:2],'yuv420p',stream.codec_context
                 codec.thread_count = codec.color_range = 1                                         # limited range, and
