@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np, pytest
 from hypothesis import given, settings, strategies as st
 from outside import MISSING, VOCAB
-from tqn.core.files import packaged
 from tqn.data.published import open_data, read_dives, what_is
 from tqn.dives.diver import CLASSES, QUESTIONS, class_name, dives_queries, joints_in_view, make_plan, motion, place, posture, turns
 from tqn.dives.dives import (LABELS, SEEN, SPLITS, UNSEEN, PretrainClips, SyntheticDives, clip_labels, describe, extents, frame_labels,
@@ -201,7 +200,7 @@ def test_files_are_what_the_index_says(tmp_path):
     assert [set(item) for item in ds]==[{'id','path','split','answers','class_name','extents','n_frames','fps'}]*2
 
 def test_the_packaged_questions_are_those_of_the_dives():
-    assert QuerySet.load(packaged('presets', 'dives.yaml'))==dives_queries()
+    assert QuerySet.dives().to_dict()==dives_queries().to_dict()
 
 def test_rendered_dives_are_read_as_a_data_set(tmp_path):
     made = {split: SyntheticDives(tmp_path, split, n=2, size=32, workers=0, progress=False) for split in ('train', 'val')}

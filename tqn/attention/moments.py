@@ -33,7 +33,6 @@ from ..features.store import FeatureStore, Timing, extract
 from ..features.stream import finite_rows, stream
 from ..video.decode import VideoError
 from ..video.transforms import Preprocess
-from ..video.video import FrameSource
 
 # %% ../../nbs/08_attention/07_moments.ipynb #785515d1
 def density(
@@ -363,7 +362,7 @@ def film_of(
     id:str,              # The film
     rows:Tensor,         # Its features (n, d)
     timing:Timing,       # When they are
-    source:FrameSource|None=None, # The film, for its own times; None: by frames a second
+    source:'tqn.video.video.FrameSource|None'=None, # The film, for its own times; None: by frames a second
 )->FilmClips:            # What moments need to know
     "Put features where they belong in time"
     timing = Timing(timing.hop, timing.span, timing.fps, timing.n_frames if source is None else len(source))

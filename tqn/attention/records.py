@@ -19,7 +19,6 @@ from safetensors.numpy import save
 from torch import Tensor
 from ..core.files import parse_plain, write_atomic
 from ..core.text import refuse_unknown, unknown
-from ..questions.queries import QuerySet
 from ..models.losses import answer_losses
 from .figure import pool_max
 from .localise import nan_mean
@@ -150,7 +149,7 @@ def batch_columns(
 
 # %% ../../nbs/08_attention/06_records.ipynb #44ac4a93
 def make_records(
-    queries:QuerySet,         # The questions
+    queries:'tqn.questions.queries.QuerySet',         # The questions
     ids:list[str],            # Videos
     columns:dict,             # Of `SHAPES`
     sets:dict,                # {question of kind 'many': the sets that occur}

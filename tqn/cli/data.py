@@ -180,7 +180,7 @@ def features(
     "Run a backbone over every video once and keep the features. Run the same again to go on after a stop."
     from tqn.core.files import write_json
     from tqn.features.store import extract, feature_notes
-    from tqn.training.chain import unreadable
+    from tqn.data.check import unreadable
     from tqn.data.items import make_set, read_manifest, refuse, written_questions
     from tqn.data.published import open_data, what_is
     from tqn.questions.queries import QuerySet

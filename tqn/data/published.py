@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from ..core.files import packaged, read_plain, regular
+from ..core.files import read_plain, regular
 from ..core.text import nearest
 from .items import Item, Problem, VideoSet, as_items, inside, make_set, read_own, refuse
 from .batches import vary
@@ -406,7 +406,7 @@ def read_dives(
         try: rows = read_plain(file, dict)['items']
         except (ValueError, KeyError, TypeError) as e: raise ValueError(f'{file} is not the index of rendered dives ({e}); render them again') from None
         items += as_items({**r, 'path': inside(file.parent, r['path'], links=False), 'split': file.parent.name} for r in rows)
-    return make_set('dives', root, QuerySet.load(packaged('presets', 'dives.yaml')), items, val, seed, missing)
+    return make_set('dives', root, QuerySet.dives(), items, val, seed, missing)
 
 # %% ../../nbs/04_data/04_published.ipynb #c3988f74
 def what_is(

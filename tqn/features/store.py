@@ -28,7 +28,6 @@ from ..data.batches import FEATURE_FILES, FeatureDataset, array_shape, feature_f
 from .stream import Timing, finite_rows, stream
 from ..core.processes import process_pool
 from ..core.files import parse_plain, read_plain, weights_digest
-from ..questions.queries import QuerySet
 from ..core.files import file_name, write_atomic
 from ..video.transforms import Preprocess
 
@@ -100,7 +99,7 @@ class FeatureStore:
 
     def dataset(self,
         items:Iterable, # Items or index rows
-        queries:QuerySet, # The questions
+        queries:'tqn.questions.queries.QuerySet', # The questions
         **kwargs, # Of `FeatureDataset`
     )->FeatureDataset: # For `make_loader`
         "The videos as a data set to train on"

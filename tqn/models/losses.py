@@ -11,8 +11,6 @@ import torch
 from einops import einsum, reduce
 from torch import Tensor
 from torch.nn import functional as F
-from .tqn import TQNOutput
-from ..questions.queries import QuerySet
 
 # %% ../../nbs/06_models/05_losses.ipynb #d7b0f6ac
 def answer_losses(
@@ -31,7 +29,7 @@ def answer_losses(
 
 # %% ../../nbs/06_models/05_losses.ipynb #8dea6c04
 def tqn_loss(
-    out:TQNOutput,            # What the model said
+    out:'tqn.models.tqn.TQNOutput',            # What the model said
     answers:dict[str,Tensor], # {question: index (b,), -1 = missing; or 0/1 floats (b, answers), NaN = missing}
     classes:Tensor|None=None, # Class index (b,), -1 = missing
     class_weight:float=1.,    # Weight of the class beside the mean over answers
@@ -62,14 +60,14 @@ def ordinal_loss(
 
 # %% ../../nbs/06_models/05_losses.ipynb #1d879f91
 def ordinal_tqn_loss(
-    queries:QuerySet,   # Tells which questions count
+    queries:'tqn.questions.queries.QuerySet',   # Tells which questions count
     weight:float=1.,    # Of the ordinal part
     **settings,         # For `tqn_loss`: class_weight, smoothing
 )->Callable: # (out, answers, classes) -> (total, parts), for `fit`
     "The usual loss, plus the ordinal one of every question of kind 'count'"
     counts = [q.name for q in queries if q.kind=='count']
     if not counts: raise ValueError(f"expected a question of kind 'count', got {queries.names}; set Query(kind='count') where answers are ordered numbers")
-    def loss(out:TQNOutput, answers:dict, classes:Tensor|None=None)->tuple[Tensor,dict]:
+    def loss(out:'tqn.models.tqn.TQNOutput', answers:dict, classes:Tensor|None=None)->tuple[Tensor,dict]:
         total,parts = tqn_loss(out, answers, classes, **settings)
         each,known = zip(*(ordinal_loss(out.responses[q], answers[q]) for q in counts))
         extra = sum(o.sum() for o in each)/sum(o.sum() for o in known).clamp(min=1)

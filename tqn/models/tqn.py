@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from ..core.files import naming_file, packaged, read_plain, tensors_digest
 from ..core.text import refuse_unknown
-from ..dives.diver import dives_queries
 from .adapters import (
     DIVE_CLIPS, ImageBackbone, NamedBackbone, assign_weights, complete_model, new_files, open_backbone, published_config, published_name,
     read_weights, rename_weights, small_backbone, split_attention, union_vocabulary)
@@ -388,7 +387,7 @@ def small_model(
     path = Path(path or packaged('weights', 'tqn_dives.safetensors'))
     weights = read_weights(path)
     with safe_open(path, 'pt') as f: meta = f.metadata()
-    model = TQN(dives_queries(), backbone=small_backbone(), preprocess=DIVE_CLIPS, class_reading=meta['reading'], provenance=RENDERED, **json.loads(meta['model']))
+    model = TQN(QuerySet.dives(), backbone=small_backbone(), preprocess=DIVE_CLIPS, class_reading=meta['reading'], provenance=RENDERED, **json.loads(meta['model']))
     own = {f'backbone.{k}': v for k,v in model.backbone.state_dict().items()}
     assign_weights(model, {**own, **{k: v.float() for k,v in weights.items()}})
     return model.eval()

@@ -15,7 +15,7 @@ from operator import index as as_index
 from pathlib import Path
 import torch
 from torch import Tensor
-from ..core.files import naming_file, plain_format, read_plain, write_atomic
+from ..core.files import naming_file, packaged, plain_format, read_plain, write_atomic
 from ..core.text import as_html, brief, html_view, refuse_unknown, unknown
 from .phrases import Rules, read_categories, read_names
 
@@ -295,6 +295,11 @@ class QuerySet(ClassTable):
             if not isinstance(rows, list) or not all(isinstance(r, list) for r in rows): raise ValueError(f'expected a list of [take-off, somersault, twist, position] rows, as in Diving48_vocab.json')
             texts = dict(takeoff='How does the diver leave the board?', somersault='How many somersaults?', twist='How many twists?', position='What is the shape of the body?')
             return cls(*queries_from_rows(list(texts), rows, dict(somersault=count_turns, twist=count_turns), texts))
+
+    @classmethod
+    def dives(cls)->'QuerySet': # Questions approach, takeoff, somersault, twist, position, entry, and Diving48's classes
+        "The questions that every rendered dive is asked, as they come with the package"
+        return cls.load(packaged('presets', 'dives.yaml'))
 
     @classmethod
     def from_names(cls,

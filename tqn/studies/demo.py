@@ -23,8 +23,8 @@ from torch import nn
 from ..models.backbone import fuse
 from ..models.adapters import DIVE_CLIPS, read_weights, small_backbone
 from ..data.items import as_items
+from ..questions.queries import QuerySet
 from ..data.batches import FeatureDataset, WholeVideos, WindowDataset, make_loader
-from ..dives.diver import dives_queries
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.scores import Evaluation, evaluate, plot_confusion, plot_scores, score_videos
 from ..attention.localise import Localisation, collect_maps, localisation_dict, localise, plot_localisation
@@ -34,7 +34,6 @@ from ..core.text import said_time
 from ..core.processes import torch_threads
 from ..core.files import numbered, read_plain, temporary, write_atomic, write_json
 from ..training.loop import fit
-from ..training.run import Run
 from ..video.transforms import Preprocess
 from ..features.bank import build_bank
 from ..features.store import extract
@@ -102,7 +101,7 @@ def dive_model(
 )->TQN:                 # Reads clips, and features of the same backbone
     "A small TQN for the six questions of the dives"
     torch.manual_seed(seed)
-    return TQN(dives_queries(), backbone=backbone, preprocess=DIVE_CLIPS, provenance=RENDERED, **{**MODEL, **kw})
+    return TQN(QuerySet.dives(), backbone=backbone, preprocess=DIVE_CLIPS, provenance=RENDERED, **{**MODEL, **kw})
 
 def train_dives(
     model:TQN,                      # What to train; its backbone stays as it is
@@ -111,7 +110,7 @@ def train_dives(
     quick:bool=False,               # Two epochs only
     seed:int=0,                     # Decides order and dropout
     **kw,                           # More for `fit`
-)->Run:                             # The run; the model holds the best weights on val
+)->'tqn.training.run.Run':                             # The run; the model holds the best weights on val
     "Train queries, decoder and heads on kept features"
     model.backbone.requires_grad_(False)
     train,val = make_loader(data['train'], 32, shuffle=True, seed=seed), make_loader(data['val'], 64)
@@ -212,7 +211,7 @@ def draw_dives(
 
 # %% ../../nbs/11_studies/03_demo.ipynb #23e2a113
 def save_figures(
-    run:Run,                   # The first seed's
+    run:'tqn.training.run.Run',                   # The first seed's
     test:Evaluation,           # Its scores on test
     where:Localisation,        # Attention of all seeds
     folder:Path,               # Where the pictures go

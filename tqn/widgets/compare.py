@@ -16,7 +16,6 @@ import torch
 import traitlets as tl
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from ..attention.answer import Answer
 from ..attention.figure import GROUND, INK, FAINT, RIGHT, SOFT, WRONG, draw_lane
 from ..data.items import Item, open_item
 from .film import Companion, front_end, playable, sprite, strip_frames
@@ -64,7 +63,7 @@ class Side:
         if not np.isfinite(self.attn).all(): raise ValueError(f'{self.name}: the attention is not finite; the model has diverged')
 
 def side_of(
-    answer:Answer,           # Of `tqn.answer`
+    answer:'tqn.attention.answer.Answer',           # Of `tqn.answer`
     name:str|None=None,      # None: the video's
     truth:dict|None=None,    # {question: true answer}
 )->Side:                     # For `CompareViewer`
