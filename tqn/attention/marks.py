@@ -15,10 +15,9 @@ import numpy as np
 from tqdm.auto import tqdm
 from ..core.files import file_name, safe_cell, write_atomic
 from ..core.text import as_html, plain_text, shorten
-from ..data.check import stream_frames
 from ..data.items import Item, as_items, open_item
 from ..video.decode import VideoError
-from ..video.video import FrameSource, write_video
+from ..video.video import FrameSource, stream_frames, write_video
 
 # %% ../../nbs/08_attention/08_marks.ipynb #007af9e4
 def _rows(table): # Rows as plain dictionaries; what is not there is None

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KEEP', 'scan_item', 'unreadable', 'scan_items', 'Fault', 'reading_faults', 'label_faults', 'rare_answers',
-           'spelling_faults', 'double_faults', 'leak_faults', 'unused_files', 'CheckReport', 'check', 'fix',
-           'stream_frames', 'cut_path', 'cut_item', 'cut_items']
+           'spelling_faults', 'double_faults', 'leak_faults', 'unused_files', 'CheckReport', 'check', 'fix', 'cut_path',
+           'cut_item', 'cut_items']
 
 # %% ../../nbs/04_data/03_check.ipynb #df9bd62c
 import os, time, unicodedata
@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zlib import crc32
-import numpy as np
 from tqdm.auto import tqdm
 from ..core.files import file_name
 from ..core.text import nearest, spelling
@@ -23,7 +22,7 @@ from ..core.processes import reading_workers
 from .items import Item, Problem, as_extent, extent_list, guess_queries, open_item, split_answers, write_manifest
 from ..video.decode import Scan, VideoError, is_there, pixel_digest, scan
 from ..video.transforms import box_text, read_box
-from ..video.video import FrameSource, write_video
+from ..video.video import stream_frames, write_video
 
 # %% ../../nbs/04_data/03_check.ipynb #975a1067
 def scan_item(
@@ -287,17 +286,6 @@ def fix(
     items = report.clean()
     if not items: raise ValueError('no video can be used, so no table was written; correct the problems above')
     return write_manifest(out, items, overwrite)
-
-# %% ../../nbs/04_data/03_check.ipynb #3b2247bc
-def stream_frames(
-    source:FrameSource,     # What to read
-    height:int|None=None,   # Height to shrink to, never to enlarge to; None keeps the size
-    batch:int=32,           # Frames read at once
-)->Iterator[np.ndarray]: # uint8 (h, w, 3), one by one
-    "All frames of a video in constant memory"
-    h,w = source.size
-    size = None if height is None or height>=h else (height, max(2, round(w*height/h/2)*2))
-    for k in range(0, len(source), batch): yield from source.frames(range(k, min(k+batch, len(source))), size).numpy()
 
 # %% ../../nbs/04_data/03_check.ipynb #4ad8f005
 def cut_path(

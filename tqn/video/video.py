@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['write_video', 'resize', 'FrameSource', 'Video', 'FrameFolder', 'Excerpt', 'open_video', 'Cropped', 'Composed',
-           'view_clips']
+           'view_clips', 'stream_frames']
 
 # %% ../../nbs/03_video/03_video.ipynb #a95ec7d7
 import itertools, os, threading
@@ -508,3 +508,14 @@ def view_clips(
     small = iter(source.crops(grid.flatten(), lambda h,w: [v.crop(h, w, g) for q,v,g in zip(quick, views, generators) if q]) if any(quick) else ())
     for q,view,g in zip(quick, views, generators):
         yield view.finish(rearrange(next(small), '(n t) c h w -> n c t h w', n=len(grid)), g, first, total) if q else split_transform(view, clips, g, first, total)
+
+# %% ../../nbs/03_video/03_video.ipynb #3b2247bc
+def stream_frames(
+    source:FrameSource,     # What to read
+    height:int|None=None,   # Height to shrink to, never to enlarge to; None keeps the size
+    batch:int=32,           # Frames read at once
+)->Iterator[np.ndarray]: # uint8 (h, w, 3), one by one
+    "All frames of a video in constant memory"
+    h,w = source.size
+    size = None if height is None or height>=h else (height, max(2, round(w*height/h/2)*2))
+    for k in range(0, len(source), batch): yield from source.frames(range(k, min(k+batch, len(source))), size).numpy()
