@@ -15,7 +15,7 @@ from tqn.features.store import extract
 from tqn.features.stream import stream
 from tqn.video.transforms import BoxError, Preprocess, read_box
 from tqn.video.video import Video, write_video
-from tqn.widgets.film import playable
+from tqn.widgets.lanes import playable
 
 QS = QuerySet({'colour': ['red', 'blue']})
 BOX = (8, 4, 32, 20)

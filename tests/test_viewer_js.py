@@ -9,8 +9,7 @@ from pygments.lexers import JavascriptLexer
 from rjsmin import jsmin
 from tqn.attention.answer import Answer
 from tqn.attention.figure import PALETTE, darkness, pool_max
-from tqn.widgets.lanes import focus, lane_order, shown_maps
-from tqn.widgets.film import front_end
+from tqn.widgets.lanes import focus, front_end, lane_order, shown_maps
 
 ROOT = Path(__file__).resolve().parents[1]
 STATIC = ROOT/'tqn'/'static'

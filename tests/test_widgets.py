@@ -18,10 +18,7 @@ from tqn.data.items import Item
 from tqn.features.stream import clip_features
 from tqn.attention.figure import pool_max
 from tqn.models.tqn import TQN
-from tqn.widgets.film import playable, strip_frames, why_copy
-from tqn.widgets.lanes import ViewData, film_part, fit_budget, lanes, view_data
-from tqn.widgets.lanes import STATE, focus, lane_order, shown_maps
-from tqn.widgets.film import front_end
+from tqn.widgets.lanes import STATE, ViewData, film_part, fit_budget, focus, front_end, lane_order, lanes, playable, shown_maps, strip_frames, view_data, why_copy
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import Excerpt, FrameFolder, Video, write_video
 from tqn.attention.whatif import ask_again, shown

@@ -86,7 +86,7 @@ def chromium_times(n, rounds):
     from conftest import FLAGS, chromium
     from playwright.sync_api import sync_playwright
     from tqn.widgets.browse import DataBrowser, pack_page
-    from tqn.widgets.film import front_end
+    from tqn.widgets.lanes import front_end
     w, text = DataBrowser(made(n)), lambda b: base64.b64encode(b).decode()
     names = 'error notice theme selected meta question answer truth text verdict sort descending height'.split()
     traits = {**{k: getattr(w, k) for k in names}, 'viewer': None}

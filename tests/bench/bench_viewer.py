@@ -82,7 +82,7 @@ def main(args=None):
     from conftest import FLAGS, Kernel, Lab, Notebook, chromium
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
-    from tqn.widgets.film import front_end
+    from tqn.widgets.lanes import front_end
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         folder = Path(folder)
         os.environ['TQN_CACHE'] = str(folder/'cache')

@@ -4,8 +4,7 @@ from pathlib import Path
 import av, numpy as np, pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from outside import MISSING, VIDEOS
-from tqn.widgets.film import playable
-from tqn.widgets.film import front_end
+from tqn.widgets.lanes import front_end, playable
 from tqn.video.video import FrameFolder, Video, resize, write_video
 from tqn.video.decode import VideoError
 

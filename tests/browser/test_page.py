@@ -9,9 +9,8 @@ import pytest
 import torch
 from tqn.attention.answer import Answer
 from tqn.widgets.viewer import page, save_page
-from tqn.widgets.lanes import view_data
+from tqn.widgets.lanes import shown_maps, view_data
 from tqn.attention.figure import PALETTE, pool_max
-from tqn.widgets.lanes import shown_maps
 from tqn.video.video import Video, write_video
 
 BITS, N, CLIP = 10, 242, 8

@@ -40,7 +40,7 @@ def unknown(
     known:Iterable[str], # The words that are
 )->ValueError: # To be raised by the caller
     "The error for a word that is not known, naming the nearest one that is"
-    known = list(known)
+    known = sorted(known) if isinstance(known, (set, frozenset)) else list(known)     # the same message in every run
     if not known: return ValueError(f'{what} {word!r}; none are known here')
     listed = ', '.join(map(repr, known[:12])) + (f', ... ({len(known)} in all)' if len(known)>12 else '')
     return ValueError(f'{what} {word!r}; nearest known spelling: {nearest(word, known)!r}; known: {listed}')
@@ -51,7 +51,7 @@ def refuse_unknown(
     what:str, # The sentence up to the word
 )->None:
     "Raise for the first of `words` that is not among `known`"
-    known = list(known)
+    known = sorted(known) if isinstance(known, (set, frozenset)) else list(known)     # the same message in every run
     for word in words:
         if word not in known: raise unknown(what, word, known)
 
