@@ -14,7 +14,7 @@ from tqn.models.tqn import TQN
 from tqn.questions.queries import QuerySet
 from tqn.video.transforms import Preprocess
 from tqn.video.video import open_video, write_video
-from made_films import uneven
+from made_films import later, uneven
 
 fast = settings(max_examples=40, deadline=None)
 frames_pairs = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=5)
@@ -163,6 +163,34 @@ def test_kept_features_give_the_same_table_without_reading_films(films, tmp_path
     kept = moments(model, films, features=tmp_path/'kept', progress=False)
     pd.testing.assert_frame_equal(made, kept)
     pd.testing.assert_frame_equal(fresh, kept, rtol=1e-4, atol=1e-4)
+
+def test_kept_features_of_another_film_are_made_anew(films, tmp_path):
+    "A film that was replaced under its name: rows of the old one would be silently wrong"
+    model,film = model_of(1, backbone=True),tmp_path/'a.mp4'
+    film.write_bytes((films/'f0.mp4').read_bytes())
+    old = moments(model, film, features=tmp_path/'kept', finder=Finder(least=1.), progress=False)
+    film.write_bytes((films/'f2.mp4').read_bytes())
+    now,want = (moments(model, film, features=f, finder=Finder(least=1.), progress=False) for f in (tmp_path/'kept', None))
+    pd.testing.assert_frame_equal(now, want, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(now.probability, old.probability)
+    film.unlink()                                                                              # its features are all that is left
+    assert_allclose(moments(model, Item('a.mp4', film), features=tmp_path/'kept', finder=Finder(least=1.), progress=False).probability, now.probability, rtol=1e-4)
+
+def test_features_of_another_backbone_are_refused(films, tmp_path):
+    moments(model_of(1, backbone=True), films/'f0.mp4', features=tmp_path/'kept', progress=False)
+    with pytest.raises(ValueError, match='another backbone or preprocessing'): moments(model_of(2, backbone=True), films/'f0.mp4', features=tmp_path/'kept', progress=False)
+    other = model_of(1, backbone=True); other.preprocess = Preprocess(size=40)
+    with pytest.raises(ValueError, match='another backbone or preprocessing'): moments(other, films/'f0.mp4', features=tmp_path/'kept', progress=False)
+
+def test_the_clock_begins_with_the_first_frame(films, tmp_path):
+    "A film whose own clock begins after ten hours has the moments of the same film from zero, and so has an excerpt"
+    model,late = model_of(1, backbone=True),later(films/'f0.mp4', tmp_path/'f0.mkv', 36000)
+    assert open_video(late).index.pts[0]*open_video(late).index.tick>=36000 and open_video(late).timestamps[0]==0
+    columns = ['question', 'answer', 'start', 'end', 'first', 'last', 'peak']
+    for cut in (dict(), dict(start=1., end=3.)):
+        want,got = (moments(model, [Item('e', f, **cut)], finder=Finder(least=1.), progress=False)[columns] for f in (films/'f0.mp4', late))
+        assert want.start.notna().any()
+        pd.testing.assert_frame_equal(got, want, rtol=1e-3, atol=1e-3)
 
 def test_an_excerpt_is_timed_in_its_film(films):
     model = model_of(1, backbone=True)

@@ -29,7 +29,7 @@ from ..core.text import as_html, html_view, plain_text, refuse_unknown
 from ..data.batches import feature_file
 from ..data.items import Item, VideoSet, as_items, extent_list, load_items, open_item
 from ..data.published import open_data, what_is
-from ..features.store import FeatureStore, Timing, extract
+from ..features.store import FeatureStore, Timing, extract, is_of_another
 from ..features.stream import finite_rows, stream
 from ..video.decode import VideoError
 from ..video.transforms import Preprocess
@@ -408,11 +408,12 @@ def film_clips(
             kept = store[o.id]
             yield kept if isinstance(kept, FilmClips) else film_of(o.id, torch.as_tensor(kept).float().to(device), Timing(p.hop or span, span, o.fps or fps, o.n_frames))
         return
-    lacking = [] if store is None else [o for o in items if not isinstance(store, FeatureStore) or feature_file(store.folder, o.id) is None]
+    if isinstance(store, FeatureStore): store.refuse_others(model)
+    lacking = [] if store is None else [o for o in items if not isinstance(store, FeatureStore) or feature_file(store.folder, o.id) is None or is_of_another(store.folder, o)]
     if lacking:
         where = getattr(store, 'folder', store)
-        if getattr(model, 'backbone', None) is None: raise ValueError(f"{len(lacking)} of {len(items)} films have no features in {where}, such as {[o.id for o in lacking[:3]]}, and this model has no backbone to make them: run `tqn features` first")
-        store = extract(model.backbone, items, where, p, workers=workers, on_error=on_error, progress=progress, precision=precision)
+        if getattr(model, 'backbone', None) is None: raise ValueError(f"{len(lacking)} of {len(items)} films have no features in {where}, or those of another file, such as {[o.id for o in lacking[:3]]}, and this model has no backbone to make them: run `tqn features` first")
+        store = extract(model.backbone, lacking, where, p, workers=workers, on_error=on_error, progress=progress, precision=precision)
     if store is not None:
         for o in items:
             try:

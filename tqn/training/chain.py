@@ -401,6 +401,7 @@ def run_test(
         if moments: find(read_film(model, item, rows.to(acc.device)))
         seen.append(video_maps(model, item, rows, Preprocess.of(model), item.n_frames or len(open_item(item))))
     if features:
+        FeatureStore(features).refuse_others(model)
         tested,store = Tested(evaluate(model.to(acc.device), make_loader(FeatureDataset(features, items, data.queries), 16), train)), FeatureStore(features)
         said = read_plain(store.folder/'features.json').get('preprocess') if (store.folder/'features.json').is_file() else None
         seen = [video_maps(model.eval(), o, store.read(o.id), Preprocess.from_dict(said), n) for o in known if said and (n := store.timing(o.id).n_frames)]

@@ -283,8 +283,8 @@ class Video(FrameSource):
         return index.rate if index.rate and abs(index.rate-measured)<.05*measured else float(measured)
     @property
     def timestamps(self)->np.ndarray: # Seconds (t,)
-        "Time of each frame, as the file has it"
-        return np.arange(len(self))/self.fps if self.index.pts is None else self.index.pts*self.index.tick
+        "Time of each frame from the first one on, by the file's own clock"
+        return np.arange(len(self))/self.fps if self.index.pts is None else (self.index.pts-self.index.pts[0])*self.index.tick
 
 # %% ../../nbs/03_video/03_video.ipynb #a0ab0352
 class FrameFolder(FrameSource):
