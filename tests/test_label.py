@@ -4,7 +4,7 @@ import numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
 from tqn import Labeller, QuerySet
 from tqn.data.items import extent_list, load_items
-from tqn.widgets.label import journal_of, load_marks, open_labels, read_journal, save_marks
+from tqn.widgets.label import Proposals, journal_of, load_marks, open_labels, read_journal, save_marks
 from tqn.video.video import write_video
 from test_viewer_js import LOAD, modules, run as node
 
@@ -254,6 +254,27 @@ def test_marks_come_back_from_other_programs(films, tmp_path_factory, extents, w
         load_marks(again, path)
         assert told(again.by_id[id]) == said
         assert again.by_id[id].answers == (spoken if path.suffix == '.csv' else {q: a for q, a in spoken.items() if q in extents})
+
+def test_excerpts_and_films_of_one_name_are_told_apart(films, tmp_path):
+    "An excerpt's seconds are no extension: each has its own file in ELAN and its own proposal; a name of two films is refused"
+    for n in ('n1.mp4', 'a/clip.mp4', 'b/clip.mp4'):
+        (tmp_path/n).parent.mkdir(exist_ok=True)
+        (tmp_path/n).write_bytes(next(films.rglob('*.mp4')).read_bytes())
+    (tmp_path/'t.csv').write_text('path,start,end,way\nn1.mp4,0.1,0.62,\nn1.mp4,0.1,0.68,\na/clip.mp4,,,\nb/clip.mp4,,,\n')
+    labels = open_labels(tmp_path/'t.csv', QS)
+    one,other = 'n1.mp4@0.1-0.62','n1.mp4@0.1-0.68'
+    for id,way in ((one, 'left'), (other, 'right')): labels.change(id, 'answer', 'way', way); labels.change(id, 'extent', 'way', [2, 5])
+    files = save_marks(labels, tmp_path/'elan')
+    assert [p.name for p in files]==['n1@0.1-0.62.eaf', 'n1@0.1-0.68.eaf']
+    (tmp_path/'again.csv').write_text((tmp_path/'t.csv').read_text())
+    again = open_labels(tmp_path/'again.csv', QS)
+    for p in files: assert load_marks(again, p)==2
+    assert [again.by_id[id].answers['way'] for id in (one, other)]==['left', 'right']
+    files[0].rename(tmp_path/'clip.eaf')
+    with pytest.raises(ValueError, match='more than one film of the table is called clip; pass id=, one of a/clip.mp4, b/clip.mp4'): load_marks(again, tmp_path/'clip.eaf')
+    assert load_marks(again, tmp_path/'clip.eaf', id='b/clip.mp4')==2
+    (tmp_path/'m.csv').write_text(f'film,question,answer,first,last\nelsewhere/{other},way,left,3,9\nclip.mp4,way,left,1,2\n')
+    assert [*Proposals(labels, tmp_path/'m.csv').spans]==[other]
 
 def test_earlier_journals_are_read(table):
     "A journal with the one extent that a question could have"

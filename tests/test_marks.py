@@ -3,9 +3,11 @@ import io, json, os, resource, subprocess, sys
 from xml.etree import ElementTree
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings, strategies as st
-from tqn.attention.marks import as_csv, as_eaf, as_jsonl, as_srt, as_vtt, cut_moments, mark_paths, save_sheet, write_moments
+from tqn.attention.marks import as_csv, as_eaf, as_jsonl, as_srt, as_vtt, cut_moments, mark_paths, moments_of, plot_sheet, save_sheet, sheet_cells, write_moments
 from tqn.attention.moments import Finder, moments
+from tqn.cli.films import free_folder
 from tqn.cli.main import run
+from tqn.core.files import film_names, film_stem
 from tqn.data.items import Item
 from tqn.models.backbone import S3D
 from tqn.models.tqn import TQN
@@ -75,6 +77,58 @@ def test_one_film_is_one_file_and_several_are_a_folder():
     assert len(set(mark_paths(['a.mp4','a.mkv','A/../b'], 'm.vtt').values()))==3
     assert all(p.parent.name=='m' for p in mark_paths(['../../etc/passwd','b'], 'm.eaf').values())   # a name leads nowhere
 
+EXCERPTS = ['n1.mp4@0.5-2.2', 'n1.mp4@0.5-2.8', 'n1.mp4@1.5-2.2']
+
+def test_an_excerpt_keeps_its_seconds_in_every_name(tmp_path):
+    "What stands behind the last point of n1.mp4@0.5-2.2 is no extension"
+    assert [film_stem(f) for f in EXCERPTS]==['n1@0.5-2.2', 'n1@0.5-2.8', 'n1@1.5-2.2']
+    assert [p.name for p in mark_paths(EXCERPTS, 'm.vtt').values()]==['n1@0.5-2.2.vtt', 'n1@0.5-2.8.vtt', 'n1@1.5-2.2.vtt']
+    assert [free_folder(f, tmp_path).name for f in EXCERPTS]==['n1@0.5-2.2', 'n1@0.5-2.8', 'n1@1.5-2.2']
+    t = frame(*(row(f, 'q', 'a', i, i+4) for i,f in enumerate(EXCERPTS)))
+    titles = [ax.get_title() for ax in plot_sheet(sheet_cells(t, 'q', []), 'q').axes]
+    assert [o.split()[-1] for o in titles]==['n1@0.5-2.2', 'n1@0.5-2.8', 'n1@1.5-2.2']
+    assert moments_of(t, 'elsewhere/n1.mkv@0.5-2.8')['first'].tolist()==[1]
+    with pytest.raises(ValueError, match='expected moments of'): moments_of(t, 'n1.mp4@0.5-2')
+    for f in ('n1.mp4', 'a/b.c.mkv', 'folder', 'x@home.mp4', 'a@1-2.mp4'): assert film_stem(f)==os.path.splitext(os.path.basename(f))[0]
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(['x', 'x.mp4', 'a/x.mp4', 'b/x.mp4', 'x.mp4.mkv', 'y.mp4', 'y.mp4@1-2.5', 'y.mkv@1-2.5', 'y.mp4@1-2.7', 'a/x.mp4.mkv']), unique=True))
+def test_no_two_films_share_a_name(films): assert len({*film_names(films).values()})==len(films)
+
+def test_moments_of_two_films_of_one_name_are_not_mixed_up():
+    t = frame(row('a/clip.mp4', 'q', 'a', 3, 9), row('b/clip.mp4', 'q', 'a', 5, 11))
+    with pytest.raises(ValueError, match=r"'a/clip.mp4' and 'b/clip.mp4'; pass only those of this film, such as table\[table.film=='a/clip.mp4'\]"): moments_of(t, 'clip.mp4')
+    assert moments_of(t[t.film=='a/clip.mp4'], 'clip.mp4')['first'].tolist()==[3] and moments_of(t, 'b/clip.mp4')['first'].tolist()==[5]
+
+def test_cuts_of_films_and_excerpts_of_one_name_are_their_own(films, tmp_path):
+    "Two folders with a film of the same name, two excerpts that begin together: each cut holds its own frames"
+    for k,shade in dict(a=40, b=200).items():
+        (tmp_path/k).mkdir()
+        write_video(tmp_path/k/'clip.mp4', np.full((20, 48, 64, 3), shade, np.uint8), fps=20.)
+    items = [Item(f'{k}/clip.mp4', tmp_path/k/'clip.mp4') for k in 'ab']+[Item(f'n1.mp4@0.5-{t}', films/'even.mp4', start=.5, end=t) for t in (2.2, 2.8)]
+    t = frame(*(row(o.id, 'q', 'a', 4, 9) | dict(start=.2+(o.start or 0), end=.45+(o.start or 0)) for o in items))
+    cuts = cut_moments(t, items, tmp_path/'cuts', 0, progress=False)
+    assert len(cuts)==len({*(tmp_path/'cuts').iterdir()})==4
+    for path,r in cuts.items():
+        seen,first = open_video(path),{'a/clip.mp4': 40, 'b/clip.mp4': 200}.get(r['film'], 4*14)      # an excerpt's frame 4 is the file's 14
+        assert len(seen)==5 and abs(int(seen.frames([0])[0,24,32,0])-first)<=4, r['film']
+
+def test_a_cut_of_yesterday_is_not_taken_for_the_film_of_today(tmp_path):
+    "The film was replaced: refused and unchanged, or made anew"
+    def film(shade): write_video(tmp_path/'f.mp4', np.full((20, 48, 64, 3), shade, np.uint8), fps=20.)
+    def cut(**kw): return cut_moments(frame(row('f.mp4', 'q', 'a', 4, 9)), [Item('f.mp4', tmp_path/'f.mp4')], tmp_path/'cuts', progress=False, **kw)
+    def shade(path): return int(open_video(path).frames([0])[0,24,32,0])
+    film(40); path, = cut(margin=0)
+    film(200)
+    for margin in (0, .1):
+        with pytest.raises(ValueError, match='f q a 4-9.mp4 is there already and was not changed; choose another name, or pass overwrite=True'): cut(margin=margin)
+    assert abs(shade(path)-40)<=3 and [*(tmp_path/'cuts').iterdir()]==[path]
+    assert [*cut(margin=0, overwrite=True)]==[path] and abs(shade(path)-200)<=3
+    other = [Item('f.mp4', tmp_path/'f.mp4'), Item('g.mp4', tmp_path/'f.mp4')]
+    assert len(cut_moments(frame(row('f.mp4', 'q', 'b', 4, 9), row('g.mp4', 'q', 'a', 4, 9)), other, tmp_path/'cuts', progress=False))==2   # of others, beside them
+    two = cut_moments(frame(row('f.mp4', 'q', 'a', 4, 9), row('f.mp4', 'q', 'a', 10, 14)), [Item('f.mp4', tmp_path/'f.mp4')], tmp_path/'two', 9., progress=False)
+    assert [r['first'] for r in two.values()]==[4, 10] and len({*(tmp_path/'two').iterdir()})==2           # the same frames, two moments
+
 def test_nothing_that_is_there_changes(tmp_path, films):
     t = frame(row('even.mp4', 'q', 'a', 3, 9), row('b', 'q', 'a', 3, 9))
     (tmp_path/'m').mkdir(); (tmp_path/'m/b.vtt').write_text('mine')
@@ -115,6 +169,11 @@ def test_every_form_from_the_shell(place, tmp_path, capsys):
     assert tqn(place/'films', *kept, '--out', tmp_path/'n.csv', '--finder', tmp_path/'finder.json', '--cut', tmp_path/'cuts', '--sheet', tmp_path/'s.html', '--sheet-of', 'far', '--margin', '0')==0
     assert len(list((tmp_path/'cuts').glob('*.mp4')))==len(t) and 'far' in (tmp_path/'s.html').read_text()
     for r in t.itertuples(): assert any(f'{r.first}-{r.last}' in c.name and len(open_video(c))==r.last-r.first for c in (tmp_path/'cuts').iterdir())
+    again = [place/'films', *kept, '--out', tmp_path/'o.csv', '--finder', tmp_path/'finder.json', '--cut', tmp_path/'cuts', '--margin', '0']
+    capsys.readouterr()
+    assert tqn(*again)==2 and 'is there already (and 3 more) and was not changed; choose another name, or pass --overwrite' in capsys.readouterr().err
+    assert not (tmp_path/'o.csv').exists()                                                   # refused before the work
+    assert tqn(*again, '--overwrite')==0 and len(list((tmp_path/'cuts').glob('*.mp4')))==len(t)==4
 
 @pytest.mark.parametrize('args, said', [
     (['{p}/films', '--out', '{t}/there.csv'], 'there.csv is there already and was not changed; choose another name, or pass --overwrite'),

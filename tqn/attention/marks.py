@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'as_csv', 'as_jsonl', 'as_vtt', 'as_srt', 'as_eaf', 'mark_paths', 'refuse_existing', 'write_moments',
-           'cut_moments', 'sheet_cells', 'plot_sheet', 'sheet_page', 'save_sheet', 'moments_of', 'spans_of']
+           'cuts_there', 'cut_moments', 'sheet_cells', 'plot_sheet', 'sheet_page', 'save_sheet', 'moments_of',
+           'spans_of']
 
 # %% ../../nbs/08_attention/08_marks.ipynb #1b0cfdc0
-import base64, csv, io, json, os
+import base64, csv, io, json, os, re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 import numpy as np
 from tqdm.auto import tqdm
-from ..core.files import file_name, safe_cell, write_atomic
+from ..core.files import file_name, film_names, film_stem, numbered, safe_cell, write_atomic
 from ..core.text import as_html, plain_text, shorten
 from ..data.items import Item, as_items, open_item
 from ..video.decode import VideoError
@@ -93,8 +94,7 @@ def mark_paths(
     films = list(dict.fromkeys(films))
     if path.suffix.lower() in ('.csv','.jsonl'): return {None: path}
     if len(films)<=1: return {f: path for f in films}
-    stems = [Path(f).stem if Path(f).suffix else Path(f).name for f in films]
-    return {f: path.with_suffix('')/file_name((s if stems.count(s)==1 else f).lstrip('.'), path.suffix) for f,s in zip(films, stems)}
+    return {f: path.with_suffix('')/file_name(name.lstrip('.'), path.suffix) for f,name in film_names(films).items()}
 
 def refuse_existing(
     paths:Iterable[Path],   # That shall be written
@@ -120,6 +120,16 @@ def write_moments(
     return made
 
 # %% ../../nbs/08_attention/08_marks.ipynb #393ab52d
+def _cut_name(name, question, rest=''): return file_name(f'{name} {question} {rest}'.lstrip('.'))
+
+def cuts_there(
+    wanted:Iterable[tuple[str,str]], # (name of the film, see `film_names`, and question, or question and answer)
+    folder:str|Path,                 # Where `cut_moments` wrote
+)->list[Path]:                       # Files
+    "Small films of these films and questions that a folder holds"
+    begins = tuple(_cut_name(*o) for o in wanted)
+    return sorted(p for p in Path(folder).glob('*.mp4') if p.name.startswith(begins) and re.search(r' \d+-\d+$', p.stem))
+
 def cut_moments(
     table:'pandas.DataFrame', # Of `tqn.moments`
     items:Iterable,           # The films
@@ -127,21 +137,24 @@ def cut_moments(
     margin:float=.5,          # Seconds before and after, where the film has them
     height:int|None=None,     # Height to shrink to; None: as it is
     progress:bool=True,       # Show a bar with the time left
+    overwrite:bool=False,     # Make those anew that are there; those of other frames stay
 )->dict[Path,dict]:           # {file: the row, with the frames [from, to) that it holds}
     "Write each moment as a small film"
     if not margin>=0: raise ValueError(f'expected a margin of 0 seconds or more, got {margin}')
     folder,films,made = Path(folder),{o.id: o for o in as_items(items)},{}
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = [r for r in _rows(table) if r['first'] is not None]
+    names,rows = film_names(films),[r for r in _rows(table) if r['first'] is not None]
     if lost := [r['film'] for r in rows if r['film'] not in films or films[r['film']].path is None and not films[r['film']].stretches]: raise ValueError(f'expected the file of every film, got none of {lost[0]!r}')
+    refuse_existing(cuts_there({(names[r['film']], f"{r['question']} {r['answer']}") for r in rows}, folder), overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
     for film in tqdm(dict.fromkeys(r['film'] for r in rows), 'cutting', unit='film', disable=not progress):
         source = open_item(films[film])
         for r in (r for r in rows if r['film']==film):
             at = source.timestamps
             a,b = int(np.searchsorted(at, at[r['first']]-margin-1e-9)),int(np.searchsorted(at, r['end']+margin-1e-9))
             a,b = min(a, r['first']),min(max(b, r['last']), len(source))
-            path = folder/file_name(f"{Path(film).stem} {r['question']} {r['answer']} {a}-{b}".lstrip('.'), '.mp4')
-            if not path.exists(): write_video(path, _stretch(source, a, b, height), fps=source.fps)
+            path = next(p for p in numbered(folder, _cut_name(names[film], r['question'], f"{r['answer']} {a}-{b}"), '.mp4') if p not in made)
+            refuse_existing([path], overwrite)
+            write_video(path, _stretch(source, a, b, height), fps=source.fps)
             made[path] = r | {'from': a, 'to': b}
     return made
 
@@ -174,7 +187,7 @@ def sheet_cells(
         except (VideoError, KeyError, ValueError): row.append((r, None))
     return dict(sorted(cells.items(), key=lambda c: -len(c[1])))
 
-def _caption(r): return f"{_clock(r['start'])[3:-1]} {shorten(Path(r['film']).stem, 18)}"
+def _caption(r): return f"{_clock(r['start'])[3:-1]} {shorten(film_stem(r['film']), 18)}"
 
 @plain_text
 def plot_sheet(
@@ -240,8 +253,9 @@ def moments_of(
     film:str,                 # A film of it; where the table has one film only, any name will do
 )->'pandas.DataFrame':        # Its rows
     "The moments of one film"
-    names,stem = list(dict.fromkeys(table.film)),Path(film).stem
-    mine = [f for f in names if f==film] or [f for f in names if Path(f).stem==stem] or (names if len(names)==1 else [])
+    names,stem = list(dict.fromkeys(table.film)),film_stem(film)
+    mine = [f for f in names if f==film] or [f for f in names if film_stem(f)==stem] or (names if len(names)==1 else [])
+    if len(mine)>1: raise ValueError(f'expected moments of one film called {film!r}, got those of {mine[0]!r} and {mine[1]!r}; pass only those of this film, such as table[table.film=={mine[0]!r}]')
     if not mine: raise ValueError(f'expected moments of {film!r}, got those of {", ".join(map(repr, names[:3]))}{" and others" if len(names)>3 else ""}; pass those of this film')
     return table[table.film==mine[0]]
 

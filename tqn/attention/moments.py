@@ -458,7 +458,7 @@ def moments(
     progress:bool=True,       # Show a bar with the time left
     workers:int|None=None,    # Threads that read films; 0 reads in this one; None: see `stream`
     precision:str='no',       # Of the backbone, where films are read: 'no' (float32) or 'bf16', see `stream`
-)->'pandas.DataFrame':        # film, question, answer, probability, start, end (seconds), first, last, peak (frames), score, needed, elsewhere, trust, remark
+)->'pandas.DataFrame':        # film, question, answer, probability, start, end (seconds of the file), first, last, peak (frames; an excerpt's are counted from its own first), score, needed, elsewhere, trust, remark
     "When in each film the evidence of each answer is"
     if on_error not in ('raise', 'skip'): raise ValueError(f"expected on_error='raise' or 'skip', got {on_error!r}")
     if isinstance(finder, (str, Path)): finder = Finder.load(finder)

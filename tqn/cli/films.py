@@ -60,8 +60,8 @@ def free_folder(
     base:Path=Path('runs/predict'),  # Where the new folder goes
 )->Path: # base/NAME, or NAME-2, NAME-3, ...: new and empty
     "Make a folder for the results of one video"
-    from tqn.core.files import numbered
-    for folder in numbered(base, Path(os.path.abspath(video)).stem.strip('. ') or 'video'):
+    from tqn.core.files import film_stem, numbered
+    for folder in numbered(base, film_stem(os.path.abspath(video)).strip('. ') or 'video'):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
@@ -267,9 +267,10 @@ def moments(
     overwrite:bool=False,    # Replace what is there
     quiet:bool=False,        # Show no bars
 )->None:
-    "Find when in each film the evidence of every answer is. Times from a model that was never told a time, with what each answer loses when its moment is hidden."
+    "Find when in each film the evidence of every answer is. Times from a model that was never told a time, with what each answer loses when its moment is hidden. Seconds are those of the file; the frames of an excerpt are counted from its own first."
     from tqn.attention import moments as m
-    from tqn.attention.marks import cut_moments, mark_paths, refuse_existing, save_sheet, write_moments
+    from tqn.attention.marks import cut_moments, cuts_there, mark_paths, refuse_existing, save_sheet, write_moments
+    from tqn.core.files import film_names
     from tqn.core.text import refuse_unknown
     items = m.find_films(films, root, split or None)
     refuse_existing([*mark_paths([o.id for o in items], out).values(), *([sheet] if sheet else [])], overwrite)
@@ -278,6 +279,7 @@ def moments(
     model = chosen_model(checkpoint, reads=features is None)
     asked = [q.strip() for q in questions.split(',') if q.strip()] or None
     refuse_unknown([*(asked or ()), *([sheet_of] if sheet_of else [])], [*model.queries.names, *(['class'] if model.queries.class_names else [])], 'the model has no question')
+    if cut: refuse_existing(cuts_there(((n, q) for n in film_names(o.id for o in items).values() for q in asked or [*model.queries.names, 'class']), cut), overwrite)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
         table = m.moments(model, items, asked, method or None, most, finder or m.Finder(), features, not no_needed, on_error='skip' if skip else 'raise', progress=not quiet, workers=asked_readers(workers), precision=precision)
@@ -285,7 +287,7 @@ def moments(
     if not len(table): raise ValueError(f'no film of {len(items)} could be read, so nothing was written')
     made = write_moments(table, out, items, overwrite)
     print(f"{len(table)} rows of {table.film.nunique()} films; times were found for {int(table.start.notna().sum())}", f'they are in {made[0] if len(made)==1 else made[0].parent}', sep='\n')
-    if cut: print(f'{len(cut_moments(table, items, cut, margin, progress=not quiet))} small films are in {cut}')
+    if cut: print(f'{len(cut_moments(table, items, cut, margin, progress=not quiet, overwrite=overwrite))} small films are in {cut}')
     if sheet: print(f'contact sheet: {save_sheet(table, sheet_of or table.question.iloc[0], items, sheet, overwrite=overwrite)}')
 
 app.command()(command(moments))

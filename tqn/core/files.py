@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SMALL', 'DEEP', 'UNFOLDED', 'remove_leftovers', 'temporary', 'write_atomic', 'write_json', 'short_name', 'file_name',
-           'slug', 'numbered', 'lock_folder', 'remove_files', 'safe_cell', 'plain_cell', 'naming_file', 'plain_format',
-           'regular', 'parse_plain', 'read_plain', 'file_digest', 'json_digest', 'tensors_digest', 'weights_digest',
-           'packaged']
+           'slug', 'film_stem', 'film_names', 'numbered', 'lock_folder', 'remove_files', 'safe_cell', 'plain_cell',
+           'naming_file', 'plain_format', 'regular', 'parse_plain', 'read_plain', 'file_digest', 'json_digest',
+           'tensors_digest', 'weights_digest', 'packaged']
 
 # %% ../../nbs/01_core/02_files.ipynb #f0a20ea3
 import errno, hashlib, itertools, json, math, os, platform, re, reprlib, shutil, stat, time, weakref, yaml, zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
@@ -108,6 +109,23 @@ def slug(
 )->str: # Letters, digits and dashes
     "A name that every file system takes"
     return re.sub(r'\W+', '-', text.lower()).strip('-')[:80] or 'row'
+
+# %% ../../nbs/01_core/02_files.ipynb #f7ca3a91
+def film_stem(
+    film:str|Path, # Its id or path; of an excerpt, FILM@START-END
+)->str: # Without folder and extension; an excerpt keeps its seconds
+    "What people call a film"
+    number = r'(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?)?'
+    name,seconds = re.fullmatch(rf'(.*?)(@{number}-{number})?', str(film), re.S).groups('')
+    return Path(name).stem + seconds
+
+def film_names(
+    films:Iterable[str], # Ids
+)->dict[str,str]: # {id: its stem, or the id itself where that would be the name of two}
+    "Call films by short names that tell them apart"
+    stems = {f: film_stem(f) for f in films}
+    count = Counter(stems.values())
+    return {f: s if count[s]==1 and s not in stems else f for f,s in stems.items()}
 
 # %% ../../nbs/01_core/02_files.ipynb #ba86126d
 def numbered(

@@ -14,7 +14,7 @@ from threading import Thread
 import numpy as np
 import pandas as pd
 import traitlets as tl
-from ..core.files import file_name, naming_file, parse_plain, read_plain, write_atomic, write_json
+from ..core.files import file_name, film_stem, naming_file, parse_plain, read_plain, write_atomic, write_json
 from ..core.text import unknown
 from ..questions.queries import QuerySet
 from ..data.items import (
@@ -197,7 +197,7 @@ def save_marks(
     else:
         texts = {}
         for id,rows in table.groupby('film', sort=False):
-            out = path/file_name(Path(id).stem, '.eaf')
+            out = path/file_name(film_stem(id), '.eaf')
             if out in texts: raise ValueError(f'two films are called {out.stem}; write a .csv, which names them in full')
             texts[out] = as_eaf(rows, labels.by_id[id].path, out)
     refuse_existing(texts, overwrite)
@@ -215,8 +215,9 @@ def load_marks(
     path = Path(path)
     if path.suffix.lower()=='.eaf':
         from pympi.Elan import Eaf
-        id = id or next((k for k in labels.by_id if path.stem in (Path(k).stem, file_name(Path(k).stem))), None)
-        if id is None: raise ValueError(f'no film of the table is called {path.stem}; pass id=, one of {", ".join(list(labels.by_id)[:5])}')
+        mine = [id] if id else [k for k in labels.by_id if path.stem in (film_stem(k), file_name(film_stem(k)))]
+        if len(mine)!=1: raise ValueError(f'{"more than one" if mine else "no"} film of the table is called {path.stem}; pass id=, one of {", ".join((mine or list(labels.by_id))[:5])}')
+        id = mine[0]
         try: eaf = Eaf(str(path))
         except Exception as e: raise ValueError(f'{path.name} is no ELAN file: {e}') from e
         rows = [(id, tier, value, start/1000, end/1000) for tier in eaf.get_tier_names() for start,end,value,*_ in eaf.get_annotation_data_for_tier(tier)]
@@ -262,9 +263,9 @@ class Proposals:
             moments = pd.read_csv(moments) if moments.suffix.lower()=='.csv' else pd.read_json(moments, lines=True, dtype=False)
         if lost := [c for c in ('film','question','first','last') if c not in moments]: raise ValueError(f'the moments have no column {lost[0]!r}; expected a table of `tqn.moments`')
         stems = {}
-        for id in labels.by_id: stems.setdefault(Path(id).stem, []).append(id)
+        for id in labels.by_id: stems.setdefault(film_stem(id), []).append(id)
         for r in moments[moments['first'].notna()].to_dict('records'):          # the best comes first
-            mine = [r['film']] if r['film'] in labels.by_id else stems.get(Path(str(r['film'])).stem, [])
+            mine = [r['film']] if r['film'] in labels.by_id else stems.get(film_stem(r['film']), [])
             if len(mine)!=1 or r['question'] not in labels.queries: continue
             trust = f", trust {r['trust']:.2f}" if isinstance(r.get('trust'), float) and r['trust']==r['trust'] else ''
             self.spans.setdefault(mine[0], {}).setdefault(r['question'], dict(span=[int(r['first']), int(r['last'])], said=f"{r.get('answer', '')}{trust}"))
