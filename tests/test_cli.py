@@ -1,5 +1,5 @@
 "The commands as people type them: in a new process, looked at from outside"
-import json, os, pickle, shutil, signal, subprocess, sys
+import json, os, pickle, re, shutil, signal, subprocess, sys
 from pathlib import Path
 import pytest
 
@@ -165,3 +165,41 @@ def test_predict_without_a_checkpoint_uses_the_model_of_the_kit(world, tmp_path)
     said = json.loads((tmp_path/'runs/predict/good/answers.json').read_text())
     assert list(said['attention']) == ['approach', 'takeoff', 'somersault', 'twist', 'position', 'entry', 'class']
     assert said['clip_frames'] == [[0, 8], [8, 16], [16, 20]]
+
+# What cannot be written is refused before anything is read
+
+NOWHERE = pytest.mark.skipif(not Path('/proc/self').exists(), reason='needs /proc, where nobody can make a folder')
+
+@NOWHERE
+@pytest.mark.parametrize('line', ['test {t} --checkpoint {m} --out /proc/t', 'view {w}/good.mp4 --checkpoint {m} --out /proc/x/y.html --no-open', 'view {w}/good.mp4 --checkpoint {m} --out /proc/y.html --no-open',
+                                  'features {t} /proc/t', 'train {t} --out /proc/t --quiet', 'cut {t} --out /proc/t', 'check {t} --fix /proc/t.csv', 'predict {t} --checkpoint {m} --out out --table /proc/x/t.csv', 'moments {t} --out /proc/m.csv'])
+def test_what_cannot_be_written_is_refused_before_films_are_read(world, tmp_path, line, monkeypatch, capsys):
+    from tqn.cli.main import run
+    import tqn.video.decode, tqn.video.video
+    (tmp_path/'t.csv').write_text('path,split,takeoff,twist\n' + ''.join(f'good{i}.mp4,{s},{a},None\n' for i,(s,a) in enumerate([('train','Back'), ('train','Forward'), ('val','Back'), ('test','Back')])))
+    for i in range(4): shutil.copy(world/'good.mp4', tmp_path/f'good{i}.mp4')
+    def read(*a, **k): raise AssertionError('a film was read')
+    for place in (tqn.video.decode, tqn.video.video):
+        for o in vars(place).values():
+            if isinstance(o, type) and 'frames' in vars(o): monkeypatch.setattr(o, 'frames', read)
+    monkeypatch.setattr('tqn.data.check.scan', read)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob('*'))
+    status,typed = run(line.format(t=tmp_path/'t.csv', w=world, m=world/'model').split()),next(w for w in line.split() if w.startswith('/proc'))
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert status == 2 and said.startswith('tqn: cannot write in /proc') and 'tmp' not in said, said
+    assert re.search(r'in (/proc[^:]*):', said)[1] in (typed, str(Path(typed).parent))
+    assert sorted(tmp_path.rglob('*')) == before
+
+
+# A table whose answers are those of other questions
+
+def test_predict_takes_a_table_whose_answers_the_model_does_not_know(world, tmp_path):
+    shutil.copy(world/'good.mp4', tmp_path/'good.mp4')
+    (tmp_path/'t.csv').write_text('path,takeoff,twst,takeoff extent\ngood.mp4,b,None,2-5\n')
+    r = tqn('predict', tmp_path/'t.csv', '--checkpoint', world/'model', cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    said = [l for l in r.stdout.splitlines() if 'left out' in l]
+    assert len(said) == 1 and 'left out: 2 ' in said[0] and 'no question' in said[0] and (tmp_path/'runs/predict/predictions.csv').exists()
+    (tmp_path/'bad.csv').write_text('path,takeoff,start\ngood.mp4,b,never\n')
+    refused(tqn('predict', tmp_path/'bad.csv', '--checkpoint', world/'model', cwd=tmp_path), "'never'")

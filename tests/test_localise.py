@@ -169,3 +169,7 @@ def test_square_and_cosines_of_equal_maps():
     assert_allclose(cosines(m, ['a','b']), 1)
     s = score_square(m, ['a','b'])
     assert_allclose(s[:,:,0], s[:,:,1])                       # scale does not matter
+
+def test_one_film_has_no_interval_and_nothing_says_nan():
+    from tqn.attention.localise import said_gain
+    assert said_gain(.5, *bootstrap(np.array([[.5]]))) == '+0.50 [–]' and said_gain(-.5, -.75, .25) == '-0.50 [-0.75, +0.25]' and said_gain(*[float('nan')]*3) == '–'

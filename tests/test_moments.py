@@ -260,3 +260,8 @@ def test_what_is_chosen_on_val_and_a_finder_survive_a_file(tmp_path):
     with pytest.raises(ValueError, match="f.json.*smooth"): Finder.load(tmp_path/'f.json')
     (tmp_path/'f.json').write_text('{"smooth": "wide"}')
     with pytest.raises(ValueError, match="f.json"): Finder.load(tmp_path/'f.json')
+
+def test_one_film_has_a_dash_for_an_interval():
+    t = table_of([('a','q','yes',0,10,2.)])
+    said = str(score_moments(t, [Item('a', None, {'q': 'yes'}, None, {'q': (0,10)}, 20)]))
+    assert 'nan' not in said and '[–]' in said, said

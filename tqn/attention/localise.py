@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['MEASURES', 'SHARES', 'WHAT', 'clip_overlap', 'clip_scores', 'map_scores', 'ClipMaps', 'attention_maps',
            'collect_maps', 'score_square', 'cosines', 'fixed_clips', 'best_fixed', 'control_scores', 'bootstrap',
-           'nan_mean', 'Localisation', 'localise', 'video_maps', 'localisation_dict', 'plot_localisation', 'planted']
+           'said_gain', 'nan_mean', 'Localisation', 'localise', 'video_maps', 'localisation_dict', 'plot_localisation',
+           'planted']
 
 # %% ../../nbs/08_attention/04_localise.ipynb #caab0242
 import math
@@ -216,6 +217,16 @@ def bootstrap(
     means = ((wr@d)*wv).sum(1)/(runs*n)
     return tuple(float(o) for o in np.quantile(means, [(1-level)/2, (1+level)/2]))
 
+# %% ../../nbs/08_attention/04_localise.ipynb #5a1d6a1e
+def said_gain(
+    mean:float, # A difference; nan where it is not known
+    low:float,  # Of its interval; nan with fewer than two videos
+    high:float, # Of its interval
+)->str: # Such as '+0.12 [+0.03, +0.21]'
+    "A difference and its interval in text, a dash for what is not known"
+    if math.isnan(mean): return '–'
+    return f'{mean:+.2f} ' + ('[–]' if math.isnan(low) else f'[{low:+.2f}, {high:+.2f}]')
+
 # %% ../../nbs/08_attention/04_localise.ipynb #f5ce9539
 WHAT = dict(hit='share of videos with the peak inside the extent', mass='share of the attention inside the extent',
             iou='overlap (IoU) of the clips above half the peak with the extent')
@@ -310,7 +321,7 @@ class Localisation:
     def summary(self)->str: # A table in text
         "Where the attention's peak lies, in brief"
         t = self.against()
-        def gain(k): return [f"{m:+.2f} [{a:+.2f}, {b:+.2f}]" for m,a,b in zip(t[f'over {k}'], t[f'{k} low'], t[f'{k} high'])]
+        def gain(k): return [said_gain(m, a, b) for m,a,b in zip(t[f'over {k}'], t[f'{k} low'], t[f'{k} high'])]
         short = t[['n','own','wrong','uniform','fixed']].assign(**{'own − wrong': gain('wrong'), 'own − fixed': gain('fixed')})
         return (f'attention: {WHAT["hit"]} of the own question, of the wrong ones, uniform, and of the best fixed place; 95% intervals over videos\n'
                 + short.to_string(float_format='{:.2f}'.format, na_rep='–'))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from .answer import clip_times, read_answers, summarise
-from .localise import bootstrap, nan_mean
+from .localise import bootstrap, nan_mean, said_gain
 from .whatif import clip_gradients, drops
 from ..core.files import naming_file, read_plain, write_json
 from ..core.text import as_html, html_view, plain_text, refuse_unknown
@@ -588,7 +588,7 @@ class Retrieval:
         return f"moments: share of extents that the first span covers (IoU .3, .5, .7), mean IoU, peaks inside, mAP over IoU .3 to .7; beside others at IoU .5; {len(self.ids)} films{f', {runs} runs' if runs>1 else ''}"
 
     def __str__(self)->str:
-        gains = [f'own − {c} {m:+.2f} [{a:+.2f}, {b:+.2f}]' for c in self.over if c!='own' and not np.isnan(self.over[c]).all() for m,a,b in [self.gain(c)]]
+        gains = [f'own − {c} {said_gain(m, a, b)}' for c in self.over if c!='own' and not np.isnan(self.over[c]).all() for m,a,b in [self.gain(c)]]
         return f"{self.about()}\n{self.to_frame().to_string(float_format='{:.2f}'.format, na_rep='–')}\nat IoU .5, 95% intervals over films: {'; '.join(gains)}"
 
     def _repr_html_(self)->str:

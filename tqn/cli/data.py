@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 import typer
-from .main import app, asked_readers, command, free_name, typed_line
+from .main import app, asked_readers, command, free_name, typed_line, writable
 
 # %% ../../nbs/12_cli/02_data.ipynb #692176c8
 def keep_layout(
@@ -68,6 +68,7 @@ def check_videos(
     from tqn.features.store import FeatureStore, check_features
     if fix and fix.exists() and not overwrite: raise ValueError(f"{fix} is there already and was not changed; choose another name, or add --overwrite")
     form,path = what_is(where)
+    if fix: writable(fix.parent, keep=False)                   # before minutes of decoding
     settings = dict(clip_len=clip_len, workers=asked_readers(workers), prove=prove, progress=not quiet)
     if layout: keep_layout(features, layout)
     if form=='own':
@@ -115,6 +116,7 @@ def cut(
     form,path = what_is(where)
     data = open_data(where, queries, val=0, missing='skip', **dict(own=dict(root=root), finegym=dict(which=which, kind='full')).get(form, {}))
     out = out or (path.parent/'cuts' if form=='own' else path/('elements' if form=='finegym' else 'cuts'))
+    writable(out)
     done,problems = cut_items([o for s in data for o in data[s]], out, height, asked_readers(workers), not quiet)
     print(*data.notes, *problems, f'{len(done)} of {len(data)} cuts are in {out}', sep='\n')
     if form!='finegym' and done and not (out/'manifest.csv').exists():
@@ -201,6 +203,7 @@ def features(
     name = {'dives': 'small'}.get(said.get('backbone'), said.get('backbone'))
     if preset and not (backbone or name): raise ValueError(f'the preset {preset} names no backbone with weights: give one with --backbone')
     net = chosen_backbone(backbone or name or 'small', clip_len or own['clip_len'], stride or own['stride'], own['hop'] if hop is None else hop, box or said.get('box', ''), {k: v for k,v in dict(layer=layer, read=read).items() if v}, scaling or said.get('scaling', ''), **sizes)
+    writable(out, keep=False)                          # before the films are read
     lost = unreadable(items, net.preprocess.clip_len) if skip else {}
     if items and len(lost)==len(items): raise ValueError(f'none of {len(items)} videos can be read, such as {items[0].id!r}: {lost[items[0].id]}; look at all of them with `{typed_line("check", data, queries=queries, root=root)}`')
     store = extract(net, [o for o in items if o.id not in lost], out, processes=processes, batch_clips=batch_clips, workers=workers, progress=not quiet, precision=precision,

@@ -138,12 +138,18 @@ def predict_many(
     from tqn.attention.answer import answer
     from tqn.core.files import file_name
     from tqn.attention.moments import find_films
-    from tqn.data.items import Item, load_items, open_item, write_manifest
+    from tqn.data.items import Item, load_items, open_item, read_manifest, write_manifest
     from tqn.features.stream import stream
     from tqn.video.decode import VideoError
     from tqn.video.transforms import Preprocess
     lost,told = 0,[v for v in videos if not is_table(v)]
-    items = [*(o for v in videos if (t := is_table(v)) for o in load_items(t, model.queries, root)), *(find_films(told) if told else [])]
+    def films(t): # its answers may be those of other questions: the films count
+        found = read_manifest(t, model.queries, root)
+        if not (wrong := [p for p in found.problems if p.error]): return found.items
+        items = load_items(t, None, root)
+        print(f'the films of {t} count, its answers are not asked for; left out: {len(wrong)} answers, extents or columns that the model does not know, such as {wrong[0]}')
+        return items
+    items = [*(o for v in videos if (t := is_table(v)) for o in films(t)), *(find_films(told) if told else [])]
     folder,done,rows = out or Path('runs/predict'),[],[]
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     writable(folder)
@@ -176,6 +182,7 @@ def predict(
     "Answer the questions for a video, draw where each looked. Of several videos, of a folder or a table of them, the answers are also written as tables."
     if table and table.suffix.lower() not in ('.csv', '.jsonl'): raise ValueError(f'expected a name that ends in .csv or .jsonl for --table, got {table}')
     how = dict(workers=asked_readers(workers), precision=precision)
+    if table: writable(table.parent, keep=False)             # before the films are read
     if len(videos)>1 or is_several(videos[0]): return predict_many(videos, checkpoint, out, root, table, **how)
     with results(video := videos[0], out) as folder:
         model = chosen_model(checkpoint)
@@ -192,14 +199,15 @@ def page_path(
     video:Path,         # A video file or a folder of frames
     out:Path|None=None, # What was asked for
     folder:Path=Path('runs/view'), # Where pages go by themselves
+    keep:bool=True,     # False: see only whether it can be written to, and make no folder
 )->Path:                # A file whose folder can be written to
     "Find a place for the page of a video"
     if out is not None:
         if out.is_dir() or out.suffix.lower() not in ('.html','.htm'): raise ValueError(f'expected the name of an HTML file such as view.html for --out, got {out}')
-        writable(out.parent)
+        writable(out.parent, keep)
         return out
     from tqn.core.files import numbered
-    return next(p for p in numbered(writable(folder), video.resolve().stem, '.html') if not p.exists())
+    return next(p for p in numbered(writable(folder, keep), video.resolve().stem, '.html') if not p.exists())
 
 # %% ../../nbs/12_cli/04_films.ipynb #10fbbffe
 def write_page(
@@ -215,7 +223,9 @@ def write_page(
     from tqn.video.video import open_video
     from tqn.widgets.viewer import view
     import webbrowser
-    viewer = view(model, open_video(video), workers=asked_readers(workers), precision=precision)
+    source = open_video(video)
+    page_path(video, out, keep=False)                  # before all of the film is read
+    viewer = view(model, source, workers=asked_readers(workers), precision=precision)
     if viewer.error: raise ValueError(viewer.error)
     path = viewer.save(page_path(video, out))
     print(viewer.data.answer, said_model(model), path, sep='\n')

@@ -8,7 +8,7 @@ __all__ = ['hints', 'app', 'full', 'ORDER', 'comments', 'with_help', 'Stopped', 
            'newest_run', 'saved_model', 'chosen_model', 'said_model', 'asked_readers', 'main']
 
 # %% ../../nbs/12_cli/01_main.ipynb #07b2d677
-import errno, functools, inspect, pkgutil, re, shlex, signal, sys, tempfile, threading, traceback
+import contextlib, errno, functools, inspect, pkgutil, re, shlex, signal, sys, tempfile, threading, traceback
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
@@ -112,10 +112,18 @@ def about_input(
 # %% ../../nbs/12_cli/01_main.ipynb #73055d49
 def writable(
     folder:Path, # Where results shall go
-)->Path: # The same folder, which now exists
+    keep:bool=True, # False: only the proof is wanted, and folders that were made for it go again
+)->Path: # The same folder, which now exists unless it was made for the proof alone
     "Make `folder` and prove that files can be written there"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as f: f.write(b'?')
+    made = [] if keep else [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as f: f.write(b'?')
+    except OSError as e:                                                # which names a temporary file, or a folder above
+        todo = 'choose another place' if e.errno == errno.ENOENT else hints.get(e.errno, 'choose another place')
+        raise OSError(e.errno, f'cannot write in {folder}: {e.strerror}; {todo}') from e
+    for p in made:
+        with contextlib.suppress(OSError): p.rmdir()           # somebody else may have written there
     return folder
 
 # %% ../../nbs/12_cli/01_main.ipynb #d10b4420

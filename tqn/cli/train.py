@@ -62,6 +62,10 @@ def _tell(*lines):
     "Print, in the first process only"
     if os.environ.get('RANK', '0') == '0': print(*lines, sep='\n', flush=True)
 
+def _proven(out):
+    "The same folder; several processes would take it from each other"
+    return out if 'RANK' in os.environ else writable(out, keep=False)
+
 def _videos(r, queries, root, quiet):
     "Open the data set and say what was found"
     from tqn.training.chain import get_videos
@@ -118,6 +122,7 @@ def train(
     typed = dict(queries=queries, root=root)
     if stage == 2: queries = queries or model_questions(r.data, start)
     videos,how = _videos(r, queries, root, quiet),dict(callbacks=[], progress=not quiet)
+    _proven(out)                                       # before the films are read
     if stage == 1: done = run_stage1(r, videos, out, features, resume, overwrite, say=None if resume or os.environ.get('RANK', '0') != '0' else _tell, **how)
     else: done = run_stage2(r, videos, start, bank, out, resume, overwrite, any_weights=any_weights, **how)
     said = f'; best {r.settings.metric} on {r.settings.val} {done.best:.3f} in epoch {done.best_epoch}' if done.best is not None else ''
@@ -140,7 +145,8 @@ def bank(
     r = settings_of(2, data, preset, config, flags)
     from tqn.features.bank import bank_parts, read_notes
     from tqn.training.chain import model_questions, run_bank
-    run_bank(r, _videos(r, queries or model_questions(r.data, start), root, quiet), start, out, overwrite, progress=not quiet)
+    videos = _videos(r, queries or model_questions(r.data, start), root, quiet)
+    run_bank(r, videos, start, _proven(out), overwrite, progress=not quiet)
     lost = {id: why for part in bank_parts(out) for id,why in read_notes(part).get('skipped', {}).items()}
     for id,why in lost.items(): _tell(f'left out {id}: {why}')
     more = dict(preset=preset, config=config, queries=queries, root=root, start=None if start == Path('runs/stage1') else start, bank=None if out == Path('runs/bank') else out)
@@ -175,7 +181,8 @@ def test(
     find_model(start)
     r = settings_of(stage, data, preset, config, flags)
     queries = queries or model_questions(r.data, start)    # a table without answers, or with some of them, is asked what the model knows
-    tested = run_test(r, _videos(r, queries, root, quiet), start, out, features, overwrite, progress=not quiet, moments=moments)
+    videos = _videos(r, queries, root, quiet)
+    tested = run_test(r, videos, start, _proven(out), features, overwrite, progress=not quiet, moments=moments)
     learned = read_plain(find_model(start)/'config.json', dict).get('provenance')
     _tell(f'model: {start}' + f', trained on {learned}'*bool(learned), tested, *(f'could not read {id}: {why}' for id,why in tested.damaged.items()), f'scores and predictions are in {out}')
 

@@ -27,7 +27,7 @@ from ..questions.queries import QuerySet
 from ..data.batches import FeatureDataset, WholeVideos, WindowDataset, make_loader
 from ..dives.dives import SPLITS, SyntheticDives
 from ..attention.scores import Evaluation, evaluate, plot_confusion, plot_scores, score_videos
-from ..attention.localise import Localisation, collect_maps, localisation_dict, localise, plot_localisation
+from ..attention.localise import Localisation, collect_maps, localisation_dict, localise, plot_localisation, said_gain
 from ..models.tqn import READINGS, RENDERED, TQN, small_model
 from ..models.losses import tqn_loss
 from ..core.text import said_time
@@ -177,7 +177,7 @@ def hits_table(
     f = where.to_frame('hit')
     f = f[f.n>0]
     runs,n = where.square.shape[:2]
-    rows = [[q, int(r.n), *(f'{r[c]:.2f}' for c in ('own','wrong','uniform','fixed','flight','cosine')), f'{r.gap:+.2f} [{r.low:+.2f}, {r.high:+.2f}]'] for q,r in f.iterrows()]
+    rows = [[q, int(r.n), *(f'{r[c]:.2f}' for c in ('own','wrong','uniform','fixed','flight','cosine')), said_gain(r.gap, r.low, r.high)] for q,r in f.iterrows()]
     return dict(title=f"Attention on {n} long videos: share of peaks inside the known extent ({runs} seed{'s'*(runs>1)})",
                 columns=['extent','N','own question','wrong questions','uniform','best fixed clip','random clip of the flight','cosine to the wrong','own − wrong [95%]'], rows=rows)
 

@@ -155,7 +155,7 @@ def headline(
     diff,(first,*_) = [next(iter(by))] if diff is None else list(diff),by.values()
     order = list(first.sort_values('mean', ascending=False, kind='stable').index)
     def cell(t): return '–' if np.isnan(t['mean']) else f"{t['mean']:.3f}" + ('' if np.isnan(t.sd) else f' ± {t.sd:.3f}')
-    def gap(t): return '' if np.isnan(t.difference) else f'{100*t.difference:+.1f} [{100*t.low:+.1f}, {100*t.high:+.1f}]'   # empty for the base
+    def gap(t): return '' if np.isnan(t.difference) else f'{100*t.difference:+.1f} ' + ('[–]' if np.isnan(t.low) else f'[{100*t.low:+.1f}, {100*t.high:+.1f}]')   # empty for the base
     show = [(f'{h} (N {int(t.n.max()) if len(t) and t.n.notna().any() else 0})', lambda r, t=t: cell(t.loc[r]) if r in t.index else '–') for h,t in by.items()]
     show += [(f'{h}: difference in points [95%]', lambda r, t=by[h]: gap(t.loc[r]) if r in t.index else '–') for h in diff]
     if size: show.append(('parameters', lambda r: f'{first.parameters[r]/1e6:.2f} M'))
