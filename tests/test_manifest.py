@@ -526,3 +526,15 @@ def test_a_table_that_takes_long_shows_a_bar(tmp_path, monkeypatch, seen):
     monkeypatch.setattr(tqdm.std, 'time', lambda clock=itertools.count(): float(next(clock)))
     read_manifest(tmp_path/'t.csv')
     assert ('read the table' in screen.getvalue())==seen
+
+def test_answers_that_mean_not_known_get_a_remark(tmp_path):
+    for i in range(8): film(tmp_path/f'{i}.mp4', 9, 20*i)
+    (tmp_path/'m.csv').write_text('path,side,prop,tags\n' + ''.join(f'{i}.mp4,{s},{p},{t}\n' for i,(s,p,t) in enumerate(zip(['left','-','?','NA','right','left','unknown','-'], ['none','ball']*4, ['a','a|nan','b','a|b']*2))))
+    table = read_manifest(tmp_path/'m.csv')
+    report = check(table.items, None, table.path, table.lines, table.problems, progress=False)
+    told = {p.column: p for p in report.problems if 'not answered' in p.text}
+    assert report.ok and set(told) == {'side', 'tags'} and not any(p.error for p in told.values()), [str(p) for p in report.problems]
+    assert all(w in str(told['side']) for w in ("'-' (2 videos)", "'?' (1 video)", "'NA' (1 video)", "'unknown' (1 video)")) and "'nan' (2 videos)" in told['tags'].text
+    asked = QuerySet([Query('side', ['left', 'right', '-', '?', 'NA', 'unknown']), Query('prop', ['none', 'ball']), Query('tags', ['a', 'b', 'nan'], kind='many')])
+    table = read_manifest(tmp_path/'m.csv', asked)                                   # written down, they are meant
+    assert not [p for p in check(table.items, asked, table.path, table.lines, table.problems, progress=False).problems if 'not answered' in p.text]

@@ -333,3 +333,11 @@ def test_tables_of_a_grid_that_was_run(tmp_path):
     blind = toys(extents=False)
     results = run_grid(grid, blind, tmp_path/'blind', progress=False)
     assert list(make_tables(grid, results, example_maps(grid, results, blind, tmp_path/'blind'))) == ['test', 'confusions']
+
+@pytest.mark.parametrize('rows', [['base', 'b'], ['base', 'b', 'c']])
+def test_figures_of_few_rows_have_room(rows, recwarn):
+    "Titles and labels of one row of points once left no room for them"
+    for where in (False, True):
+        grid = Grid('A title that says what the grid asks', {r: Experiment() for r in rows}, 'base')
+        for figure in grid_figures(grid, make_tables(grid, made(rows, n_seeds=1, n=4, missing=0., where=where), pd.DataFrame())).values(): figure.savefig(io.BytesIO(), format='png', dpi=110, bbox_inches='tight')
+    assert not [str(o.message) for o in recwarn if 'constrained_layout' in str(o.message)]

@@ -171,7 +171,7 @@ def _only_spines(ax, *sides):
 def _panels(names, n_rows, width=1.5, left=2.1, height=.29, extra=.95):
     "A row of panels that share their rows"
     import matplotlib.pyplot as plt
-    fig = plt.figure(figsize=(left+width*len(names), extra+height*n_rows), dpi=80, layout='constrained')
+    fig = plt.figure(figsize=(left+width*len(names), max(1.7, extra+height*n_rows)), dpi=80, layout='constrained')
     return fig, np.atleast_1d(fig.subplots(1, len(names), sharey=True))
 
 # %% ../../nbs/11_studies/02_report.ipynb #f89b0cd6
