@@ -538,3 +538,13 @@ def test_answers_that_mean_not_known_get_a_remark(tmp_path):
     asked = QuerySet([Query('side', ['left', 'right', '-', '?', 'NA', 'unknown']), Query('prop', ['none', 'ball']), Query('tags', ['a', 'b', 'nan'], kind='many')])
     table = read_manifest(tmp_path/'m.csv', asked)                                   # written down, they are meant
     assert not [p for p in check(table.items, asked, table.path, table.lines, table.problems, progress=False).problems if 'not answered' in p.text]
+
+def test_a_column_that_fails_in_one_way_is_one_line(tmp_path):
+    rows = ''.join(f'{i}.mp4,"{i},4","{i+1},5",a,"{i}.5-{i+1}.5"\n' for i in range(24))
+    (tmp_path/'m.csv').write_text('path,start,end,way,way extent\n' + rows)
+    for i in range(24): (tmp_path/f'{i}.mp4').touch()
+    told = {p.column: p for p in read_manifest(tmp_path/'m.csv').problems}
+    assert len(read_manifest(tmp_path/'m.csv').problems) == 3 and all(p.line == 2 and '24 cells' in p.text for p in told.values())
+    assert "'0,4'" in told['start'].text and 'with a point' in told['end'].text and 'multiply seconds' in told['way extent'].text
+    (tmp_path/'m.csv').write_text('path,start,way\n0.mp4,"0,4",a\n1.mp4,1.5,a\n2.mp4,"2,4",a\n')   # not all of them: each has its line
+    assert [p.line for p in read_manifest(tmp_path/'m.csv').problems] == [2, 4]

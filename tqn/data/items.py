@@ -579,6 +579,19 @@ def uncollected()->Iterator[None]:
     finally:
         if was: gc.enable()
 
+def _columns_that_fail(rows, problems):
+    "The problems, with one line for a column in which every cell makes the same mistake: decimal commas, extents in seconds"
+    ways = {'time': (r'[0-9]+,[0-9]+', 'write 0.4 with a point, not a comma'), 'extent': (r'[0-9., ]+[-–:][0-9., ]+', "extents are frames: multiply seconds by the film's frames a second")}
+    columns = {**{c: ('time', {r.line: r.cells[c] for r in rows if c in r.cells}) for c in ('start', 'end')},
+               **{f'{q} extent': ('extent', {r.line: r.extents[q] for r in rows if q in r.extents}) for q in dict.fromkeys(q for r in rows for q in r.extents)}}
+    for column,(kind,cells) in columns.items():
+        of = [p for p in problems if p.column==column and p.line in cells]
+        if len(cells)<2 or len(of)<len(cells) or not all(isinstance(v, str) and re.fullmatch(ways[kind][0], v) and re.search('[.,]', v) for v in cells.values()): continue
+        more = {id(p) for p in of[1:]}
+        problems = [p for p in problems if id(p) not in more]
+        problems[next(i for i,p in enumerate(problems) if p is of[0])] = replace(of[0], text=f'{of[0].text}; so are all {len(cells)} cells of this column: {ways[kind][1]}')
+    return problems
+
 def read_manifest(
     path:str|Path,              # .csv, or .jsonl with one dict a line
     queries:QuerySet|None=None, # The questions; None takes every answer as it comes
@@ -616,7 +629,7 @@ def read_manifest(
             else: found.lines[item.id] = ids[form] = row.line; found.items.append(item)
             if row.cells.get('path') in folders.there: found.there.add(item.id)
     if not rows and not found.problems: found.problems.append(Problem(said, 'expected a line for each video, got none'))
-    found.problems.sort(key=lambda p: p.line or 0)
+    found.problems[:] = sorted(_columns_that_fail(rows, found.problems), key=lambda p: p.line or 0)
     return found
 
 def load_items(
