@@ -138,13 +138,15 @@ def check_features(
     return said
 
 # %% ../../nbs/07_features/02_store.ipynb #1b7ff84f
+def _made_from(folder, id): # what features say of their file, None where they do not
+    with safe_open(feature_path(folder, id), 'pt') as f: return (f.metadata() or {}).get('source')
+
 def is_cached(
     folder:str|Path, # Of the features
     item:Item,       # The video
 )->bool: # True where its features are there, readable and made from this very file
     "Whether a video needs no more work"
-    try:
-        with safe_open(feature_path(folder, item.id), 'pt') as f: return (f.metadata() or {}).get('source') == source_stamp(item)
+    try: return _made_from(folder, item.id) == source_stamp(item)
     except Exception: return False
 
 def is_of_another(
@@ -152,9 +154,7 @@ def is_of_another(
     item:Item,       # The video
 )->bool: # False where they do not say, and where the file is gone
     "Whether a video's features say that they were made from another file, stretch or box than is there now"
-    try:
-        with safe_open(feature_path(folder, item.id), 'pt') as f: source = (f.metadata() or {}).get('source')
-        return bool(source) and source!=source_stamp(item)
+    try: return _made_from(folder, item.id) not in (None, '', source_stamp(item))
     except Exception: return False
 
 def extract_some(
