@@ -72,6 +72,15 @@ def test_jitter_range_and_negative_amounts():
     out = color_jitter(some_clips(0), gen(1))
     assert out.amin()>=0 and out.amax()<=1 and not out.isnan().any()
 
+@fast
+@given(seed=seeds, a=st.floats(0, 2))
+def test_adjusting_stays_between_black_and_white(seed, a):
+    "Up to 1 nothing is cut off, since nothing can be outside: to the bit what cutting off gives"
+    clips = torch.rand(1,3,2,5,6, generator=gen(seed)).round(decimals=1); clips[...,0] = 1.
+    for f in (adjust_brightness, adjust_contrast, adjust_saturation):
+        out = f(clips, a)
+        assert torch.equal(out, out.clamp(0, 1))
+
 def test_input_is_not_changed():
     clips = some_clips(0); floats = to_float(clips)
     before, before_floats = clips.clone(), floats.clone()

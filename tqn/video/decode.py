@@ -750,12 +750,12 @@ def read_picture(
     try:
         with Image.open(file) as image:
             if why:=too_large(image.height, image.width): raise ValueError(why)
-            image = ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)                             # else a copy is made of most
             if image.mode=='F' or image.mode[0]=='I':                                # 16 bits; PIL would clip them
                 deep = np.asarray(image).astype(np.int64)
                 if image.mode=='F' or deep.min()<0 or deep.max()>65535: raise ValueError(f'expected 8 or 16 bits, got a picture of mode {image.mode}')
                 pixels = np.repeat(((deep*255+32767)//65535).astype(np.uint8)[...,None], 3, 2)
-            else: pixels = np.asarray(image.convert('RGB'))
+            else: pixels = np.asarray(image if image.mode=='RGB' else image.convert('RGB'))
     except Exception as e: raise VideoError(file.parent, i, f'{file.name} does not load ({first_line(e)})') from e
     if size is None or pixels.shape[:2]==size: return pixels
     raise VideoError(file.parent, i, f'{file.name} is {pixels.shape[:2]}, expected {size} like the first')

@@ -71,24 +71,28 @@ def random_crop_box(
     return int(top*(h-height+1)), int(left*(w-width+1)), height, width
 
 # %% ../../nbs/03_video/02_transforms.ipynb #214772f1
+def _crop_resize(clips, box, size): # (n, 3, t, *size)
+    "`crop_resize`, laid out in memory as it comes: bytes of frames as frames"
+    n,_,t,h,w = _check_clips(clips).shape
+    top,left,height,width = box
+    if min(top, left)<0 or min(height, width)<1 or top+height>h or left+width>w: raise ValueError(f'the box {tuple(box)} (top, left, height, width) does not lie in a frame of {h} x {w}')
+    size = (size,size) if isinstance(size, int) else tuple(size)
+    x = clips[...,top:top+height,left:left+width]
+    if size==(height,width): return x
+    if n==0: return clips.new_empty((0,3,t,*size))
+    x = rearrange(x, 'n c t h w -> (n t) c h w')
+    as_bytes = x.dtype==torch.uint8 and (x.device.type!='cpu' or 1 in size)    # torch's own way for bytes fails on some pictures that become a pixel wide or high
+    x = F.interpolate(x.float() if as_bytes else x, size, mode='bilinear', antialias=True)
+    if as_bytes: x = x.round().clamp(0, 255).byte()
+    return rearrange(x, '(n t) c h w -> n c t h w', n=n)
+
 def crop_resize(
     clips:Tensor, # (n, 3, t, h, w), uint8 or float
     box:Sequence[int], # (top, left, height, width) of the part to keep
     size:int|Sequence[int], # Height and width to give it; one number for a square
 )->Tensor: # (n, 3, t, *size), of the same type
     "Cut one box out of every frame and resize it"
-    n,_,t,h,w = _check_clips(clips).shape
-    top,left,height,width = box
-    if min(top, left)<0 or min(height, width)<1 or top+height>h or left+width>w: raise ValueError(f'the box {tuple(box)} (top, left, height, width) does not lie in a frame of {h} x {w}')
-    size = (size,size) if isinstance(size, int) else tuple(size)
-    x = clips[...,top:top+height,left:left+width]
-    if size==(height,width): return x.contiguous()
-    if n==0: return clips.new_empty((0,3,t,*size))
-    x = rearrange(x, 'n c t h w -> (n t) c h w')
-    as_bytes = x.dtype==torch.uint8 and (x.device.type!='cpu' or 1 in size)    # torch's own way for bytes fails on some pictures that become a pixel wide or high
-    x = F.interpolate(x.float() if as_bytes else x, size, mode='bilinear', antialias=True)
-    if as_bytes: x = x.round().clamp(0, 255).byte()
-    return rearrange(x, '(n t) c h w -> n c t h w', n=n).contiguous()
+    return _crop_resize(clips, box, size).contiguous()
 
 # %% ../../nbs/03_video/02_transforms.ipynb #1825b8b1
 class BoxError(ValueError):
@@ -162,13 +166,20 @@ def _grey(
     r,g,b = clips.split(1, 1)
     return (r*.299).add_(g, alpha=.587).add_(b, alpha=.114)
 
+def _towards(clips, amount, grey, inplace): # (n, 3, t, h, w); `grey` None: black
+    "So much of the clips, and the rest of something grey; between two colours there is nothing to cut off"
+    a = _per_clip(amount, clips)
+    x = (clips if inplace else clips.clone()).mul_(a)
+    if grey is not None: x.add_(grey.mul_(1-a))
+    return x if a.device.type=='cpu' and torch.equal(a, a.clamp(0, 1)) else x.clamp_(0, 1)
+
 def adjust_brightness(
     clips:Tensor, # float in [0, 1], (n, 3, t, h, w)
     amount:float|Tensor, # 1 = unchanged; one for all, or (n,)
     inplace:bool=False, # Change `clips` themselves
 )->Tensor: # (n, 3, t, h, w)
     "Scale the light"
-    return (clips if inplace else clips.clone()).mul_(_per_clip(amount, clips)).clamp_(0, 1)
+    return _towards(clips, amount, None, inplace)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #b01a5a92
 def adjust_contrast(
@@ -177,8 +188,7 @@ def adjust_contrast(
     inplace:bool=False, # Change `clips` themselves
 )->Tensor: # (n, 3, t, h, w)
     "Move every pixel away from its frame's mean grey, or towards it"
-    a, mean = _per_clip(amount, clips), _grey(clips.mean((-2,-1), keepdim=True))       # the grey of the mean is the mean of the grey
-    return (clips if inplace else clips.clone()).mul_(a).add_(mean.mul_(1-a)).clamp_(0, 1)
+    return _towards(clips, amount, _grey(clips.mean((-2,-1), keepdim=True)), inplace)  # the grey of the mean is the mean of the grey
 
 def adjust_saturation(
     clips:Tensor, # float in [0, 1], (n, 3, t, h, w)
@@ -186,8 +196,7 @@ def adjust_saturation(
     inplace:bool=False, # Change `clips` themselves
 )->Tensor: # (n, 3, t, h, w)
     "Move every pixel away from its own grey, or towards it"
-    a, grey = _per_clip(amount, clips), _grey(clips)
-    return (clips if inplace else clips.clone()).mul_(a).add_(grey.mul_(1-a)).clamp_(0, 1)
+    return _towards(clips, amount, _grey(clips), inplace)
 
 # %% ../../nbs/03_video/02_transforms.ipynb #3c2e88f8
 def adjust_hue(
@@ -197,22 +206,22 @@ def adjust_hue(
 )->Tensor: # (n, 3, t, h, w)
     "Turn every colour round the wheel"
     x = clips if inplace else clips.clone()
-    r,g,b = x.unbind(1)
+    planes = r,g,b = x.unbind(1)
     top,low = torch.maximum(r, g), torch.minimum(r, g)
     torch.maximum(top, b, out=top); torch.minimum(low, b, out=low)
-    turn = _per_clip(torch.as_tensor(amount, dtype=torch.float64).expand(len(x))*6, x.new_empty(0, dtype=torch.float64))[:,0]
-    sixths = turn.floor()
+    turn = torch.as_tensor(amount, dtype=torch.float64).cpu().numpy().reshape(-1)*6
+    sixths = np.floor(turn)
     odd = sixths%2
-    sign,hand_on = 1-2*odd, ((sixths-3*odd)/2%3).long().flatten()
-    half,mid = (top-low).mul_(((.5-turn+sixths)*sign).to(x)), (top+low).mul_(.5)
-    apart,y,sign = (r-g, g-b, b-r), torch.empty_like(top), sign.to(x)
-    first = int(hand_on[0]) if x.device.type=='cpu' and len(x) else 0            # of most pieces all clips hand on alike
+    sign,hand_on = 1-2*odd, ((sixths-3*odd)/2%3).astype(int)
+    half,mid = (top-low).mul_(_per_clip((.5-turn+sixths)*sign, x)[:,0]), (top+low).mul_(.5)
+    apart,sign,first = (r-g, g-b, b-r), _per_clip(sign, x)[:,0], hand_on[0] if len(turn) else 0
     for k in range(3):
+        y = planes[(k+first)%3]                                                  # all that is needed of what was there is in `apart`, `mid` and `half`
         torch.sign(apart[(k+1)%3], out=y)
         torch.addcmul(mid, y, half, out=y).addcmul_(apart[k], sign)
-        torch.clamp(y, low, top, out=x[:,(k+first)%3])
-    if x.device.type=='cpu' and (hand_on==first).all(): return x
-    return x.copy_(x.take_along_dim(((torch.arange(3, device=x.device)+first-hand_on[:,None])%3).reshape(-1,3,1,1,1), 1))
+        torch.clamp(y, low, top, out=y)
+    if (hand_on==first).all(): return x                                          # as in most pieces
+    return x.copy_(x.take_along_dim(torch.from_numpy((np.arange(3)+first-hand_on[:,None])%3).to(x.device, non_blocking=True).reshape(-1,3,1,1,1), 1))
 
 # %% ../../nbs/03_video/02_transforms.ipynb #a99644a7
 _ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
@@ -241,8 +250,10 @@ def apply_jitter(
     x = out.copy_(clips)
     if not clips.is_floating_point(): x.div_(255)
     if amounts.shape!=(len(clips),4): raise ValueError(f'expected amounts ({len(clips)}, 4), one row for each clip, got {tuple(amounts.shape)}')
+    rows = amounts.tolist()
     for i in order:
-        if (amounts[:,i]!=(i!=3)).any(): _ADJUST[i](x, amounts[:,i], inplace=True)
+        column = [o[i] for o in rows]
+        if any(o!=(i!=3) for o in column): _ADJUST[i](x, column, inplace=True)
     return x
 
 # %% ../../nbs/03_video/02_transforms.ipynb #571702c7
@@ -250,7 +261,7 @@ def in_pieces(
     f:Callable[[Tensor,Tensor,Tensor],None], # From clips and amounts writes clips of the same size into the third, each frame for itself
     clips:Tensor, # (n, 3, t, h, w)
     amounts:Tensor, # One row for each clip (n, 4)
-    pixels:int=2**17, # About how many pixels to work on at once
+    pixels:int=2**18, # About how many pixels to work on at once
     out:Tensor|None=None, # Where the result goes; None: somewhere new
 )->Tensor: # float (n, 3, t, h, w)
     "Apply `f` to a few frames at a time"
@@ -296,12 +307,11 @@ def normalize(
     if len(mean)!=3 or len(std)!=3 or min(std)<=0: raise ValueError(f'expected three means and three deviations above 0, got {tuple(mean)} and {tuple(std)}')
     top = 255 if _check_clips(clips).dtype==torch.uint8 else 1
     x = clips.to(torch.get_default_dtype() if top==255 else clips.dtype, copy=not inplace) if out is None else out.copy_(clips)
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last_3d): # as frames lie in memory: rows are long where three colours are short
-        mean,std = (_in_rows(tuple(s), top, x.shape[-1], x.dtype, x.device) for s in (mean, std))
-        x.permute(0, 2, 3, 4, 1).flatten(3).sub_(mean).div_(std)
-        return x
-    mean,std = ((torch.tensor(s, dtype=x.dtype)*top)[:,None,None,None].to(x.device, non_blocking=True) for s in (mean, std))
-    return x.sub_(mean).div_(std)
+    as_frames = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last_3d)      # as they lie in memory: rows are long where three colours are short
+    mean,std = (_in_rows(tuple(s), top, x.shape[-1] if as_frames else 1, x.dtype, x.device) for s in (mean, std))
+    if as_frames: x.permute(0, 2, 3, 4, 1).flatten(3).sub_(mean).div_(std)
+    else: x.sub_(mean.view(3,1,1,1)).div_(std.view(3,1,1,1))
+    return x
 
 # %% ../../nbs/03_video/02_transforms.ipynb #a318891f
 @dataclass(frozen=True)
@@ -335,7 +345,7 @@ class Crop:
     )->Tensor: # (n, 3, t, h', w'), of the same type
         "Cut it out, resize it, and keep what is asked for"
         same = (*self.box, *self.size)==(0, 0, *clips.shape[-2:], *clips.shape[-2:])
-        return (clips if same else crop_resize(clips, self.box, self.size))[(...,*self.keep)]
+        return (clips if same else _crop_resize(clips, self.box, self.size))[(...,*self.keep)]
 
     def moved(self,
         down:int,  # Pixels
@@ -449,7 +459,7 @@ class TrainTransform(Transform):
         total:int|None=None, # Clips in the whole video; None: these are all
     )->tuple[Tensor,Colours]: # (n, 3, t, *size) of the same type; the jitter that was drawn
         "Flip, and draw the colours"
-        clips = flip(clips, generator, self.flip_p)
+        clips = flip(clips.contiguous(), generator, self.flip_p)                  # jitter works on planes
         amounts,order = draw_jitter(len(clips) if total is None else total, generator, self.jitter)
         return clips, Colours(self.mean, self.std, tuple(map(tuple, amounts[first:first+len(clips)].tolist())), tuple(order))
 
