@@ -15,7 +15,7 @@ from tqn.video import decode, video as module
 from tqn.video.transforms import Preprocess
 from tqn.video.video import FrameFolder, Video, open_video, resize, write_video
 from tqn.video.transforms import clip_grid, fit_stride
-from tqn.video.decode import VideoError, frame_files, known_scan, read_picture, scan
+from tqn.video.decode import VideoError, frame_files, known_scan, read_frames, read_picture, scan
 
 REAL = sorted(o for o in VIDEOS.glob('*') if o.suffix in ('.mp4','.mov','.mkv','.avi')) if VIDEOS.is_dir() else []
 DAMAGED = 'decord__corrupted.mp4'
@@ -117,6 +117,22 @@ def test_one_at_a_time(made, name):
     "Each frame alone from a fresh reader that must jump, unchecked"
     want = truth(made(name))
     for i in range(0, len(want), 3): assert sums(Video(made(name), check=False).frames([i]))==[want[i]], i
+
+@pytest.mark.parametrize('name, params, some', [('a.mp4', 'bframes=3', True), ('a.mkv', 'bframes=5:b-pyramid=none', True), ('b.mkv', 'bframes=3:slices=4', True), ('c.mkv', 'bframes=3:tff=1', True), ('b.mp4', 'bframes=3:open-gop=1', True),
+    ('c.mp4', 'bframes=0', False), ('d.mp4', 'keyint=1', False), ('a.ts', 'bframes=3', False)])
+def test_what_nobody_needs_is_not_decoded(tmp_path, name, params, some):
+    "Pictures that no other is made from are left out between those that are asked for; what comes is the same, in any order, and by two readers in turns"
+    path = make(tmp_path/name, options={'g': '12', 'x264-params': f'b-adapt=0:{params}'}, h=64)
+    want = truth(path)
+    for checked in (False, True):
+        video = Video(path, check=checked)
+        for at in (range(0, 50, 2), range(1, 50, 3), [40,44], [3,9,33], range(50), [44,7,7,21], range(0, 50, 4)): assert sums(video.frames(at))==[want[i] for i in at]
+        video.frames(range(36, 47, 2))
+        assert bool(video._decoder.left_out)==some
+    decoder,index = video._decoder,video.index
+    keys = len(index.keys)
+    for k,(a,b) in enumerate(zip(read_frames(decoder, index, range(0, 50, 2)), read_frames(decoder, index, range(1, 50, 2)))): assert [crc(a), crc(b)]==want[2*k:2*k+2]
+    assert len(index.keys)==keys                                      # no jump was lost
 
 def test_edit_list_hides_frames(made): assert len(Video(made('edit.mp4')))==len(truth(made('edit.mp4')))<50
 

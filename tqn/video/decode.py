@@ -307,6 +307,25 @@ def read_index(
     keys = np.searchsorted(shown, pts[clean & ~hidden])
     return Index.of(stream, shown, keys, len(shown), plain=bool(not hidden.any() and clean.sum()==key.sum()), span=float(((pts+lasts).max()-min(pts.min(), 0))*stream.time_base))
 
+# %% ../../nbs/03_video/01_decode.ipynb #f800b428
+_ALL = frozenset(),float('-inf') # timestamps that are asked for, and the last of them: no picture is left out
+
+def _length_bytes(stream): # 0 where packets are no such parts
+    "How many bytes say the length of each part of an H.264 packet"
+    head = (stream.codec_context.extradata or b'') if stream.codec_context.name=='h264' else b''
+    return (head[4]&3)+1 if len(head)>4 and head[0]==1 else 0
+
+def _unused(packet, n): # n: of `_length_bytes`
+    "Whether an H.264 picture says in each of its slices that no other picture is made from it"
+    data,at,slices = bytes(packet),0,0
+    while at+n<len(data):
+        kind = data[at+n]
+        if kind&31 in (1, 2, 5):
+            if kind&96: return False
+            slices += 1
+        at += n+int.from_bytes(data[at:at+n], 'big')
+    return slices>0
+
 # %% ../../nbs/03_video/01_decode.ipynb #b70c2676
 class _Lost(Exception):
     "Decoding did not yield what the index expects"
@@ -327,7 +346,7 @@ class Decoder:
         stamp:list|None=None, # Size and time of the file as it was first seen
     ):
         self.path,self.which,self.container,self.fast,self.stamp = Path(path),stream,None,None,stamp
-        self.lock,self.colour,self.graphs = threading.RLock(),VideoReformatter(),{}
+        self.lock,self.colour,self.graphs,self.asked = threading.RLock(),VideoReformatter(),{},_ALL
         self.rewind()
 
     def rewind(self)->None:
@@ -338,7 +357,7 @@ class Decoder:
         now = file_stamp(self.path)
         if now!=(self.stamp or now): raise VideoError(self.path, None, 'the file has changed since it was opened; open it again')
         self.stamp = now
-        self.pictures,self.next,self.sought,self.shape = self.container.decode(self.stream),0,False,None
+        self.pictures,self.next,self.sought,self.shape,self.left_out = self._decode(),0,False,None,set()
         _limit_open(self)
 
     def seek(self, index:Index, key:int)->None:
@@ -346,7 +365,15 @@ class Decoder:
         self.sought,self.next = True,None
         try: self.container.seek(int(index.pts[key]), stream=self.stream)
         except _FAULTS as e: raise _Lost(f'seeking failed ({first_line(e)})')
-        self.pictures = self.container.decode(self.stream)
+        self.pictures,self.left_out = self._decode(),set()
+
+    def _decode(self):
+        "Pictures one after the other, without those before the last of `asked` that nobody asked for and no other needs"
+        n = _length_bytes(self.stream)
+        for packet in self.container.demux(self.stream):
+            times,last = self.asked
+            if n and packet.pts is not None and packet.pts<last and packet.pts not in times and not packet.is_keyframe and _unused(packet, n): self.left_out.add(packet.pts)
+            else: yield from packet.decode()
 
     def close(self)->None:
         "Let go of the file; reading opens it again"
@@ -419,6 +446,7 @@ def _step(decoder, index):
         if decoder.next is None:                                 # after a jump: where a frame that may begin has this timestamp
             at = int(np.searchsorted(index.pts, picture.pts)) if picture.pts is not None else index.n
             decoder.next = at if at in index.keys else index.n
+        while decoder.next<index.n and index.pts[decoder.next] in decoder.left_out: decoder.next += 1
         if decoder.next>=index.n or picture.pts!=index.pts[decoder.next]:
             raise _Lost('another frame came out; the file is damaged, or its timestamps are')
     decoder.next += 1
@@ -428,9 +456,10 @@ def _step(decoder, index):
 def _reach(decoder, index, i):
     "Decode up to frame i from the nearest place where that can start"
     if decoder.container is None or decoder.next is None: decoder.rewind()
-    if decoder.next==i: return _step(decoder, index)
+    gone = index.pts is not None and index.pts[i] in decoder.left_out
+    if decoder.next==i and not gone: return _step(decoder, index)
     before = index.keys[:np.searchsorted(index.keys, i, side='right')]
-    if not decoder.next<=i or (len(before) and before[-1]>decoder.next):
+    if gone or not decoder.next<=i or (len(before) and before[-1]>decoder.next):
         if len(before): decoder.seek(index, before[-1])
         else: decoder.rewind()
     while True:
@@ -495,6 +524,7 @@ def read_frames(
         straight = replace(index, keys=index.keys[:0], plain=False)
         sought = decoder.sought
         decoder.close()
+        decoder.asked = _ALL
         try:
             if not sought: raise lost
             image = pixels(_reach(decoder, straight, i), i)
@@ -505,7 +535,10 @@ def read_frames(
         index.keys = straight.keys
         return image
 
+    wanted = list(wanted)
+    asked = _ALL if index.pts is None or index.decoded or not wanted else (set(index.pts[wanted].tolist()), int(index.pts[wanted[-1]]))
     for i in wanted:
+        decoder.asked = asked                                    # others may have read in between
         try: image = pixels(_reach(decoder, index, i), i)
         except _Lost as e: image = again(i, e)
         yield image
