@@ -267,3 +267,30 @@ def test_direct_convolutions_give_the_same_features(b, monkeypatch):
         usual = fast(x)
     assert (direct-usual).abs().max() < 3e-6*usual.abs().max()
     assert list(fuse(net).state_dict()) == list(fast.state_dict())
+
+@pytest.mark.parametrize('dtype', (torch.float32, torch.bfloat16))
+def test_a_folded_copy_takes_few_clips_at_a_time(dtype, monkeypatch):
+    "The same features as clip by clip, with and without autocast, and a gradient for the pixels"
+    net = shaken(.125, gating=True)
+    fast, x, seen = fuse(net).to(dtype), torch.randn(5, 3, 8, 32, 32), []
+    layers = fast.features
+    monkeypatch.setattr(fast, 'features', lambda o: seen.append(len(o)) or layers(o))
+    monkeypatch.setattr('tqn.models.backbone.prod', lambda shape: 8*8*224**2)                     # as if the clips were as large as two of a full network
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    with torch.no_grad():
+        out = fast(x)
+        with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16): assert_close(fast(x), out, atol=0, rtol=0)
+    assert seen == [2,2,1]*2 and out.dtype == dtype and net(x[:1]).dtype == torch.float32
+    one = torch.cat([layers(o[None].to(dtype)) for o in x])
+    assert (out-one).abs().max() <= (3e-6 if dtype == torch.float32 else .02)*one.abs().max()
+    if dtype == torch.float32:
+        g = [torch.autograd.grad(m(y := x.clone().requires_grad_()).square().sum(), y)[0] for m in (fast, net)]
+        assert (g[0]-g[1]).abs().max() < 1e-3*g[1].abs().max()
+
+@pytest.mark.parametrize('size', [(4,7,7), (1,5,6), (2,1,3), (1,1,1)])
+def test_pooling_axis_by_axis_gives_the_same_bits(size):
+    from tqn.models.backbone import DirectPool
+    x = torch.randn(2, 5, *size)
+    x[0,0,0,0,0], x[1,1] = float('nan'), float('-inf')
+    for o in (x, x.to(memory_format=torch.channels_last_3d), x.bfloat16(), x.double(), x[:,1:3], x[:0]):
+        assert_close(DirectPool(3, 1, 1)(o), torch.nn.functional.max_pool3d(o, 3, 1, 1) if len(o) else o, atol=0, rtol=0, equal_nan=True)

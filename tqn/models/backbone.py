@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['MIXED', 'ConvNorm', 'SepConv', 'SelfGating', 'Inception', 'max_pool', 's3d_layers', 'check_clips', 'S3D',
-           'DirectConv', 'fuse', 'has_bf16', 'wants_bf16']
+           'DirectConv', 'DirectPool', 'fuse', 'has_bf16', 'wants_bf16']
 
 # %% ../../nbs/06_models/01_backbone.ipynb #a5f94c6c
 import copy, os
 from collections.abc import Iterator
+from contextlib import nullcontext
+from math import prod
 
 import torch
 from einops import rearrange, reduce
@@ -178,14 +180,25 @@ class S3D(nn.Module):
             nn.init.kaiming_normal_(m.weight, nonlinearity='relu')
             m.to(memory_format=torch.channels_last_3d)
 
-    def forward(self,
+    def features(self,
         x:Tensor, # Clips (b, 3, t, h, w), normalised
     )->Tensor:    # Features (b, d_out); with time='keep' (b, d_out, ⌈t/8⌉)
         "Every layer in order, then the average over space and, as asked, time"
-        check_clips(x, self.config['in_channels'])
         for layer in self.children(): x = layer(x)
         x = reduce(x, 'b d t h w -> b d t', 'mean')
         return x if self.config['time']=='keep' else x.mean(-1)
+
+    def forward(self,
+        x:Tensor, # Clips (b, 3, t, h, w), normalised
+    )->Tensor:    # Features, as of `features`
+        "All clips at once; of a folded copy few at a time on a CPU, and in bf16 without autocast"
+        check_clips(x, self.config['in_channels'])
+        if not isinstance(self.Conv_1a.bn1, nn.Identity): return self.features(x)
+        w,few = self.Conv_1a.conv1.weight,len(x)
+        if x.device.type=='cpu': few = max(2, torch.get_num_threads())*64*8*224**2//(len(w)*prod(x.shape[2:]))
+        bf16 = w.dtype==torch.bfloat16
+        with torch.autocast(x.device.type, enabled=False) if bf16 else nullcontext():
+            return torch.cat([self.features(o.to(w.dtype) if bf16 else o) for o in x.split(max(1, few))])
 
 # %% ../../nbs/06_models/01_backbone.ipynb #5b37ff46
 class DirectConv(nn.Conv3d):
@@ -208,6 +221,20 @@ class DirectConv(nn.Conv3d):
         new.weight,new.bias = conv.weight,conv.bias
         return new
 
+# %% ../../nbs/06_models/01_backbone.ipynb #83856a0c
+class DirectPool(nn.MaxPool3d):
+    "Max pooling over 3 x 3 x 3 in steps of one, for inference on a CPU"
+    def forward(self,
+        x:Tensor, # (b, c, t, h, w)
+    )->Tensor:    # The same size
+        "The largest of three along one axis after the other"
+        if x.device.type!='cpu' or torch.is_grad_enabled() and x.requires_grad: return super().forward(x)
+        for axis in (-2,-1,-3):
+            out,n = x.clone(),x.shape[axis]-1
+            for a,b in ((0,1), (1,0)): torch.maximum(out.narrow(axis, a, n), x.narrow(axis, b, n), out=out.narrow(axis, a, n))
+            x = out
+        return x
+
 # %% ../../nbs/06_models/01_backbone.ipynb #9409e5a1
 def fuse(
     model:nn.Module, # Any model; modules inside it say by `folds` which convolution and batch norm follow each other
@@ -216,6 +243,8 @@ def fuse(
     if not any(hasattr(m, 'folds') for m in model.modules()): return model
     model = copy.deepcopy(model).eval().requires_grad_(False)
     for m in model.modules():
+        for name,o in m.named_children():
+            if type(o) is nn.MaxPool3d and (o.kernel_size,o.stride,o.padding,o.dilation,o.return_indices)==(3,1,1,1,False): setattr(m, name, DirectPool(3, 1, 1))
         for conv,bn in getattr(m, 'folds', ()):
             if not isinstance(getattr(m, bn), nn.modules.batchnorm._BatchNorm): continue
             folded = fuse_conv_bn_eval(getattr(m, conv), getattr(m, bn)).requires_grad_(False)
