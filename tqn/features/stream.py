@@ -109,16 +109,17 @@ def prefetch(
         try:
             for source in sources[k::n]:
                 for o in source:
-                    put(k, (o, None))
+                    put(k, [o, None])
+                    o = None                   # given away: what is kept here would be one piece more in memory
                     if stop.is_set(): return
-                put(k, (None, StopIteration()))
-        except Exception as e: put(k, (None, e))
+                put(k, [None, StopIteration()])
+        except Exception as e: put(k, [None, e])
     for k in range(n): Thread(target=pour, args=(k,), daemon=True).start()
     try:
         for i in range(len(sources)):
             while not isinstance((o := queues[i%n].get())[1], StopIteration):
                 if o[1] is not None: raise o[1]
-                yield o[0]
+                yield o.pop(0)
     finally: stop.set()
 
 # %% ../../nbs/07_features/01_stream.ipynb #84744a45
@@ -188,6 +189,7 @@ def stream(
                 generators = [sample_generator(seed, v, *id.encode()) for v in range(len(views))]
                 for v,(ready,left) in enumerate(view_clips(source, grid[start:start+most], views, generators, size, start, len(grid))):
                     yield (i, len(grid), start, v, ''), ready.pin_memory() if device.type == 'cuda' else ready, left     # pinned, so that nobody waits for the copy
+                    ready = None
         except (VideoError, BoxError) as e:
             if on_error == 'raise': raise ValueError(f"video {id!r}: {e}; leave it out, or pass on_error='skip'") from e
             yield (i, 0, 0, 0, str(e)), None

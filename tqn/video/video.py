@@ -170,8 +170,8 @@ def _stack(images, n, size, batch=32):
     for k,image in enumerate(images, 1):
         if out is None:
             if why:=too_many(n, *(size or image.shape[:2])): raise ValueError(why)
-            out = torch.empty(n, *(size or image.shape[:2]), 3, dtype=torch.uint8)
-            array = out.numpy()
+            array = np.empty((n, *(size or image.shape[:2]), 3), np.uint8)      # not torch's, which glibc cannot put where the last one was
+            out = torch.from_numpy(array)
         if size is None: array[k-1] = image
         else:
             part.append(image)
