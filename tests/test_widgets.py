@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch import nn
 from traitlets import TraitError
+import av
 import tqn
 from outside import MISSING, VIDEOS
 from tqn.attention.answer import Answer, answer
@@ -18,7 +19,7 @@ from tqn.data.items import Item
 from tqn.features.stream import clip_features
 from tqn.attention.figure import pool_max
 from tqn.models.tqn import TQN
-from tqn.widgets.lanes import STATE, ViewData, film_part, fit_budget, focus, front_end, lane_order, lanes, playable, shown_maps, strip_frames, view_data, why_copy
+from tqn.widgets.lanes import STATE, ViewData, film_part, fit_budget, focus, front_end, hand_on, lane_order, lanes, playable, shown_maps, stretches, strip_frames, view_data, why_copy
 from tqn.questions.queries import Query, QuerySet
 from tqn.video.video import Excerpt, FrameFolder, Video, write_video
 from tqn.attention.whatif import ask_again, shown
@@ -180,6 +181,74 @@ def test_film_in_pieces_and_gone(viewer, mp4, tmp_path):
     with pytest.raises(ValueError, match='cannot be read any more'): film_part(moved, 0)
     changed = tmp_path/'changed.mp4'; changed.write_bytes(b'1234')
     with pytest.raises(ValueError, match='has changed'): film_part(replace(viewer.data, film=replace(viewer.data.film, path=changed)), 0)
+
+def encoded(path, n=60, late=0, **options):
+    "A film whose frames no one takes for each other"
+    g = np.random.default_rng(n)
+    with av.open(str(path), 'w') as f:
+        s = f.add_stream('libx264', rate=25, options={'sc_threshold': '0', **options})
+        s.width, s.height, s.pix_fmt = 64, 48, 'yuv420p'
+        for i in range(n):
+            p = av.VideoFrame.from_ndarray(g.integers(0, 255, (6, 8, 3)).repeat(8, 0).repeat(8, 1).astype('u1'), format='rgb24')
+            p.pts = i + late
+            f.mux(s.encode(p))
+        f.mux(s.encode())
+    return Video(path)
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 70), st.integers(2, 20), st.integers(0, 3), st.sampled_from([0, 7]), st.sampled_from(['mp4', 'mkv', 'mov']), st.data())
+def test_packets_handed_on_are_the_same_film(tmp_path_factory, n, gop, b, late, kind, data):
+    "Any stretch from keyframe to keyframe decodes to the same pixels at the same distances, as a file of its own and as a fragment"
+    folder = tmp_path_factory.mktemp('h')
+    video = encoded(folder/f'a.{kind}', n, late, g=str(gop), bf=str(b))
+    edges = [*video.index.keys.tolist(), n]
+    i = data.draw(st.integers(0, len(edges)-2)); j = data.draw(st.integers(i+1, len(edges)-1))
+    first, last = edges[i], edges[j]
+    assert hand_on(video, folder/'b.mp4', first, last) == 0
+    made = Video(folder/'b.mp4')
+    want, times = video.frames(range(first, last)), video.timestamps[first:last]-video.timestamps[first]
+    assert why_copy(made) == '' and torch.equal(made.frames(range(len(made))), want)
+    np.testing.assert_allclose(made.timestamps, times, atol=1e-3)
+    behind = hand_on(video, out := io.BytesIO(), first, last, fragments=True)
+    out.seek(0)
+    with av.open(out) as f: shown = [(float(o.pts*o.time_base)-behind, o.to_ndarray(format='rgb24')) for o in f.decode(video=0)]
+    assert behind >= 0 and len(shown) == last-first
+    np.testing.assert_allclose([t for t, _ in shown], times, atol=1e-3)
+
+def test_a_film_in_stretches(tmp_path, model):
+    "Nothing is copied; what is asked for beyond it, or of a film that changed, is refused; a saved page has the film whole"
+    video = encoded(tmp_path/'a.mp4', 200, g='25', bf='2')
+    film = playable(video, tmp_path/'c', progress=False, most=1000)
+    assert film.firsts.tolist() == list(range(0, 200, 25)) and film.mime.startswith('video/mp4; codecs="avc1.') and not (tmp_path/'c').exists()
+    said = answer(model, video)
+    data = view_data(said, video, film=film)
+    assert data.meta['video'] and data.meta['mime'] == film.mime and not data.meta['notes']
+    head, piece = film_part(data, 3)
+    assert (head['part'], head['parts'], head['firsts']) == (3, 8, film.firsts.tolist()) and len(piece) < video.path.stat().st_size/4
+    with pytest.raises(ValueError, match='from 0 to 7, got 8'): film_part(data, 8)
+    text = page(data)
+    parts = [base64.b64decode(o.split('<')[0]) for o in text.split('class="tqn-part">')[1:]]
+    (tmp_path/'page.mp4').write_bytes(b''.join(parts))
+    assert torch.equal(Video(tmp_path/'page.mp4').frames(range(200)), video.frames(range(200)))
+    video.path.write_bytes(video.path.read_bytes()+b'more')
+    with pytest.raises(ValueError, match='has changed'): film_part(data, 0)
+    video.path.unlink()
+    with pytest.raises(ValueError, match='cannot be read any more'): film_part(data, 0)
+
+def test_stretches_have_an_even_length_and_a_film_of_one_keyframe_has_none(tmp_path):
+    video = encoded(tmp_path/'a.mp4', 400, g='10')
+    rate = video.path.stat().st_size/16
+    mime, firsts = stretches(video, size=4*rate)
+    assert set(firsts) <= set(video.index.keys) and firsts[0] == 0 and np.diff([*firsts, 400]).tolist() == [100]*4
+    assert stretches(video, size=4*rate, most=.3*rate) is None                  # packets that do not come apart
+    lone = encoded(tmp_path/'lone.mp4', 120, g='500')
+    assert stretches(lone, most=100) is None and stretches(lone)[1].tolist() == [0]
+
+def test_a_copy_of_another_container_is_the_film_to_the_bit(tmp_path):
+    video = encoded(tmp_path/'a.mkv', 60, late=9, g='20', bf='3')
+    film = playable(video, tmp_path/'c', progress=False, encode=False)
+    assert film.reason == 'browsers play mp4 and webm' and film.times[0] == 0
+    assert torch.equal(Video(film.path).frames(range(60)), video.frames(range(60)))
 
 def test_real_films_as_they_are():
     if not VIDEOS.is_dir(): pytest.skip(f'{VIDEOS} is not there; {MISSING}')

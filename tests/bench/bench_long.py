@@ -2,7 +2,7 @@
 
     python tests/bench/bench_long.py [--frames 108000] [--height 48] [--codec libx264] [--texture] [--crf 30]
 
-A film that browsers do not play, `--codec mpeg4`, or of more than 256 MB (108,000 frames with `--texture --crf 23`) is also encoded once more; that is in the figure, too.
+A film that browsers do not play, `--codec mpeg4`, is also encoded once more; that is in the figure, too. One of more than 256 MB (108,000 frames with `--texture --crf 23`) is sent in stretches, as they are looked at.
 """
 import argparse, os, tempfile, time
 from pathlib import Path

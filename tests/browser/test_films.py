@@ -1,10 +1,10 @@
-"""The frame that a browser shows after a seek is the frame that the kit decodes: for films sent as they are and for copies, by their pixels"""
+"""The frame that a browser shows after a seek is the frame that the kit decodes: for films sent as they are, for copies and for films in stretches, by their pixels"""
 import base64, os, sys
 from pathlib import Path
 import av, numpy as np, pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from outside import MISSING, VIDEOS
-from tqn.widgets.lanes import front_end, playable
+from tqn.widgets.lanes import ViewData, film_part, front_end, playable
 from tqn.video.video import FrameFolder, Video, resize, write_video
 from tqn.video.decode import VideoError
 
@@ -29,6 +29,20 @@ SEEK = """async ([i, w, h]) => {
   const g = c.getContext('2d'); g.imageSmoothingQuality = 'high'; g.drawImage(v, 0, 0, w, h)
   return [media == null ? null : lib.frameAt(times, media), Array.from(g.getImageData(0, 0, w, h).data)]
 }"""
+STRETCHES = """async ([js, pieces, times]) => {
+  const lib = await import(URL.createObjectURL(new Blob([js + '\\nexport {makeFilm}'], {type: 'text/javascript'}))), asked = [], off = new AbortController()
+  const parts = pieces.map(([m, b]) => [m, [new DataView(Uint8Array.from(atob(b), c => c.charCodeAt(0)).buffer)]])
+  const end = times.length > 1 ? 2 * times.at(-1) - times.at(-2) : times[0] + .04, seen = {frames: [], state: '', playing: false}
+  let late = 0
+  const model = {send: m => { asked.push(m.part); setTimeout(() => film.receive(...parts[m.part]), late) }}
+  const film = lib.makeFilm(model, {times: Float64Array.from(times), end, meta: {}},
+    {frame: i => seen.frames.push(i), shown() {}, playing: p => { seen.playing = p }, status: (s, text) => { seen.state = s; seen.text = text }}, off.signal)
+  document.body.append(film.video, film.spy)
+  Object.assign(window, {lib, film, seen, asked, v: film.video, slow: ms => { late = ms }})
+  film.load()
+}"""
+PICTURE = """([e, w, h]) => { const c = document.createElement('canvas'), g = c.getContext('2d'); c.width = w; c.height = h
+  g.imageSmoothingQuality = 'high'; g.drawImage(e === 'spy' ? film.spy : film.video, 0, 0, w, h); return Array.from(g.getImageData(0, 0, w, h).data) }"""
 W, H = 40, 30
 
 def noise(n, seed=0, size=(96, 128)):
@@ -69,21 +83,25 @@ def context(browser):
     yield c
     c.close()
 
+def alike(video, i, data):
+    "What a browser drew is frame i, and looks less like its neighbours"
+    seen = np.array(data, float).reshape(H, W, 4)[..., :3]
+    near = list(range(max(0, i - 3), min(len(video), i + 4)))
+    ours = resize(video.frames(near), (H, W)).numpy().astype(float)
+    apart = np.abs(ours - seen).mean((1, 2, 3))
+    mine = apart[near.index(i)]
+    assert mine < 14, f'frame {i} looks unlike itself: {mine:.1f} grey levels apart'
+    assert mine <= apart.min() + .6, f'frame {i} looks more like frame {near[int(apart.argmin())]}: {apart.round(1)}'
+
 def compare(context, video, film, at):
     "Seek to frames in the browser; each must look like that frame, and less like its neighbours"
     page = context.new_page()
     try:
-        page.evaluate(PAGE, [front_end('viewer')[0], base64.b64encode(film.path.read_bytes()).decode(), film.mime, film.times.tolist()])
+        page.evaluate(PAGE, [front_end('viewer', exports=True)[0], base64.b64encode(film.path.read_bytes()).decode(), film.mime, film.times.tolist()])
         for i in at:
             shown, data = page.evaluate(SEEK, [i, W, H])
             assert shown in (i, None), f'asked for frame {i}, the browser says it shows {shown}'
-            seen = np.array(data, float).reshape(H, W, 4)[..., :3]
-            near = list(range(max(0, i - 3), min(len(video), i + 4)))
-            ours = resize(video.frames(near), (H, W)).numpy().astype(float)
-            apart = np.abs(ours - seen).mean((1, 2, 3))
-            mine = apart[near.index(i)]
-            assert mine < 14, f'frame {i} looks unlike itself: {mine:.1f} grey levels apart'
-            assert mine <= apart.min() + .6, f'frame {i} looks more like frame {near[int(apart.argmin())]}: {apart.round(1)}'
+            alike(video, i, data)
     finally: page.close()
 
 def frames_to_try(n, k=6): return sorted({0, 1, n - 2, n - 1, *np.random.default_rng(n).integers(0, n, k).tolist()} & set(range(n)))
@@ -108,3 +126,106 @@ def test_real_films(context, tmp_path, name):
     film = playable(video, tmp_path, progress=False)
     if name in REAL: assert (REAL[name] in film.reason) and bool(film.reason) == bool(REAL[name]), film.reason
     compare(context, video, film, frames_to_try(len(video), 4))
+
+# ---------------------------------------------------------------- stretches
+
+def long_film(name, folder):
+    "Four stretches and more, of a file that a page would not be sent as it is"
+    frames = noise(200, len(name))
+    if name == 'vp9': return Video(encode(folder/'vp9.webm', frames, 'libvpx-vp9', deadline='realtime', g='25', **{'cpu-used': '8'}))
+    if name == 'av1': return Video(encode(folder/'av1.mp4', frames, 'libsvtav1', preset='12', g='25'))
+    stamps = [i + 250 for i in range(200)] if name == 'late' else [i + i//3 + (i > 110)*5 for i in range(200)] if name == 'uneven' else None
+    return Video(encode(folder/('x.mkv' if name == 'mkv' else 'x.mp4'), frames, 'libx264', stamps, bf='3' if name in ('b_frames', 'late', 'mkv') else '0', g='25'))
+
+@pytest.fixture
+def streamed(context, tmp_path):
+    "A page that is given a film in stretches, and how to wait for what it shows"
+    page = context.new_page()
+    def begin(name):
+        video = long_film(name, tmp_path)
+        film = playable(video, tmp_path/'copies', progress=False, most=1000)
+        assert film.source is video and not film.reason and len(film.firsts) >= 4 and not (tmp_path/'copies').exists(), film
+        data = ViewData(dict(video_bytes=video.path.stat().st_size, name='a film'), film=film)
+        parts = [[head, base64.b64encode(piece).decode()] for head, piece in (film_part(data, i) for i in range(len(film.firsts)))]
+        page.evaluate(STRETCHES, [front_end('viewer', exports=True)[0], parts, film.times.tolist()])
+        page.wait_for_function("seen.state === 'ready'", timeout=20_000)
+        return video, film
+    yield page, begin
+    page.close()
+
+def on_frame(page, i):
+    page.wait_for_function(f'film.frame === {i} && film.shown === {i} && !v.seeking', timeout=20_000)
+
+@pytest.mark.parametrize('name', ['plain', 'b_frames', 'uneven', 'late', 'mkv', 'vp9', 'av1'])
+def test_stretches(streamed, name):
+    "Any frame of any stretch, in any order, by its picture; what lies far away is forgotten, and comes again"
+    page, begin = streamed
+    video, film = begin(name)
+    first = film.firsts.tolist()
+    for i in [0, 199, first[2], first[2] - 1, first[-1], 3, *np.random.default_rng(len(name)).integers(0, 200, 8).tolist()]:
+        page.evaluate('i => film.seek(i)', i)
+        on_frame(page, i)
+        alike(video, i, page.evaluate(PICTURE, ['video', W, H]))
+
+def test_stretches_are_played_one_behind_the_other(streamed):
+    "Every frame in turn across all borders, and the end is the end; each stretch is asked for once"
+    page, begin = streamed
+    video, film = begin('b_frames')
+    page.evaluate('film.rate(2); film.play()')
+    page.wait_for_function('!seen.playing', timeout=30_000)
+    assert page.evaluate('film.frame') == 199 and page.evaluate('asked') == list(range(len(film.firsts)))
+    seen = page.evaluate('seen.frames')
+    assert seen == sorted(seen) and len({*seen}) > 60, 'frames of the film pass by in their order'
+    page.evaluate('film.rate(4); film.loop = [10, 40]; film.seek(10); film.play()')                       # a loop that begins far from where it stood
+    page.wait_for_function('seen.frames.slice(-60).filter(i => i === 10).length > 1', timeout=20_000)
+    page.evaluate('film.loop = null; film.pause()')
+
+def test_only_what_is_near_is_kept(streamed):
+    page, begin = streamed
+    _, film = begin('plain')
+    held = lambda: page.evaluate('[...Array(v.buffered.length).keys()].map(k => [v.buffered.start(k), v.buffered.end(k)])')
+    for i in (0, 199, 0): page.evaluate('i => film.seek(i)', i); on_frame(page, i)
+    page.wait_for_timeout(500)
+    assert len(film.firsts) == 8 and sum(b - a for a, b in held()) < 6, held()
+    assert held()[0][0] == 0 and page.evaluate('asked').count(0) == 2, 'the first stretch came again'
+
+def test_a_picture_of_another_stretch(streamed):
+    "What a pointer hovers over is fetched for itself, and the film stays where it is"
+    page, begin = streamed
+    video, film = begin('b_frames')
+    for i in (180, 60, 181):
+        page.evaluate("i => new Promise(done => film.picture(i, done, true)).then(() => 0)", i)
+        alike(video, i, page.evaluate(PICTURE, ['spy', W, H]))
+    assert page.evaluate('film.frame') == 0 and page.evaluate('film.shown') == 0
+
+def test_the_last_frame_that_was_asked_for_wins(streamed):
+    "A pointer that runs over a long film, and a kernel that takes its time"
+    page, begin = streamed
+    video, film = begin('b_frames')
+    page.evaluate('slow(150); for (const i of [40, 90, 140, 190, 75]) film.seek(i)')
+    on_frame(page, 75)
+    alike(video, 75, page.evaluate(PICTURE, ['video', W, H]))
+    page.wait_for_timeout(600)
+    assert page.evaluate('film.shown') == 75 and len(page.evaluate('asked')) <= 5
+
+def test_a_kernel_that_is_silent(streamed):
+    "Frames that are there are shown without the kernel; for others the page says what is missing, and goes on when it comes"
+    page, begin = streamed
+    begin('plain')
+    page.evaluate('film.seek(30)'); on_frame(page, 30)
+    page.wait_for_timeout(400)
+    page.evaluate('slow(7000); film.seek(190)')
+    page.evaluate('film.seek(31)'); on_frame(page, 31)
+    page.evaluate('film.seek(190)')
+    page.wait_for_function("seen.state === 'late'", timeout=20_000)
+    assert 'kernel is busy' in page.evaluate('seen.text')
+    on_frame(page, 190)
+    assert page.evaluate('seen.state') == 'ready'
+
+def test_a_browser_that_cannot_play_it(context):
+    page = context.new_page()
+    try:
+        page.evaluate(STRETCHES, [front_end('viewer', exports=True)[0], [[dict(part=0, parts=2, firsts=[0, 5], late=0, mime='video/mp4; codecs="hvc9"'), 'AAAA']], [0, .04, .08]])
+        page.wait_for_function("seen.state === 'error'", timeout=20_000)
+        assert page.evaluate('seen.text') == 'This browser cannot play the film.'
+    finally: page.close()

@@ -118,7 +118,7 @@ function makePages(model, came, silent, signal) {
     }
     ask()
   }
-  signal.addEventListener('abort', () => clearTimeout(timer))
+  atEnd(signal, () => clearTimeout(timer))
   return pages
 }
 
@@ -126,7 +126,7 @@ function makePages(model, came, silent, signal) {
 function makePictures(model, came, signal) {
   const kept = new Map()
   let timer = 0
-  signal.addEventListener('abort', () => { clearTimeout(timer); for (const p of kept.values()) p?.close?.() })
+  atEnd(signal, () => { clearTimeout(timer); for (const p of kept.values()) p?.close?.() })
   return {
     get: id => kept.get(id),
     want(ids) {
@@ -150,10 +150,10 @@ function makePictures(model, came, signal) {
 /** Search, filters, order: each writes a trait and shows what the trait says. */
 function makeTools(model, meta, signal) {
   const tell = telling(model), about = 'Search names and answers'
-  const search = h('input.search', {type: 'search', placeholder: about, 'aria-label': about, spellcheck: 'false'})
+  const search = h('input.search', {type: 'search', placeholder: about, label: about, spellcheck: 'false'})
   let timer = 0, known = ''
   search.addEventListener('input', () => { clearTimeout(timer); timer = setTimeout(() => { known = search.value; tell({text: known}) }, 180) }, {signal})
-  signal.addEventListener('abort', () => clearTimeout(timer))
+  atEnd(signal, () => clearTimeout(timer))
   const answers = q => [['', 'any'], ...(q ? meta.labels[q] ?? [] : []).map(a => [a, a])]
   const made = {
     question: choice('question', [['', 'all'], ...meta.names.map(n => [n, n])], signal, v => tell({question: v, answer: '', truth: ''})),
@@ -201,7 +201,7 @@ function makeRow(id) {
     if (cells.children.length !== n) cells.replaceChildren(...made.slice(0, n).map(c => c.el))
   }
   const fill = (row, shown, look) => {
-    el.classList.toggle('is-waiting', !row)
+    flag(el, 'waiting', !row)
     const list = row ? shown.map(q => row.cells[q]) : []
     grow(shown.length)
     name.textContent = row ? row.id : '…'
@@ -228,7 +228,7 @@ function makeRow(id) {
 function makeList(model, meta, on, signal) {
   const uid = `tqb${++copies}-${Math.random().toString(36).slice(2, 8)}`
   const head = h('div.head', MUTE), sizer = h('div.sizer', {role: 'presentation'})
-  const box = h('div.list', {role: 'listbox', tabindex: '0', 'aria-label': 'Videos; arrow keys move, Enter opens'}, sizer)
+  const box = h('div.list', {role: 'listbox', tabindex: '0', label: 'Videos; arrow keys move, Enter opens'}, sizer)
   const list = {head, box, active: 0, count: 0}, rows = new Map(), spare = []
   const pictures = list.pictures = makePictures(model, () => list.soon(), signal)
   let look = {...layout(900, 1), ramp: ramp('light')}, frame = 0, shown = [0], made = 0, pages = null
@@ -257,7 +257,7 @@ function makeList(model, meta, on, signal) {
       row.el.setAttribute('aria-posinset', i + 1)
       row.el.setAttribute('aria-setsize', list.count)
       row.el.setAttribute('aria-selected', row.id !== null && row.id === model.get('selected'))
-      row.el.classList.toggle('is-active', i === list.active)
+      flag(row.el, 'active', i === list.active)
     }
     const at = rows.get(list.active)
     if (at) box.setAttribute('aria-activedescendant', at.el.id); else box.removeAttribute('aria-activedescendant')
@@ -278,7 +278,7 @@ function makeList(model, meta, on, signal) {
     look = {...look, ...next}
     for (const e of [box, head]) {
       for (const [k, v] of [['side', `${look.side}px`], ['cols', look.cols], ['row', `${look.rowH}px`]]) e.style.setProperty(`--${k}`, v)
-      e.classList.toggle('is-narrow', look.narrow); e.classList.toggle('is-named', look.named); e.classList.toggle('is-two', look.cols === 2)
+      flag(e, 'narrow', look.narrow); flag(e, 'named', look.named); flag(e, 'two', look.cols === 2)
     }
     head.hidden = look.named
     head.style.setProperty('--bar', `${box.offsetWidth - box.clientWidth}px`)
@@ -302,7 +302,7 @@ function makeList(model, meta, on, signal) {
   }, {signal})
   const seen = new ResizeObserver(measure)
   seen.observe(box)
-  signal.addEventListener('abort', () => { seen.disconnect(); cancelAnimationFrame(frame) })
+  atEnd(signal, () => { seen.disconnect(); cancelAnimationFrame(frame) })
   return list
 }
 
@@ -310,7 +310,7 @@ function render({model, el}) {
   const stop = new AbortController(), {signal} = stop, root = outermost('browse'), heard = hearing(model, signal)
   el.append(root)
   const end = () => { stop.abort(); root.remove() }
-  const dark = d => root.classList.toggle('is-dark', d)
+  const dark = d => flag(root, 'dark', d)
   const build = () => {
     const error = model.get('error'), meta = model.get('meta'), able = !error && !!meta?.names
     if (!able) root.replaceChildren(message(error || 'There is nothing to show.'))
@@ -323,7 +323,7 @@ function render({model, el}) {
   const say = () => {
     const {first, last, count} = list
     write(status, quiet ? QUIET : busy || `${thousands(count)}${count === meta.total ? '' : ' of ' + thousands(meta.total)} video${count === 1 ? '' : 's'}`)
-    status.classList.toggle('is-late', quiet)
+    flag(status, 'late', quiet)
     write(where, count ? `${thousands(min(count, first + 1))}–${thousands(last)}` : '')
   }
   const list = makeList(model, meta, {

@@ -122,9 +122,11 @@ export function ramp(theme) {
 // ---------------------------------------------------------------- page
 
 const SVG = ['svg', 'path', 'line', 'text', 'polyline', 'polygon'], MUTE = {'aria-hidden': 'true'}
+const atEnd = (signal, f) => signal.addEventListener('abort', f), focusOn = e => e?.focus({preventScroll: true})
+const flag = (e, state, on) => e.classList.toggle(`is-${state}`, on)
 const put = (e, k, v) => e.setAttribute(k, v), write = (e, text) => { e.textContent = text }, box = e => e.getBoundingClientRect()
 
-/** A maker of elements, h('tag.name.is-state', {attributes}, ...children): names begin with the prefix, and text stays text. */
+/** A maker of elements, h('tag.name.is-state', {attributes}, ...children): names begin with the prefix, text stays text, a label is said aloud. */
 const elements = prefix => (what, props, ...kids) => {
   const [tag, ...names] = what.split('.'), svg = SVG.includes(tag)
   const e = svg ? document.createElementNS('http://www.w3.org/2000/svg', tag) : document.createElement(tag)
@@ -134,7 +136,7 @@ const elements = prefix => (what, props, ...kids) => {
     if (v == null || v === false) continue
     if (k === 'text') write(e, v)
     else if (k in e && !svg && typeof v !== 'string') e[k] = v
-    else put(e, k, v === true ? '' : v)
+    else put(e, k === 'label' ? 'aria-label' : k, v === true ? '' : v)
   }
   e.append(...kids.flat(3).filter(k => k != null && k !== false))
   return e
@@ -157,11 +159,11 @@ function themes(model, done, signal) {
   for (const e of [body, html]) seen.observe(e, {attributes: true})
   media.addEventListener('change', look, {signal})
   hearing(model, signal)('change:theme', look)
-  signal.addEventListener('abort', () => seen.disconnect())
+  atEnd(signal, () => seen.disconnect())
   look()
 }
 
 /** Listens to news of the model (names parted by spaces) until the signal. */
 const hearing = (model, signal) => (names, f) => {
-  for (const n of names.split(' ')) { model.on(n, f); signal.addEventListener('abort', () => model.off(n, f)) }
+  for (const n of names.split(' ')) { model.on(n, f); atEnd(signal, () => model.off(n, f)) }
 }

@@ -24,7 +24,7 @@ const telling = model => changes => { for (const [k, v] of Object.entries(change
 
 /** A select with its label. */
 function choice(label, options, signal, changed) {
-  const select = shared('select', {'aria-label': label}), box = shared('label.choice', shared('span', label), select)
+  const select = shared('select', {label}), box = shared('label.choice', shared('span', label), select)
   const fill = list => select.replaceChildren(...list.map(([value, text]) => shared('option', {value, text})))
   fill(options)
   select.addEventListener('change', () => changed(select.value), {signal})
@@ -33,8 +33,8 @@ function choice(label, options, signal, changed) {
 
 /** Under a list of videos: the viewer of the one that was opened, whatever widget that is. */
 function makePane(model, signal) {
-  const title = shared('span'), close = shared('button.shut', {type: 'button', text: '×', 'aria-label': 'Close the viewer'}), host = shared('div')
-  const pane = shared('section.pane', {'aria-label': 'Viewer', hidden: true}, shared('div.panehead', title, close), host)
+  const title = shared('span'), close = shared('button.shut', {type: 'button', text: '×', label: 'Close the viewer'}), host = shared('div')
+  const pane = shared('section.pane', {label: 'Viewer', hidden: true}, shared('div.panehead', title, close), host)
   let view = null, turn = 0
   const empty = () => { view?.remove?.(); view = null; host.replaceChildren() }
   const mount = async () => {
@@ -54,7 +54,7 @@ function makePane(model, signal) {
   }
   close.addEventListener('click', () => model.send({type: 'close'}), {signal})
   hearing(model, signal)('change:viewer', mount)
-  signal.addEventListener('abort', () => { turn++; empty() })
+  atEnd(signal, () => { turn++; empty() })
   mount()
   return pane
 }

@@ -96,12 +96,12 @@ function makeSides(model, meta, tell, signal) {
   const last = meta.sides.length - 1, box = h('div.sides'), names = {}, sliders = {}
   for (const t of ['a', 'b']) {
     names[t] = h('span.sidename')
-    sliders[t] = meta.many ? h('input', {type: 'range', min: 0, max: last, step: 1, 'aria-label': `side ${t.toUpperCase()}`}) : null
+    sliders[t] = meta.many ? h('input', {type: 'range', min: 0, max: last, step: 1, label: `side ${t.toUpperCase()}`}) : null
     sliders[t]?.addEventListener('input', () => { stop(); tell({[t]: +sliders[t].value}) }, {signal})
     box.append(h(`label.side.side-${t}`, h('b', t.toUpperCase()), names[t], sliders[t]))
   }
   let timer = 0
-  const play = h('button.play', {type: 'button', text: '▶', 'aria-label': 'Play B through all sides'})
+  const play = h('button.play', {type: 'button', text: '▶', label: 'Play B through all sides'})
   const stop = () => { clearInterval(timer); timer = 0; write(play, '▶'); put(play, 'aria-label', 'Play B through all sides') }
   const on = () => {
     const b = model.get('b') + 1
@@ -114,7 +114,7 @@ function makeSides(model, meta, tell, signal) {
     write(play, '❚❚'); put(play, 'aria-label', 'Pause')
     timer = setInterval(on, clamp(6000 / last, 80, 500))
   }, {signal})
-  signal.addEventListener('abort', stop)
+  atEnd(signal, stop)
   if (meta.many) box.append(play)
   const show = () => {
     for (const t of ['a', 'b']) {
@@ -131,7 +131,7 @@ function makeStage(model, signal, moved) {
   const times = typed(model.get('times'), 'float64'), starts = typed(model.get('starts'), 'float64'), F = times.length
   const end = F > 1 ? 2 * times[F - 1] - times[F - 2] : times[0] + .04
   const status = h('div.status', {role: 'status'}), place = h('span.place')
-  const go = h('button.play.is-wide', {type: 'button', 'aria-label': 'Play through the film', title: 'Play (space)'}, '▶ Play')
+  const go = h('button.play.is-wide', {type: 'button', label: 'Play through the film', title: 'Play (space)'}, '▶ Play')
   const film = makeFilm(model, {times, end, meta: {video: true}}, {
     frame: i => { write(place, `frame ${i} of ${F - 1}   ${clock(times[i] - times[0])}`); el.dataset.frame = i; moved(i) },
     shown: i => { el.dataset.shown = i },
@@ -140,8 +140,8 @@ function makeStage(model, signal, moved) {
   }, signal)
   const toggle = () => film.playing ? film.pause() : film.play()
   const step = k => { film.pause(); film.seek(film.frame + k) }
-  const by = (d, text, name) => h('button.play', {type: 'button', text, 'aria-label': name, onclick: () => step(d)})
-  const screen = h('div.screen', {tabIndex: 0, role: 'group', 'aria-label': 'Film: space plays, arrows step'}, film.video, status)
+  const by = (d, text, name) => h('button.play', {type: 'button', text, label: name, onclick: () => step(d)})
+  const screen = h('div.screen', {tabIndex: 0, role: 'group', label: 'Film: space plays, arrows step'}, film.video, status)
   const el = h('div.stage', screen, h('div.run', go, by(-1, '‹', 'one frame back'), by(1, '›', 'one frame on'), place))
   go.addEventListener('click', toggle)
   screen.addEventListener('click', toggle)
@@ -157,20 +157,20 @@ function makeStage(model, signal, moved) {
 
 function makeFilms(model, signal) {
   const urls = model.get('film').filter(f => f?.byteLength).map(f => URL.createObjectURL(new Blob([f], {type: 'image/jpeg'})))
-  signal.addEventListener('abort', () => urls.forEach(u => URL.revokeObjectURL(u)))
+  atEnd(signal, () => urls.forEach(u => URL.revokeObjectURL(u)))
   const tags = urls.length > 1 ? ['A', 'B'] : ['']
   if (!urls.length) return null
   const {pictures = []} = model.get('meta')
   const alone = !model.get('meta').video                      // else the film itself is on show
   const rows = urls.map((src, i) => {
-    const row = {img: new Image(), c: h('canvas.pictures', {role: 'img', 'aria-label': 'film strip'}), now: h('div.cursor', {hidden: true})}
+    const row = {img: new Image(), c: h('canvas.pictures', {role: 'img', label: 'film strip'}), now: h('div.cursor', {hidden: true})}
     row.img.addEventListener('load', () => paint())
     row.img.src = src
     return {...row, n: pictures[i] || 1, tag: tags[i]}
   })
   const big = rows.map(() => h('canvas.big', {hidden: true, ...MUTE}))
   const el = h('div.films', rows.map(r => h('div.row', h('span.tag', r.tag), h('div.strip', r.c, r.now))), alone ? h('div.bigs', big) : null)
-  el.classList.toggle('is-alone', alone)
+  flag(el, 'alone', alone)
   /** Draw the strips: as many pictures as stand side by side in their own shape, each the nearest to its place. */
   const paint = () => rows.forEach(({img, c, n}) => {
     const k = devicePixelRatio || 1, W = round(c.clientWidth * k), H = round(c.clientHeight * k), w = img.naturalWidth / n, all = img.naturalHeight
@@ -199,7 +199,7 @@ function render({model, el}) {
   el.append(root)
   const end = () => { stop.abort(); root.remove() }, trouble = text => root.replaceChildren(message(text))
   let theme = 'light', draw = () => {}
-  themes(model, dark => { theme = dark ? 'dark' : 'light'; root.classList.toggle('is-dark', dark); draw() }, signal)
+  themes(model, dark => { theme = dark ? 'dark' : 'light'; flag(root, 'dark', dark); draw() }, signal)
   const meta = model.get('meta'), fail = () => { if (model.get('error')) trouble(model.get('error')) }
   heard('change:error', fail)
   if (model.get('error')) { fail(); return end }
@@ -214,7 +214,7 @@ function render({model, el}) {
     layer: L > 1 && pick('layer', each(L)), head: H > 1 && pick('head', each(H)),
     order: Q > 1 && pick('order', [['given', 'as given'], ['difference', 'difference']]),
   }
-  const films = makeFilms(model, signal), go = h('button.play.is-wide', {type: 'button', 'aria-label': 'Play through the film'}, '▶ Play')
+  const films = makeFilms(model, signal), go = h('button.play.is-wide', {type: 'button', label: 'Play through the film'}, '▶ Play')
   let maps = [], cached = '', cursor = [-1, -1], frame = 0
   const stage = meta.video ? makeStage(model, signal, i => rest(i)) : null
   const list = h('div.blocks'), read = h('div.read', {role: 'status'})
@@ -282,7 +282,7 @@ function render({model, el}) {
     write(go, '❚❚ Pause'); put(go, 'aria-label', 'Pause the film')
     run = requestAnimationFrame(tick)
   }, {signal})
-  signal.addEventListener('abort', halt)
+  atEnd(signal, halt)
   draw = () => { if (!frame) frame = requestAnimationFrame(paintAll) }
   blocks.forEach((k, q) => {
     const share = (e, canvas) => { const b = box(canvas); return [(e.clientX - b.left) / b.width, (e.clientY - b.top) / b.height] }
@@ -311,7 +311,7 @@ function render({model, el}) {
   heard('change:a change:b change:layer change:head change:order', () => draw())
   const seen = new ResizeObserver(() => draw())
   seen.observe(root)
-  signal.addEventListener('abort', () => { seen.disconnect(); cancelAnimationFrame(frame) })
+  atEnd(signal, () => { seen.disconnect(); cancelAnimationFrame(frame) })
   list.append(...blocks.map(k => k.el))
   if (stage) {
     root.addEventListener('keydown', stage.key, {signal})

@@ -53,7 +53,7 @@ const MAP = 'Confusions: rows are true answers, columns the given ones; arrow ke
 
 /** The heat map. Calls back with the cell that was chosen. */
 function makeMap(choose, signal) {
-  const el = h('div.map', {role: 'grid', 'aria-label': MAP})
+  const el = h('div.map', {role: 'grid', label: MAP})
   let grid = null, counts = [], part = [], cells = [], at = [0, 0], colours = [], chosen = []
   const C = () => grid.cols.length, R = () => grid.rows.length
   const colour = () => cells.forEach((c, k) => {
@@ -72,12 +72,12 @@ function makeMap(choose, signal) {
     if (!grid || !width) return
     const long = names => max(...names.map(n => n.length)), labels = min(150, 18 + 6.6 * long(grid.rows)), size = cellSize(width, labels, C())
     for (const [k, v] of [['cell', size], ['labels', labels], ['foot', min(110, 14 + 4.8 * long(grid.cols))]]) el.style.setProperty(`--${k}`, `${v}px`)
-    el.classList.toggle('is-small', size < 24)
+    flag(el, 'small', size < 24)
   }
   const makeCell = (i, j) => {
     const n = counts[i * C() + j], text = sentence(grid, i, j, n, part[i * C() + j])
     const states = `${grid.square && i === j ? '.is-same' : ''}${n ? '' : '.is-none'}`
-    const cell = h(`div.cell${states}`, {role: 'gridcell', tabindex: '-1', 'aria-label': text, title: text}, h('span', {text: n || ''}))
+    const cell = h(`div.cell${states}`, {role: 'gridcell', tabindex: '-1', label: text, title: text}, h('span', {text: n || ''}))
     cells.push(cell)
     return cell
   }
@@ -137,7 +137,7 @@ function render({model, el}) {
   el.append(root)
   const end = () => { stop.abort(); root.remove() }
   let theme = 'light', recolour = () => {}
-  themes(model, dark => { theme = dark ? 'dark' : 'light'; root.classList.toggle('is-dark', dark); recolour() }, signal)
+  themes(model, dark => { theme = dark ? 'dark' : 'light'; flag(root, 'dark', dark); recolour() }, signal)
   const fail = () => { if (model.get('error')) root.replaceChildren(message(model.get('error'))) }
   heard('change:error', fail)
   const meta = model.get('meta')
@@ -179,7 +179,7 @@ function render({model, el}) {
   heard('msg:custom', m => { if (m.type === 'opened') write(wait, '') })
   const seen = new ResizeObserver(size)
   seen.observe(root)
-  signal.addEventListener('abort', () => seen.disconnect())
+  atEnd(signal, () => seen.disconnect())
   recolour(); question(); fill(); videos.show(); noticed()
   return end
 }

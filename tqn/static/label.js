@@ -87,45 +87,34 @@ const HELP = [['1–9', 'answer'], ['0', 'no answer'], ['↑ ↓', 'question'], 
 
 const PROPOSES = [['A', 'take what is proposed'], ['R', 'refuse it, or not']]
 
-/** The film of one video: asks for its pieces one after the other, and seeks by frame. */
-function player(model, video, shown) {
-  let id = null, parts = [], url = null, times = [], want = 0, ready = false, busy = false
-  const stop = () => {
-    video.pause(); video.removeAttribute('src'); video.load()
-    if (url) URL.revokeObjectURL(url)
-    url = null; parts = []; ready = busy = false
-  }
-  const end = () => 2 * times.at(-1) - (times.at(-2) ?? times.at(-1) - .04)
-  const go = () => { if (!ready) return; if (video.seeking) { busy = true; return } video.currentTime = seekTime(times, want, end()) }
-  const api = {
-    stop,
-    get frame() { return want },
-    open(row, clocks) { stop(); id = row.id; times = clocks; want = 0; if (row.bytes) model.send({type: 'film', id, part: 0}) },
-    receive(m, buffer) {
-      if (m.id !== id) return
-      if (m.error) return shown(want, m.error)
-      parts.push(bytes(buffer))
-      if (parts.length < m.parts) return model.send({type: 'film', id, part: parts.length})
-      video.src = url = URL.createObjectURL(new Blob(parts, {type: m.mime})); parts = []
+/** The film of one video after the other, in a stage; said: what is told of its frame, and of its state. */
+function player(model, stage, shown, told) {
+  let film = null, off = null, id = null
+  const said = () => film && shown(film.frame), api = {
+    stop() { off?.abort(); film?.video.remove(); film = null },
+    get frame() { return film?.frame ?? 0 },
+    get playing() { return !!film?.playing },
+    open(row, times) {
+      api.stop()
+      id = row.id
+      if (!row.bytes) return
+      off = new AbortController()
+      const end = 2 * times.at(-1) - (times.at(-2) ?? times.at(-1) - .04), ask = {send: m => model.send({...m, type: 'film', id: row.id})}
+      film = makeFilm(ask, {times, end, meta: {}}, {frame: said, shown() {}, playing: said, status: told}, off.signal)
+      stage.prepend(film.video)
+      film.load()
     },
-    seek(i) { want = clamp(i, 0, max(0, times.length - 1)); if (!video.paused) video.pause(); go(); shown(want) },
-    toggle() { if (!ready) return; if (video.paused) video.play().catch(() => {}); else { video.pause(); api.seek(want) } },
+    receive(m, buffers) { if (m.id === id) film?.receive(m, buffers) },
+    seek(i) { film?.pause(); film?.seek(i) },
+    toggle() { if (film?.ready) film.playing ? film.pause() : film.play() },
   }
-  const tell = t => { if (!video.paused && ready) { want = frameAt(times, t); shown(want) } }
-  const each = (_, meta) => { tell(meta.mediaTime); video.requestVideoFrameCallback?.(each) }
-  video.requestVideoFrameCallback?.(each)
-  video.addEventListener('loadeddata', () => { ready = true; go(); shown(want) })
-  video.addEventListener('seeked', () => { if (busy) { busy = false; go() } })
-  video.addEventListener('timeupdate', () => { if (!video.requestVideoFrameCallback) tell(video.currentTime) })
-  video.addEventListener('ended', () => api.seek(times.length - 1))
-  for (const name of ['play', 'pause']) video.addEventListener(name, () => shown(want))
   return api
 }
 
 function render({model, el}) {
-  const off = new AbortController(), {signal} = off, heard = hearing(model, signal), root = outermost('label', {tabIndex: 0, 'aria-label': 'Labeller'})
+  const off = new AbortController(), {signal} = off, heard = hearing(model, signal), root = outermost('label', {tabIndex: 0, label: 'Labeller'})
   el.append(root)
-  themes(model, dark => root.classList.toggle('is-dark', dark), signal)
+  themes(model, dark => flag(root, 'dark', dark), signal)
   let film = null, timer = 0
   const end = () => { off.abort(); film?.stop(); clearInterval(timer); root.remove() }
   if (model.get('error')) { root.append(message(model.get('error'))); return end }
@@ -178,28 +167,27 @@ function render({model, el}) {
   root.append(
     h('div.head', $.title = h('span.title'), $.count = h('span.soft'), room(), $.state = h('span.state', {role: 'status'})),
     h('div.body',
-      h('div.left', h('div.stage', $.video = h('video', {muted: true, playsInline: true, tabIndex: -1}), $.none = h('div.none')),
-        h('div.bar', $.play = h('button.round', {type: 'button', title: 'Play or pause (space)', 'aria-label': 'Play', text: '▶'}),
+      h('div.left', $.stage = h('div.stage', $.none = h('div.none', {role: 'status'})),
+        h('div.bar', $.play = h('button.round', {type: 'button', title: 'Play or pause (space)', label: 'Play', text: '▶'}),
           $.clock = h('span.clock'), room(), by(-1), by(1)),
         $.lanes = h('div.lanes')),
       $.right = h('div.right')),
-    $.notice = message(''), $.list = h('div.list', {role: 'listbox', 'aria-label': 'Videos'}), 
+    $.notice = message(''), $.list = h('div.list', {role: 'listbox', label: 'Videos'}), 
     h('div.help', [...HELP, ...(model.get('meta').proposes ? PROPOSES : [])].map(([k, t]) => h('span', h('kbd', k), t))))
-  $.stage = $.video.parentElement
 
   let clocks = typed(model.get('times'), 'float64')
   const place = (e, f) => { e.style.left = `${100 * f / n()}%` }
-  const shown = (i, error) => {
-    if (error) { write($.none, error); $.none.hidden = false }
+  const shown = i => {
     write($.clock, `frame ${i} of ${n() - 1}   ${clock(clocks.length ? clocks[i] - clocks[0] : 0)}`)
-    write($.play, $.video.paused ? '▶' : '❚❚'); put($.play, 'aria-label', $.video.paused ? 'Play' : 'Pause')
+    write($.play, film.playing ? '❚❚' : '▶'); put($.play, 'aria-label', film.playing ? 'Pause' : 'Play')
     for (const e of $.lanes.querySelectorAll('.tql-now')) place(e, i + .5)
     const here = extentAt(extents(), i)                      // which one of several the keys are about
     for (const all of [$.lanes.querySelectorAll('.tql-lane.is-on .tql-extent'), $.right.querySelectorAll('.is-on .tql-mark')]) {
-      all.forEach((e, k) => e.classList.toggle('is-here', all.length > 1 && k === here))
+      all.forEach((e, k) => flag(e, 'here', all.length > 1 && k === here))
     }
   }
-  film = player(model, $.video, shown)
+  const told = (state, text, share) => { $.none.hidden = state === 'ready'; write($.none, text + (share ? `: ${round(share * 100)} %` : '')) }
+  film = player(model, $.stage, shown, told)
 
   const makeLane = (o, k) => {
     const p = proposed(row(), o.name), list = p ? [p.span] : extents(o.name), now = h('div.now')
@@ -241,16 +229,16 @@ function render({model, el}) {
     const list = extents(o.name), button = (name, props, ...rest) => h(`button.${name}`, {type: 'button', ...props}, ...rest)
     const marks = list.map(([a, b], j) => {
       const go = button('go', {title: 'Go there', text: `${a}–${b}`})
-      const off = button('off', {title: 'Remove it', 'aria-label': `Remove ${a}–${b}`, text: '×'})
-      go.addEventListener('click', () => { if (!moving) { choose(k); film.seek(a); root.focus({preventScroll: true}) } })
+      const off = button('off', {title: 'Remove it', label: `Remove ${a}–${b}`, text: '×'})
+      go.addEventListener('click', () => { if (!moving) { choose(k); film.seek(a); focusOn(root) } })
       off.addEventListener('click', () => {
         if (moving) return
-        choose(k); tell({type: 'extent', question: o.name, value: extentsAfter(list, j, null)}); root.focus({preventScroll: true})
+        choose(k); tell({type: 'extent', question: o.name, value: extentsAfter(list, j, null)}); focusOn(root)
       })
       return h('span.mark', go, off)
     })
     const more = button('more', {title: 'Mark it once more, from this frame on (E)', text: '+ extent'})
-    more.addEventListener('click', () => { choose(k); press('another'); root.focus({preventScroll: true}) })
+    more.addEventListener('click', () => { choose(k); press('another'); focusOn(root) })
     return list.length || k === q ? h('div.marks', marks, more) : null
   }
   const makeQuestion = (o, k) => {
@@ -261,7 +249,7 @@ function render({model, el}) {
       b.addEventListener('click', () => { if (!moving) { choose(k); press('answer', j) } })
       return b
     })
-    const el = h(k === q ? 'div.question.is-on' : 'div.question', {role: 'group', 'aria-label': o.name},
+    const el = h(k === q ? 'div.question.is-on' : 'div.question', {role: 'group', label: o.name},
       h('div.asked', h('b', o.name), o.text ? h('span.soft', o.text) : null), h('div.answers', buttons), makeMarks(o, k),
       odd.length ? h('div.odd', `The table says ${odd.join(', ')}, which is no answer here.`) : null)
     el.addEventListener('pointerdown', e => { if (e.target === el) choose(k) })
@@ -295,7 +283,7 @@ function render({model, el}) {
     const opening = moving && `opening …${waiting.length ? ' ' + waiting.length + ' keys wait' : ''}`
     const calm = all.length ? 'keeping …' : model.get('saved') || 'nothing to keep yet'
     write($.state, late ? 'The kernel does not answer: what you press is not kept.' : failed || opening || calm)
-    $.state.classList.toggle('is-late', late || !!failed)
+    flag($.state, 'late', late || !!failed)
   }
   const choose = k => { q = clamp(k, 0, questions.length - 1); draw() }
   const press = (what, k) => {
@@ -326,12 +314,12 @@ function render({model, el}) {
     if (!a || (e.target !== root && e.target.tagName === 'BUTTON' && (e.key === ' ' || e.key === 'Enter'))) return
     e.preventDefault(); e.stopPropagation(); press(...a)
   })
-  root.addEventListener('pointerdown', e => { if (e.target.tagName !== 'BUTTON') root.focus({preventScroll: true}) })
-  $.play.addEventListener('click', () => { film.toggle(); root.focus({preventScroll: true}) })
+  root.addEventListener('pointerdown', e => { if (e.target.tagName !== 'BUTTON') focusOn(root) })
+  $.play.addEventListener('click', () => { film.toggle(); focusOn(root) })
   const fresh = () => {
     const r = row()
     clocks = typed(model.get('times'), 'float64')
-    $.none.hidden = !!r.bytes; write($.none, r.problem || '')
+    told(r.bytes ? 'ready' : 'none', r.problem || '')
     $.stage.style.setProperty('--ratio', r.width ? r.width / r.height : 16 / 9)
     film.open(r, clocks); draw(); list()
   }
@@ -341,7 +329,7 @@ function render({model, el}) {
   heard('change:notice', draw)
   heard('change:saved', state)
   heard('msg:custom', (m, buffers) => {
-    if (m.type === 'film') film.receive(m, buffers?.[0])
+    if (m.type === 'film') film.receive(m, buffers)
     if (['kept', 'refused', 'failed'].includes(m.type)) heardOf(m)
   })
   let turn = 0

@@ -7,7 +7,7 @@ __all__ = ['POLICY', 'CARRIED', 'LONG', 'as_json', 'pieces', 'page', 'view_of', 
            'save_video', 'respond', 'AttentionViewer', 'as_it_is_read', 'view']
 
 # %% ../../nbs/10_widgets/02_viewer.ipynb #b2665535
-import base64, json, time
+import base64, io, json, time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from IPython import get_ipython
 from PIL import Image, ImageDraw
-from rjsmin import jsmin
 from torch import Tensor, nn
 from ..core.files import packaged, write_atomic
 from ..core.processes import torch_threads
@@ -32,7 +31,7 @@ from ..features.stream import stream
 from ..video.decode import VideoError
 from ..video.transforms import Preprocess
 from ..video.video import FrameSource, write_video
-from .lanes import STATE, Lanes, ViewData, ask_about, film_part, front_end, plot_lanes, shown_maps, unpack, view_data
+from .lanes import STATE, Film, Lanes, ViewData, ask_about, film_part, front_end, hand_on, plot_lanes, playable, shown_maps, unpack, view_data
 
 # %% ../../nbs/10_widgets/02_viewer.ipynb #afdff707
 def as_json(
@@ -46,11 +45,14 @@ def as_json(
 
 # %% ../../nbs/10_widgets/02_viewer.ipynb #17e3dc59
 def pieces(
-    film:Path,      # The film that the browser plays
+    film:Film,        # The film that the browser plays
     size:int=3*2**18, # Bytes in a piece; a multiple of 3
-)->Iterator[str]:   # Base64
+)->Iterator[str]:     # Base64
     "A film as base64, piece by piece"
-    with open(film, 'rb') as f:
+    with io.BytesIO() if film.source else open(film.path, 'rb') as f:
+        if film.source:                                                     # a page has no kernel to ask for stretches: it gets the film
+            hand_on(film.source, f)
+            f.seek(0)
         while part := f.read(size): yield base64.b64encode(part).decode()
 
 # %% ../../nbs/10_widgets/02_viewer.ipynb #02e94f70
@@ -90,10 +92,10 @@ def page(
     "The viewer of one video as a page that needs nothing else"
     traits = {**data.traits(), **(state or {})}
     traits['meta'] = {**data.meta, 'has_kernel': False, 'video': data.video is not None}
-    film = '\n'.join(f'<script type="text/plain" class="tqn-part">{p}</script>' for p in (pieces(data.video) if data.video else ()))
-    js,css = front_end('viewer')
+    film = '\n'.join(f'<script type="text/plain" class="tqn-part">{p}</script>' for p in (pieces(data.film) if data.film else ()))
+    js,css = front_end('page')
     return _PAGE.format(policy=POLICY, version=version('tqn'), title=as_html(title or data.meta.get('name') or 'tqn'), css=css,
-                        traits=as_json(traits), film=film, js=js+'\n'+jsmin(packaged('static', 'page.js').read_text(encoding='utf-8')))
+                        traits=as_json(traits), film=film, js=js)
 
 # %% ../../nbs/10_widgets/02_viewer.ipynb #5e69381e
 CARRIED = 'frame', 'layer', 'head', 'how', 'scale', 'order', 'lane', 'speed', 'rows', 'pinned', 'folded', 'moved', 'theme'
@@ -345,22 +347,22 @@ def as_it_is_read(
     **more,                   # What else `view_data` takes
 )->Iterator[tuple[ViewData|None,Tensor|None]]: # What can be shown now, None where it is too soon for more; features, when all are known
     "What a viewer of a long film shows, from its first clips to the last"
-    features,began,due = None,time.monotonic(),0.
+    features,began,due,film = None,time.monotonic(),0.,playable(source, encode=False)
     for piece in stream(model.backbone, [source], Preprocess.of(model), pieces=True, batch_clips=batch_clips, workers=workers, precision=precision):
         if features is None: features = piece.rows.new_zeros(piece.total, piece.rows.shape[1])
         m,n = piece.start+len(piece.rows),piece.total
         features[piece.start:m] = piece.rows
         if m==n: break
         if time.monotonic()-began<due: yield None,None; continue
-        data = view_data(ask(model, source, reading, 0, features=features, valid=torch.arange(n)<m), source, copy=False, progress=False, **more)
+        data = view_data(ask(model, source, reading, 0, features=features, valid=torch.arange(n)<m), source, film=film, **more)
         data.meta['notes'].insert(0, f'The film is being read: {m:,} of {n:,} clips. Lanes and answers are of these, and grow.')
         yield data,None
         due = max(pause, 2*(time.monotonic()-began)) if pause else 0.
     said = ask(model, source, reading, 0, features=features)
-    data = view_data(said, source, kernel=True, copy=False, progress=False, **more)
-    if data.film is None: data.meta['notes'].insert(0, 'The film itself comes when a copy that browsers play has been made.')
+    data = view_data(said, source, kernel=True, film=film, **more)
+    if film is None: data.meta['notes'].insert(0, 'The film itself comes when a copy that browsers play has been made.')
     yield data,features
-    if data.film is None: yield view_data(said, source, kernel=True, progress=False, **more),features
+    if film is None: yield view_data(said, source, kernel=True, progress=False, **more),features
 
 # %% ../../nbs/10_widgets/02_viewer.ipynb #bf54f0fa
 def _moments_here(moments, name): # (table or None, spans by question or None)

@@ -20,7 +20,7 @@ function answers(v) {
       write(r.answer, r.answer.title = text); write(r.p, prob(p))
       write(r.mark, sign); r.mark.className = `tqn-mark is-${name}`
       write(r.second, r.second.title = !was ? next : !same ? `was ${was.said} ${prob(was.p)}` : p == null ? '' : change(p - was.p))
-      r.el.classList.toggle('is-changed', !same); r.el.classList.toggle('is-off', right === false)
+      flag(r.el, 'changed', !same); flag(r.el, 'off', right === false)
       write(r.note, `peak ${over(m.top)}`)
       const peak = `attention peaks at ${when(m.when)}, ${over(m.top)} uniform`
       const told = [`${q.name}: ${text}`, prob(p) && `probability ${prob(p)}`, name, truth, !same && `was ${was.said}`, peak]
@@ -46,7 +46,7 @@ function answers(v) {
         sign && h('span', {class: `tqn-verdict is-${name}`}, h('i.mark', sign), right ? 'right' : `wrong: it is ${q.truth}`),
         h('div.acts', set('pinned', 'Pin', 'Pin this lane above the others (I)'), set('folded', 'Collapse', 'Collapse this lane (X)'))),
       $.spans = h('div.spans'),
-      h('div.answers', {role: 'list', 'aria-label': `Answers to ${q.name}`}, ranked.slice(0, 6).map(one)),
+      h('div.answers', {role: 'list', label: `Answers to ${q.name}`}, ranked.slice(0, 6).map(one)),
       h('div.most', h('div.caption', 'Looked at most'), $.moments = h('div.moments')))
     v.moments(); v.ends()
   }

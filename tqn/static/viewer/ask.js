@@ -9,7 +9,7 @@ function makeAsk(model, late, signal) {
     k.timer = setTimeout(() => { k.sent = null; late(true); if (k.next) send(k) }, SLOW)
     model.send({...k.sent, id})
   }
-  signal.addEventListener('abort', () => Object.values(kinds).forEach(k => clearTimeout(k.timer)))
+  atEnd(signal, () => Object.values(kinds).forEach(k => clearTimeout(k.timer)))
   return {
     put(m, kind = m.type) { const k = kinds[kind] ??= {}; k.next = m; if (!k.sent) send(k) },
     drop(kind) { clearTimeout(kinds[kind]?.timer); delete kinds[kind] },

@@ -1,6 +1,6 @@
 // The film of the viewer: fetched in parts, and shown frame by frame.
 
-const RVFC = 'requestVideoFrameCallback'
+const RVFC = 'requestVideoFrameCallback', CANNOT = 'This browser cannot play the film.'
 
 /** The film: fetched in parts, shown frame by frame; a clock where there is none. */
 function makeFilm(model, data, on, signal) {
@@ -9,31 +9,49 @@ function makeFilm(model, data, on, signal) {
   const film = {video, spy, ready: false, frame: 0, shown: -1, playing: false, speed: 1}
   const listen = (e, name, f) => e.addEventListener(name, f, {signal})
   const status = (state, text = '', share = 0) => { film.ready = state === 'ready'; on.status(state, text, share) }
-  let parts = [], url = '', timer = 0, again = false, since = 0, now = 0, loop = 0
+  let parts = [], url, feeds, waits, again, timer, since = 0, now = 0, loop = 0
 
+  const loading = share => status('loading', 'Loading the film', share)
   const ask = part => {
     clearTimeout(timer)
-    timer = setTimeout(() => status('late', 'The film has not come: the kernel is busy or has stopped.'), SLOW)
+    const silent = () => {
+      if (film.ready && !waits && video.readyState > 2) timer = setTimeout(silent, SLOW)   // only what comes later is missing
+      else status('late', 'The film has not come: the kernel is busy or has stopped.')
+    }
+    timer = setTimeout(silent, SLOW)
     model.send({type: 'video', part})
   }
   film.load = () => {
     if (data.meta.video === false) return status('none')
-    status('loading', 'Loading the film')
+    loading()
     parts = []; ask(0)
   }
   film.receive = (m, buffers) => {
     if (url) return
     if (m.error) { clearTimeout(timer); return status('error', m.error) }
+    if (m.firsts) return stretch(m, buffers[0])
     if (m.part !== parts.length || !buffers?.length) return
     parts.push(buffers[0])
-    status('loading', 'Loading the film', parts.length / m.parts)
+    loading(parts.length / m.parts)
     if (parts.length < m.parts) return ask(parts.length)
     clearTimeout(timer)
     video.src = spy.src = url = URL.createObjectURL(new Blob(parts, {type: m.mime || 'video/mp4'}))
     parts = []
   }
-  const go = () => { again = video.seeking; if (!again) video.currentTime = seekTime(times, film.frame, end) }
-  const show = i => { if (i !== film.shown) on.shown(film.shown = i) }
+  const stretch = async (m, piece) => {
+    clearTimeout(timer)
+    try { await (feeds ??= makeFeeds([video, spy], m, times, end, ask)).take(m, piece) }
+    catch { return status('error', CANNOT) }
+    if (!film.ready) video.readyState > 1 && begin(); else if (waits) go(); else near()
+    aim()
+  }
+  const near = () => { waits = feeds && !feeds.near(0, film.frame) }
+  const go = () => {
+    near()
+    again = video.seeking
+    if (!again && !waits) video.currentTime = seekTime(times, film.frame, end)
+  }
+  const show = i => { if (i !== film.shown) { on.shown(film.shown = i); near() } }
   const tell = i => {
     if (film.loop && film.playing && (i >= film.loop[1] || i < film.loop[0])) return film.seek(film.loop[0])
     if (i !== film.frame) on.frame(film.frame = i)
@@ -41,16 +59,17 @@ function makeFilm(model, data, on, signal) {
   const presented = t => { const i = frameAt(times, t); show(i); if (film.playing && !video.paused && !video.seeking) tell(i) }
   const each = (_, m) => { presented(m.mediaTime); video[RVFC](each) }
   if (exact) video[RVFC](each); else listen(video, 'timeupdate', () => presented(video.currentTime))
-  listen(video, 'loadeddata', () => {
+  const begin = () => {
     if (film.ready) return
     status('ready')
     video.playbackRate = film.speed
     go()
     if (film.playing) { halt(); roll() }
-  })
+  }
+  listen(video, 'loadeddata', begin)
   const late = f => setTimeout(f, exact ? 400 : 0)  // should no frame be announced
   listen(video, 'seeked', () => again ? go() : late(() => video.seeking || film.playing || show(frameAt(times, video.currentTime))))
-  listen(video, 'error', () => url && status('error', 'This browser cannot play the film.'))
+  listen(video, 'error', () => (url || feeds) && status('error', CANNOT))
   listen(video, 'ended', () => film.loop ? (film.seek(film.loop[0]), roll()) : (tell(times.length - 1), film.pause()))
 
   film.seek = i => {
@@ -87,8 +106,9 @@ function makeFilm(model, data, on, signal) {
     job = jobs.shift() ?? null
     if (!job) return
     if (job.frame === seen) return done()
-    spy.currentTime = seekTime(times, job.frame, end)
+    aim()
   }
+  const aim = () => { if (job && (!feeds || feeds.near(1, job.frame))) spy.currentTime = seekTime(times, job.frame, end) }
   const done = () => { job?.draw(spy); next() }
   const spied = (_, m) => { seen = frameAt(times, m.mediaTime); spy[RVFC](spied); if (job?.frame === seen) done() }
   if (exact) spy[RVFC](spied)
@@ -99,8 +119,8 @@ function makeFilm(model, data, on, signal) {
     if (!job || job.urgent) next()
   }
 
-  signal.addEventListener('abort', () => {
-    clearTimeout(timer); halt(); jobs = []; job = null
+  atEnd(signal, () => {
+    clearTimeout(timer); halt(); jobs = []; job = feeds = null
     for (const v of [video, spy]) { v.pause(); v.removeAttribute('src'); v.load() }
     if (url) URL.revokeObjectURL(url)
   })

@@ -37,7 +37,7 @@ function keys(v) {
   const escape = e => {
     v.untip()
     if (e.target === $.find) { $.find.value = ''; v.arrange() }
-    if (e.target.tagName === 'INPUT') v.root.focus({preventScroll: true}); else if (s.range) v.choose(); else if (s.panel) v.panel(s.panel)
+    if (e.target.tagName === 'INPUT') focusOn(v.root); else if (s.range) v.choose(); else if (s.panel) v.panel(s.panel)
     else if (v.filled()) v.full()
   }
   const ACTS = {
@@ -70,7 +70,7 @@ function keys(v) {
     if (e.key !== 'Enter') return
     const p = parsePlace($.time.value)
     if (!p) return say('Write a time such as 4.8 or 1:04.5, a frame such as f137, or a clip such as c12.')
-    v.root.focus({preventScroll: true})
+    focusOn(v.root)
     go('time' in p ? frameAt(v.times, clamp(p.time + t0, t0, end)) : 'frame' in p ? p.frame : spans[2 * clamp(p.clip, 0, N - 1)])
   })
   v.on($.time, 'focus', () => $.time.select())

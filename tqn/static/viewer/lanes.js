@@ -35,7 +35,7 @@ function lanes(v) {
     s.order = shownLanes(order(s.info, get('order')), asked, heldBy, $.find ? $.find.value : '')
     for (const r of v.rows) {
       const pinned = heldBy.includes(r.q.name)
-      r.el.classList.toggle('is-pinned', pinned); r.el.classList.toggle('is-folded', folded.includes(r.q.name))
+      flag(r.el, 'pinned', pinned); flag(r.el, 'folded', folded.includes(r.q.name))
       r.el.style.zIndex = pinned ? 2 : ''
     }
     $.none.hidden = s.order.length > 0
@@ -53,7 +53,7 @@ function lanes(v) {
     s.lane = i
     v.set('lane', i)
     for (const r of v.rows) { put(r.el, 'aria-selected', r.i === i); for (const e of [r.el, ...r.grips]) e.tabIndex = r.i === i ? 0 : -1 }
-    if (focus) v.rows[i].el.focus({preventScroll: true})
+    if (focus) focusOn(v.rows[i].el)
     if (same) return
     v.detail(); v.redraw()
     if (s.panel === 'curves' || s.panel === 'grid') v[s.panel]()

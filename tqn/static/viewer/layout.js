@@ -13,8 +13,11 @@ const ICONS = {
 }
 const icon = name => h(`svg.icon.icon-${name}`, {viewBox: '0 0 16 16', width: 16, height: 16, ...MUTE}, h('path', {d: ICONS[name]}))
 
+/** What a slider says of itself. */
+const valued = (e, now, text) => { put(e, 'aria-valuenow', now); put(e, 'aria-valuetext', text) }
+
 function button(kind, label, act, ...kids) {
-  const b = h(`button.${kind}`, {type: 'button', 'aria-label': label, title: label}, ...kids)
+  const b = h(`button.${kind}`, {type: 'button', label, title: label}, ...kids)
   b.onclick = act
   return b
 }
@@ -52,14 +55,15 @@ function makeView(model, signal) {
     const save = () => { clearTimeout(saving); saving = 0; model.save_changes() }
     if (slow) saving ||= setTimeout(save, 250); else save()
   }
-  signal.addEventListener('abort', () => clearTimeout(saving))
+  atEnd(signal, () => clearTimeout(saving))
   v.say = text => write(v.$.live, text)
-  v.hold = e => e.contains(document.activeElement) && v.root.focus({preventScroll: true})  // before an element with the focus goes
+  v.hold = e => e.contains(document.activeElement) && focusOn(v.root)  // before an element with the focus goes
   v.first = c => columns[2 * c]
   v.after = c => columns[2 * c + 1]
   v.middle = c => v.first(c) + v.after(c) >> 1
   v.column = () => lastAtMost(columns, v.s.frame, 2)
   v.when = t => clock(t - v.t0)
+  v.wide = () => v.s.view[1] - v.s.view[0]
   v.where = i => `frame ${i}, ${v.when(times[i])}, clip ${clipAt(spans, i)}`
   v.frames = (a, b) => b - a > 1 ? `frames ${a}–${b - 1}` : `frame ${a}`
   v.clips = c => v.bin > 1 ? `${c * v.bin}–${min(v.N, (c + 1) * v.bin) - 1}` : String(c)
@@ -74,7 +78,7 @@ function layout(v) {
   const {meta, $, get, live, F, N, t0, end} = v
   const nav = (label, name, act) => button('nav', label, act, icon(name))
   const pick = (label, key, about, options) => {
-    const list = $[key] = h('select', {'aria-label': label, 'aria-description': about}, options.map(([value, text]) => h('option', {value, text})))
+    const list = $[key] = h('select', {label, 'aria-description': about}, options.map(([value, text]) => h('option', {value, text})))
     list.pick = () => { list.selectedIndex = options.findIndex(o => o[0] === get(key)) }
     list.pick()
     list.onchange = () => { v.set(key, options[list.selectedIndex][0]); v.changed(key) }
@@ -88,11 +92,11 @@ function layout(v) {
     $.stage = h('div.stage', {style: `--ratio:${v.ratio}`}, v.film.video, v.film.spy, h('div.status', $.status = h('span', {role: 'status'}))),
     $.detail = h('div.detail'))
   const bar = h('div.bar',
-    h('div.transport', {role: 'group', 'aria-label': 'Play'},
+    h('div.transport', {role: 'group', label: 'Play'},
       nav('Previous clip', 'clipBack', () => v.clip(-1)), nav('Previous frame', 'frameBack', () => v.go(v.s.frame - 1)),
       $.play = button('nav.play', 'Play', () => v.toggle(), icon('play'), icon('pause')),
       nav('Next frame', 'frameOn', () => v.go(v.s.frame + 1)), nav('Next clip', 'clipOn', () => v.clip(1))),
-    h('div.clock', $.time = h('input', {'aria-label': 'Time', 'aria-description': GO, title: GO, spellcheck: 'false'}), $.place = h('span')),
+    h('div.clock', $.time = h('input', {label: 'Time', 'aria-description': GO, title: GO, spellcheck: 'false'}), $.place = h('span')),
     h('div.choices',
       pick('Speed', 'speed', ABOUT.speed, SPEEDS.map(x => [x, `${x}×`])),
       pick('Show', 'how', ABOUT.how, [['attn', 'attention'], ...(v.roll ? [['rollout', 'rollout']] : [])]),
@@ -101,38 +105,38 @@ function layout(v) {
       pick('Scale', 'scale', ABOUT.scale, [['lane', 'each lane'], ['shared', 'shared']]),
       pick('Order', 'order', ABOUT.order, [['given', 'as given'], ['probability', 'probability'], ['peak', 'time of peak'], ['focus', 'focus']]),
       pick('Lanes', 'rows', ABOUT.rows, [['auto', 'auto'], ['tall', 'tall'], ['compact', 'compact']])))
-  const split = $.split = h('div.split', {role: 'separator', tabindex: '0', 'aria-orientation': 'horizontal', 'aria-label': 'Height of the film',
+  const split = $.split = h('div.split', {role: 'separator', tabindex: '0', 'aria-orientation': 'horizontal', label: 'Height of the film',
     'aria-valuemin': FILM[0], 'aria-valuemax': 800, title: 'Drag, or up and down: height of the film; Enter: as it fits'})
-  const slider = {role: 'slider', tabindex: '0', 'aria-label': 'Frame', 'aria-valuemin': '0', 'aria-valuemax': F - 1}
+  const slider = {role: 'slider', tabindex: '0', label: 'Frame', 'aria-valuemin': '0', 'aria-valuemax': F - 1}
   const board = $.board = h('div.board',
     $.scroll = h('div.rows',
-      h('div.row.filmrow', h('div.name', $.find = v.Q > 5 && h('input.find', {type: 'search', placeholder: FIND, 'aria-label': FIND})),
+      h('div.row.filmrow', h('div.name', $.find = v.Q > 5 && h('input.find', {type: 'search', placeholder: FIND, label: FIND})),
         $.slider = h('div.track', slider, $.film = h('canvas')),
         h('div.said.end', nav('Zoom out (−)', 'zoomOut', () => v.scale(2)), nav('Zoom in (+)', 'zoomIn', () => v.scale(.5)),
           $.whole = button('plain', 'Show the whole film (0)', () => v.zoom(t0, end), 'Whole film'))),
-      $.lanes = h('div.lanes', {role: 'listbox', 'aria-label': 'Questions'}),
+      $.lanes = h('div.lanes', {role: 'listbox', label: 'Questions'}),
       $.none = h('p.soft', {role: 'status', hidden: true}, 'No question holds this text.'),
       h('div.row.axisrow', h('div.name'), h('div.track.axis', $.axis = h('canvas', MUTE), $.mini = h('div.mini', {role: 'scrollbar', tabindex: '0',
-        'aria-orientation': 'horizontal', 'aria-label': 'Part of the film on show', 'aria-valuemin': 0, 'aria-valuemax': 100},
+        'aria-orientation': 'horizontal', label: 'Part of the film on show', 'aria-valuemin': 0, 'aria-valuemax': 100},
         $.small = h('canvas', MUTE), $.thumb = h('div.thumb'))),
         h('div.said.end.tools', $.curves = live && button('plain', 'Curves of deletion and insertion (D)', () => v.panel('curves'), 'Curves'),
           $.grid = meta.layers * meta.heads > 1 && button('plain', 'Maps of this question (M)', () => v.panel('grid'), 'Maps'),
           $.table = button('plain', 'Table of numbers (T)', () => v.panel('table'), 'Table'),
           $.help = button('plain', 'Keys (?)', () => v.panel('help'), '?')))),
     h('div.over', $.veil = h('div'), $.loop = h('div.looped'), $.range = h('div.range'), $.hover = h('div.hover'), $.now = h('div.playhead')),
-    $.grips = v.asked.some(q => q.moments) && h('div.over.grips', {role: 'group', 'aria-label': 'Moments'}))
+    $.grips = v.asked.some(q => q.moments) && h('div.over.grips', {role: 'group', label: 'Moments'}))
   const tip = $.tip = h('div.tip', MUTE, $.look = h('canvas', {height: 180, width: round(180 * v.aspect)}),
     $.tip1 = h('b'), $.tip2 = h('span'), $.tip3 = h('span'))
-  v.root = outermost('viewer', {role: 'group', 'aria-label': `Attention viewer: ${meta.name}`, tabindex: '-1'})
+  v.root = outermost('viewer', {role: 'group', label: `Attention viewer: ${meta.name}`, tabindex: '-1'})
   const notes = h('div.notes', (meta.notes ?? []).map(n => h('p', n)))
   const sign = (kind, text) => h('span.sign', h(`i.${kind}`, MUTE), text)
-  const legend = h('div.legend', {role: 'note', 'aria-label': 'Legend'},
+  const legend = h('div.legend', {role: 'note', label: 'Legend'},
     h('span.sign', 'times uniform 1×', $.tones = h('i.tones', MUTE), '16×'), sign('dots', 'uniform'),
     v.asked.some(q => q.extent) && sign('bracket', 'evidence'), v.asked.some(q => q.moments) && sign('moment', 'moment'),
     live && sign('hatch', 'hidden from the model'),
     live && sign('ghost', 'attention before'), live && sign('tick', 'probability before'))
   v.root.append(header, top, bar, split, board, $.legend = legend, $.what = h('div.what'), $.panel = h('div.panel', {role: 'region'}), notes, tip,
-    $.pop = h('div.pop', {role: 'group', 'aria-label': 'Chosen range'}), $.live = h('div.live', {role: 'status'}))
+    $.pop = h('div.pop', {role: 'group', label: 'Chosen range'}), $.live = h('div.live', {role: 'status'}))
   $.top = top
   for (const k of ['whole', 'range', 'hover', 'tip', 'pop', 'what', 'panel', 'mini', 'loop']) $[k].hidden = true
 }

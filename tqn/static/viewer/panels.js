@@ -48,7 +48,7 @@ function panels(v) {
     s.now = null
     for (const m of made) v.bars(...m)
     s.now = now
-    if (held) [...$.panel.querySelectorAll('.tqn-cell')].find(e => e.title.startsWith(held))?.focus({preventScroll: true})
+    if (held) focusOn([...$.panel.querySelectorAll('.tqn-cell')].find(e => e.title.startsWith(held)))
   }
 
   v.curves = () => {
@@ -62,7 +62,7 @@ function panels(v) {
     const text = (x, y, t, more) => h('text', {x, y, ...more}, t)
     const names = kinds.map(k => ({k, y: Y(c[k][floor(c[k].length / 3)])})).sort((a, b) => a.y - b.y)
     names.forEach((e, i) => { e.y = max(e.y, i ? names[i - 1].y + 16 : 20) })
-    return h('div.curves', {role: 'img', 'aria-label': kinds.map(k => `${k} ${mean(k).toFixed(2)}`).join(', ')}, h('svg', {viewBox: `0 0 ${W} ${H}`},
+    return h('div.curves', {role: 'img', label: kinds.map(k => `${k} ${mean(k).toFixed(2)}`).join(', ')}, h('svg', {viewBox: `0 0 ${W} ${H}`},
       [0, .5, 1].map(a => [h('line.grid', {x1: X(0), x2: X(1), y1: Y(a), y2: Y(a)}), text(30, Y(a) + 4, String(a), {'text-anchor': 'end'}),
         text(X(a), H - 24, `${100 * a} %`, {'text-anchor': 'middle'})]),
       text(X(.5), H - 6, 'share of the clips shown', {'text-anchor': 'middle'}), text(X(0), 9, `probability of ${c.answer ?? 'the answer'}`),
@@ -75,7 +75,7 @@ function panels(v) {
     const TALL = 24, n = 24, body = h('tbody'), above = h('tr', MUTE), below = h('tr', MUTE), {first, after, when, clips} = v
     const maps = s.order.map(i => [asked[i].name, v.map(i)]), head = ['clip', 'frames', 'from', 'to', ...maps.map(l => l[0])]
     const row = c => [clips(c), `${first(c)}–${after(c) - 1}`, when(edges[c]), when(edges[c + 1]), ...maps.map(l => number(l[1][c]))]
-    const scroll = h('div.scroll', {tabindex: '0', role: 'group', 'aria-label': 'Numbers'},
+    const scroll = h('div.scroll', {tabindex: '0', role: 'group', label: 'Numbers'},
       h('table', {'aria-rowcount': cols + 1}, h('thead', h('tr', head.map(t => h('th', {scope: 'col'}, t)))), body))
     let seen = ''
     s.here = () => {  // only rows in sight

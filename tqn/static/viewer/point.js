@@ -6,7 +6,7 @@ function pointing(v) {
 
   /** The frame and column at pixel p; in a lane the highest that share it. */
   function under(p, r) {
-    const per = (s.view[1] - s.view[0]) / s.width, left = s.view[0] + floor(p) * per
+    const per = v.wide() / s.width, left = s.view[0] + floor(p) * per
     const [a, b] = [left, left + per].map((t, i) => lastAtMost(edges, t + (i ? -1e-6 : 1e-6) * per))
     if (r && b - a > 1) { const c = argmax(v.map(r.i), min(a, cols - 1), min(b + 1, cols)); return {c, frame: v.middle(c)} }
     const frame = frameAt(times, clamp(s.view[0] + p * per, t0, end))
@@ -37,7 +37,7 @@ function pointing(v) {
     e.target.setPointerCapture(e.pointerId)
     e.preventDefault()
     s.drag = {r, p: px(e), clip: clipAt(spans, under(px(e)).frame)}
-    if (r) v.pick(r.i, true); else { $.slider.focus({preventScroll: true}); v.go(under(s.drag.p).frame, true) }
+    if (r) v.pick(r.i, true); else { focusOn($.slider); v.go(under(s.drag.p).frame, true) }
   })
   on($.board, 'pointermove', e => {
     const p = px(e), r = rowAt(e), drag = s.drag
@@ -58,7 +58,7 @@ function pointing(v) {
   on($.board, 'pointercancel', () => { s.drag = null; v.choose() })
   on($.board, 'pointerleave', v.untip)
   on($.board, 'wheel', e => {
-    const {ctrlKey, metaKey, deltaX, deltaY} = e, d = deltaX * (s.view[1] - s.view[0]) / s.width
+    const {ctrlKey, metaKey, deltaX, deltaY} = e, d = deltaX * v.wide() / s.width
     if (ctrlKey || metaKey) { e.preventDefault(); v.scale(Math.exp(clamp(deltaY, -50, 50) / 100), times[under(px(e)).frame]) }
     else if (!$.whole.hidden && abs(deltaX) > abs(deltaY)) { e.preventDefault(); v.zoom(s.view[0] + d, s.view[1] + d) }
   }, {passive: false})

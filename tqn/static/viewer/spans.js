@@ -23,10 +23,10 @@ function moving(v) {
 
   for (const r of v.rows) r.grips = (r.q.moments ?? []).flatMap((_, k, all) => ['start', 'end'].map((name, e) => {
     const end = () => v.found(r.i)[k][e], what = `${r.q.name}: ${name} of the moment${all[1] ? ' ' + (k + 1) : ''}`
-    const g = h(`div.grip.is-${name}`, {role: 'slider', 'aria-label': what, 'aria-valuemin': 0, 'aria-valuemax': F,
+    const g = h(`div.grip.is-${name}`, {role: 'slider', label: what, 'aria-valuemin': 0, 'aria-valuemax': F,
       title: `${name}: drag; arrows, with Shift by clips; Backspace puts it back`})
     v.drag(g, ev => ev.clientX - v.x(at(end())) * s.width, (ev, from) => {
-      const t = s.view[0] + (ev.clientX - from) / s.width * (s.view[1] - s.view[0]), f = frameAt(times, t)
+      const t = s.view[0] + (ev.clientX - from) / s.width * v.wide(), f = frameAt(times, t)
       setEnd(r.i, k, e, f + (at(f + 1) - t < t - at(f)), true)
       return from
     })
@@ -34,7 +34,7 @@ function moving(v) {
     on(g, 'keydown', ev => {
       const f = end(), step = ev.shiftKey ? max(1, round(F / N)) : 1, {key} = ev
       const to = {ArrowLeft: f - step, ArrowDown: f - step, ArrowRight: f + step, ArrowUp: f + step, Home: 0, End: F}[key]
-      if (key === 'Escape') r.el.focus({preventScroll: true})
+      if (key === 'Escape') focusOn(r.el)
       else if (key === 'Backspace' || key === 'Delete') back(r.i, k)
       else if (to != null) setEnd(r.i, k, e, to)
       else return
@@ -60,7 +60,7 @@ function moving(v) {
         const f = v.found(r.i)[j >> 1][j % 2], x = v.x(at(f))
         g.hidden = !seen || x < -1e-9 || x > 1 + 1e-9
         g.style.cssText = `left: ${100 * x}%; top: ${b.top - y0}px; height: ${b.height}px`
-        put(g, 'aria-valuenow', f); put(g, 'aria-valuetext', `${v.when(at(f))}, frame ${f}`)
+        valued(g, f, `${v.when(at(f))}, frame ${f}`)
       })
     }
   }

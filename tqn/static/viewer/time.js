@@ -32,7 +32,7 @@ function timeAxis(v) {
     const img = await createImageBitmap(new Blob([strip])).catch(() => null)
     if (!img || v.signal.aborted) return img?.close()
     s.sprite = {img, taken}
-    v.signal.addEventListener('abort', () => img.close())
+    atEnd(v.signal, () => img.close())
     v.moments(); v.redraw()
   }
 
@@ -40,8 +40,8 @@ function timeAxis(v) {
 
   let due = 0
   v.redraw = () => { due ||= requestAnimationFrame(() => { due = 0; v.draw() }) }
-  v.signal.addEventListener('abort', () => cancelAnimationFrame(due))
-  v.x = t => (t - s.view[0]) / (s.view[1] - s.view[0])  // where a time is, from 0 to 1
+  atEnd(v.signal, () => cancelAnimationFrame(due))
+  v.x = t => (t - s.view[0]) / v.wide()  // where a time is, from 0 to 1
   v.draw = () => {
     if (!$.film.clientWidth) return
     const css = getComputedStyle(v.root), [ink, soft, ground, accent] = ['--ink', '--soft', '--bg', '--accent'].map(n => css.getPropertyValue(n).trim())
@@ -55,7 +55,7 @@ function timeAxis(v) {
     const [, W, H, k] = sharp($.film), n = max(1, round(W / (H * v.aspect)))
     for (let j = 0; j < n; j++) {
       const a = round(j * W / n), b = round((j + 1) * W / n) - (j < n - 1 ? k : 0)
-      v.paint($.film, v.sprite(s.view[0] + (j + .5) / n * (s.view[1] - s.view[0])), a, b - a)
+      v.paint($.film, v.sprite(s.view[0] + (j + .5) / n * v.wide()), a, b - a)
     }
   }
   function drawTicks(soft, font) {
@@ -86,7 +86,7 @@ function timeAxis(v) {
     v.bars($.small, m, m[argmax(m)])
     s.view = view
     $.thumb.style.left = `${a}%`; $.thumb.style.width = `${b - a}%`
-    put($.mini, 'aria-valuenow', round(a + b >> 1)); put($.mini, 'aria-valuetext', `${v.when(view[0])} to ${v.when(view[1])}`)
+    valued($.mini, round(a + b >> 1), `${v.when(view[0])} to ${v.when(view[1])}`)
   }
 
   /** What follows the play head. */
@@ -96,7 +96,7 @@ function timeAxis(v) {
     $.now.hidden = p < 0 || p > 1
     if (document.activeElement !== $.time) $.time.value = v.when(times[i])
     write($.place, `frame ${i} of ${F - 1}   clip ${clipAt(spans, i)} of ${N - 1}`)
-    put($.slider, 'aria-valuenow', i); put($.slider, 'aria-valuetext', v.where(i))
+    valued($.slider, i, v.where(i))
     if (v.film.playing) v.follow()
     s.here?.()
   }
@@ -117,14 +117,14 @@ function timeAxis(v) {
     const full = v.filled(), framed = window !== window.parent && !panel
     const sight = full ? innerHeight : min(max(innerHeight, framed ? 640 : 480), panel?.clientHeight || Infinity)
     const set = (dense, film, lanes) => {
-      root.classList.toggle('is-compact', dense)
+      flag(root, 'compact', dense)
       if (abs(film - (s.high ?? 0)) >= 2) root.style.setProperty('--film', `${s.high = floor(film)}px`)
       $.scroll.style.maxHeight = lanes ? `${ceil(lanes)}px` : ''
     }
     if (!root.clientWidth) return
     if (narrow) set(get('rows') === 'compact', s.film || 240, 0)
     else {
-      const tall = dense => { root.classList.toggle('is-compact', dense); return $.lanes.offsetHeight }
+      const tall = dense => { flag(root, 'compact', dense); return $.lanes.offsetHeight }
       const rest = head.offsetHeight + $.axis.parentNode.parentNode.offsetHeight + 8
       const others = box($.legend).bottom - box(root).top - box($.board).height - box($.top).height + 14
       const room = sight - others - rest, rows = get('rows'), high = rows === 'compact' ? tall(true) : tall(false)
@@ -169,7 +169,7 @@ function timeAxis(v) {
     if (at < from || at > to) pan(at - (from + to) / 2)
     return e.clientX
   }, (e, from) => { pan((e.clientX - from) / box($.mini).width * (end - t0)); return e.clientX })
-  keyed($.mini, {ArrowLeft: -.2, ArrowRight: .2, PageUp: -1, PageDown: 1, Home: -1e9, End: 1e9}, by => pan(by * (s.view[1] - s.view[0])))
+  keyed($.mini, {ArrowLeft: -.2, ArrowRight: .2, PageUp: -1, PageDown: 1, Home: -1e9, End: 1e9}, by => pan(by * v.wide()))
   v.scale = (k, t = times[s.frame]) => v.zoom(t - (t - s.view[0]) * k, t + (s.view[1] - t) * k)
   v.follow = () => {
     const [a, b] = s.view, t = times[s.frame], k = v.film.playing ? .05 : .5

@@ -7,7 +7,7 @@ function mount(model, el) {
     frame: i => { s.frame = v.root.dataset.frame = i; v.moved(); set('frame', i, v.film.playing) },
     shown: i => { v.root.dataset.shown = i },
     playing: p => {
-      v.root.classList.toggle('is-playing', p)
+      flag(v.root, 'playing', p)
       put($.play, 'aria-label', p ? 'Pause' : 'Play'); $.play.title = `${p ? 'Pause' : 'Play'} (space)`
       set('frame', s.frame); set('playing', p)
     },
@@ -56,7 +56,7 @@ function mount(model, el) {
   el.append(v.root)
   themes(model, dark => {
     s.ramp = ramp(dark ? 'dark' : 'light').map(([r, g, b]) => r + 256 * g + 65536 * b + 255 * 2 ** 24)  // as a pixel lies in memory
-    v.root.classList.toggle('is-dark', dark)
+    flag(v.root, 'dark', dark)
     $.tones.style.background = `linear-gradient(90deg, ${PALETTE[dark ? 'dark' : 'light'].tones})`
     v.redraw()
   }, signal)

@@ -99,6 +99,6 @@ function whatIf(v) {
     $.what.hidden = !(ranges.length || preview || trouble || looped)
     $.what.replaceChildren(...rule.filter(Boolean), looped || '', h('span.preview', preview), h('span.trouble', {role: 'status'}, trouble))
     if ($.count) write($.count, preview)
-    v.root.classList.toggle('is-preview', !!s.preview)
+    flag(v.root, 'preview', !!s.preview)
   }
 }
