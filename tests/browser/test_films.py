@@ -198,6 +198,17 @@ def test_a_picture_of_another_stretch(streamed):
         alike(video, i, page.evaluate(PICTURE, ['spy', W, H]))
     assert page.evaluate('film.frame') == 0 and page.evaluate('film.shown') == 0
 
+def test_no_picture_is_lost(streamed):
+    "One that a pointer hovers over goes first, and only another such takes its place; the others come all the same"
+    page, begin = streamed
+    begin('b_frames')
+    page.evaluate("window.drawn = []; const p = (i, urgent) => film.picture(i, () => drawn.push(i), urgent); p(20); p(70, true); p(60, true); p(30); p(40)")
+    page.wait_for_function('drawn.length === 4', timeout=20_000)
+    assert page.evaluate('drawn') == [20, 60, 30, 40]
+    page.evaluate("film.picture(100, () => drawn.push(100), true); film.picture(110, () => drawn.push(110))")
+    page.wait_for_function('drawn.length === 6', timeout=20_000)
+    assert page.evaluate('drawn.slice(4)') == [100, 110]
+
 def test_the_last_frame_that_was_asked_for_wins(streamed):
     "A pointer that runs over a long film, and a kernel that takes its time"
     page, begin = streamed

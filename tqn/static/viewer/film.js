@@ -8,7 +8,7 @@ function makeFilm(model, data, on, signal) {
   const video = h('video.video', props), spy = h('video.spy', props), exact = RVFC in video
   const film = {video, spy, ready: false, frame: 0, shown: -1, playing: false, speed: 1}
   const listen = (e, name, f) => e.addEventListener(name, f, {signal})
-  const status = (state, text = '', share = 0) => { film.ready = state === 'ready'; on.status(state, text, share) }
+  const status = (state, text = '', share) => { film.ready = state === 'ready'; on.status(state, text, share) }
   let parts = [], url, feeds, waits, again, timer, since = 0, now = 0, loop = 0
 
   const loading = share => status('loading', 'Loading the film', share)
@@ -116,13 +116,13 @@ function makeFilm(model, data, on, signal) {
   film.picture = (frame, draw, urgent) => {
     if (!film.ready) return
     jobs = urgent ? [{frame, draw, urgent}, ...jobs.filter(j => !j.urgent)] : [...jobs, {frame, draw}]
-    if (!job || job.urgent) next()
+    if (!job || urgent && job.urgent) next()
   }
 
   atEnd(signal, () => {
     clearTimeout(timer); halt(); jobs = []; job = feeds = null
     for (const v of [video, spy]) { v.pause(); v.removeAttribute('src'); v.load() }
-    if (url) URL.revokeObjectURL(url)
+    URL.revokeObjectURL(url)
   })
   return film
 }
