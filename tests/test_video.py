@@ -134,6 +134,19 @@ def test_what_nobody_needs_is_not_decoded(tmp_path, name, params, some):
     for k,(a,b) in enumerate(zip(read_frames(decoder, index, range(0, 50, 2)), read_frames(decoder, index, range(1, 50, 2)))): assert [crc(a), crc(b)]==want[2*k:2*k+2]
     assert len(index.keys)==keys                                      # no jump was lost
 
+def test_where_leaving_out_goes_wrong_everything_is_decoded(tmp_path, monkeypatch):
+    "A decoder that stumbles over what was left out, in a film that it reads from its start: tried once more with every packet, and so from then on"
+    path = make(tmp_path/'a.mp4', options={'g': '500', 'x264-params': 'b-adapt=0:bframes=3:scenecut=0'}, h=64)
+    want,unused,seen = truth(path),decode._unused,[]
+    def stumbles(packet, n):
+        seen.append(unused(packet, n))
+        if sum(seen)==3: raise av.error.InvalidDataError(1, 'stumbled')
+        return seen[-1]
+    monkeypatch.setattr(decode, '_unused', stumbles)
+    video = Video(path, check=False)
+    assert sums(video.frames([20, 30, 40]))==[want[i] for i in (20, 30, 40)] and sum(seen)==3
+    assert sums(video.frames([0, 45]))==[want[0], want[45]] and sum(seen)==3 and not video._decoder.left_out
+
 def test_edit_list_hides_frames(made): assert len(Video(made('edit.mp4')))==len(truth(made('edit.mp4')))<50
 
 def test_streams(made):

@@ -346,7 +346,7 @@ class Decoder:
         stamp:list|None=None, # Size and time of the file as it was first seen
     ):
         self.path,self.which,self.container,self.fast,self.stamp = Path(path),stream,None,None,stamp
-        self.lock,self.colour,self.graphs,self.asked = threading.RLock(),VideoReformatter(),{},_ALL
+        self.lock,self.colour,self.graphs,self.asked,self.leaves_out = threading.RLock(),VideoReformatter(),{},_ALL,True
         self.rewind()
 
     def rewind(self)->None:
@@ -520,25 +520,25 @@ def read_frames(
         if sums is not None and stored_sum(decoder, picture, image)!=sums[i]: raise _Lost('it decodes to other pixels than when it was scanned; the file has changed though its size and time have not')
         return picture if as_stored else image
 
-    def again(i, lost): # without jumps this time
+    def again(i, lost): # without jumps this time, and without leaving out
         straight = replace(index, keys=index.keys[:0], plain=False)
-        sought = decoder.sought
+        tried = decoder.sought or decoder.left_out
         decoder.close()
         decoder.asked = _ALL
         try:
-            if not sought: raise lost
+            if not tried: raise lost
             image = pixels(_reach(decoder, straight, i), i)
         except _Lost as e:
             at = decoder.next
             decoder.close()
             raise VideoError(decoder.path, i, str(e)+(f', at frame {at}' if at not in (None, i) else '')) from None
-        index.keys = straight.keys
+        index.keys,decoder.leaves_out = straight.keys,False      # from now on without jumps, and everything is decoded
         return image
 
     wanted = list(wanted)
     asked = _ALL if index.pts is None or index.decoded or not wanted else (set(index.pts[wanted].tolist()), int(index.pts[wanted[-1]]))
     for i in wanted:
-        decoder.asked = asked                                    # others may have read in between
+        decoder.asked = asked if decoder.leaves_out else _ALL    # others may have read in between
         try: image = pixels(_reach(decoder, index, i), i)
         except _Lost as e: image = again(i, e)
         yield image
