@@ -225,11 +225,14 @@ def test_a_kernel_that_is_silent(streamed):
     begin('plain')
     page.evaluate('film.seek(30)'); on_frame(page, 30)
     page.wait_for_timeout(400)
-    page.evaluate('slow(7000); film.seek(190)')
+    page.evaluate('slow(12000); film.seek(190)')
     page.evaluate('film.seek(31)'); on_frame(page, 31)
     page.evaluate('film.seek(190)')
     page.wait_for_function("seen.state === 'late'", timeout=20_000)
     assert 'kernel is busy' in page.evaluate('seen.text')
+    page.evaluate('film.seek(20)'); on_frame(page, 20)                            # what is there can be looked at meanwhile
+    assert page.evaluate('seen.state') == 'ready'
+    page.evaluate('film.seek(190)')
     on_frame(page, 190)
     assert page.evaluate('seen.state') == 'ready'
 

@@ -15,8 +15,8 @@ function makeFilm(model, data, on, signal) {
   const ask = part => {
     clearTimeout(timer)
     const silent = () => {
-      if (film.ready && !waits && video.readyState > 2) timer = setTimeout(silent, SLOW)   // only what comes later is missing
-      else status('late', 'The film has not come: the kernel is busy or has stopped.')
+      timer = setTimeout(silent, SLOW)
+      if (!film.ready || waits || video.readyState < 3) status('late', 'The film has not come: the kernel is busy or has stopped.')
     }
     timer = setTimeout(silent, SLOW)
     model.send({type: 'video', part})
@@ -24,7 +24,7 @@ function makeFilm(model, data, on, signal) {
   film.load = () => {
     if (data.meta.video === false) return status('none')
     loading()
-    parts = []; ask(0)
+    ask(0)
   }
   film.receive = (m, buffers) => {
     if (url) return
@@ -48,6 +48,7 @@ function makeFilm(model, data, on, signal) {
   const near = () => { waits = feeds && !feeds.near(0, film.frame) }
   const go = () => {
     near()
+    if (!film.ready && !waits) return begin()  // this frame is there, whatever else is late
     again = video.seeking
     if (!again && !waits) video.currentTime = seekTime(times, film.frame, end)
   }
@@ -75,7 +76,7 @@ function makeFilm(model, data, on, signal) {
   film.seek = i => {
     film.frame = clamp(round(i), 0, times.length - 1)
     since = 0
-    if (film.ready) go()
+    if (film.ready || feeds) go()
     on.frame(film.frame)
   }
   const tick = at => {

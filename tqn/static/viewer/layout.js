@@ -26,12 +26,12 @@ const GO = 'Go to a time, such as 1:04.5; a frame, f137; a clip, c12 (G)', FIND 
 
 /** What each selector does, shown where it stands. */
 const ABOUT = {
-  speed: 'How fast the film plays.',
+  speed: 'Of the film.',
   how: 'attention: where a question looks, in the layer and head chosen. rollout: attention followed through all layers, '
     + 'also by way of the other questions; no layer or head to choose.',
   layer: 'Layers of the decoder, numbered from 0 as in Python; the last gives the answer. mean: of all layers.',
-  head: 'Heads of a layer, numbered from 0 as in Python. mean: of all heads; max: the highest of them at each clip.',
-  scale: 'Height of the bars. each lane: up to its own peak; shared: up to the highest peak of all. Colours are not scaled.',
+  head: 'Heads of a layer, numbered from 0. mean: of all heads; max: the highest of them at each clip.',
+  scale: 'Height of the bars. each lane: up to its own peak; shared: up to the highest of all. Colours are not scaled.',
   order: 'probability: surest answer first. time of peak: as they look. '
     + 'focus: most concentrated first; all on one clip is 1, uniform is 0.',
   rows: 'Height of the lanes. auto: compact where they would not all be in sight beside the film.',
