@@ -250,6 +250,20 @@ def test_a_copy_of_another_container_is_the_film_to_the_bit(tmp_path):
     assert film.reason == 'browsers play mp4 and webm' and film.times[0] == 0
     assert torch.equal(Video(film.path).frames(range(60)), video.frames(range(60)))
 
+@pytest.mark.parametrize('name', ['decord__flipping_a_pancake.mkv', 'torchcodec__av1_video.mkv', 'torchcodec__nasa_13013.mp4', 'vfeat__v_ZNVhz7ctTq0.mp4'])
+def test_real_films_in_stretches(name):
+    "Every stretch of a real film, one behind the other, is the film: each frame to the bit and at its moment"
+    if not (VIDEOS/name).is_file(): pytest.skip(f'{VIDEOS/name} is not there; {MISSING}')
+    video = Video(VIDEOS/name, check=False)
+    firsts, times = stretches(video, size=1)[1], []
+    for a, b in zip(firsts.tolist(), [*firsts[1:].tolist(), len(video)]):
+        late = hand_on(video, out := io.BytesIO(), a, b, fragments=True)
+        out.seek(0)
+        with av.open(out) as f: shown = [(float(o.pts*o.time_base)-late, o.to_ndarray(format='rgb24')) for o in f.decode(video=0)]
+        assert len(shown) == b-a and torch.equal(torch.from_numpy(np.stack([o for _, o in shown])), video.frames(range(a, b)))
+        times += [t+video.timestamps[a] for t, _ in shown]
+    np.testing.assert_allclose(times, video.timestamps, atol=1e-6)
+
 def test_real_films_as_they_are():
     if not VIDEOS.is_dir(): pytest.skip(f'{VIDEOS} is not there; {MISSING}')
     as_is = {'mmaction2__demo.mp4', 'vfeat__v_ZNVhz7ctTq0.mp4', 'askany__making_cake.mp4'}
